@@ -1,0 +1,1 @@
+"""memedit: edit memory for frozen Hugging Face causal LMs."""

@@ -1,0 +1,141 @@
+"""Every error memedit raises on purpose.
+
+::
+
+    MemeditError
+    ├── InputError (ValueError)            a value the caller passed cannot be used
+    │   ├── ConfigError                    one or more settings are wrong; all are listed
+    │   ├── DatasetError                   a row of a data file is wrong; names file, line, field
+    │   └── UnknownNameError               no such method, model, format ...; lists near matches
+    ├── EditNotFoundError (LookupError)    no edit with this id in this namespace
+    ├── ConflictError                      the edit contradicts one already in force; names both
+    ├── StoreError                         the edit memory's database
+    │   ├── StoreCorruptError              the file is damaged or not an edit memory
+    │   ├── StoreReadOnlyError             no permission to write
+    │   ├── StoreFullError                 no space left on the device
+    │   ├── StoreBusyError                 another process kept the write lock too long
+    │   └── StoreVersionError              written by a newer memedit
+    ├── VectorIndexError                   the vector index
+    │   └── IndexCorruptError              an index file is damaged or does not match its manifest
+    ├── ModelError                         a language model or encoder
+    │   ├── ModelNotFoundError             not on disk, not in a package, not on a reachable hub
+    │   ├── UnsupportedModelError          loaded, but this feature cannot work with it
+    │   └── FingerprintMismatchError       an artefact was made for another model or tokenizer
+    └── MissingExtraError (ImportError)    an optional dependency is absent; names the install command
+
+A message says what failed, shows the value seen, and says what to do.
+"""
+
+from collections.abc import Sequence
+
+
+class MemeditError(Exception):
+    """Base of all errors raised on purpose by memedit."""
+
+
+class InputError(MemeditError, ValueError):
+    """A value passed by the caller cannot be used."""
+
+
+class ConfigError(InputError):
+    """One or more settings are wrong; the message lists every problem found."""
+
+    def __init__(self, problems: Sequence[str], source: str = "configuration") -> None:
+        self.problems = tuple(problems)
+        self.source = source
+        lines = "\n".join(f"  - {problem}" for problem in self.problems)
+        super().__init__(f"{source}: {len(self.problems)} problem(s) found\n{lines}")
+
+
+class DatasetError(InputError):
+    """A row of a data file is wrong."""
+
+    def __init__(self, message: str, *, path: str, line: int | None = None, field: str | None = None) -> None:
+        self.path, self.line, self.field = path, line, field
+        where = path + (f", line {line}" if line is not None else "") + (f", field {field!r}" if field else "")
+        super().__init__(f"{where}: {message}")
+
+
+class UnknownNameError(InputError):
+    """A name that no registered method, model or format has."""
+
+
+class EditNotFoundError(MemeditError, LookupError):
+    """No edit with this id exists in this namespace."""
+
+    def __init__(self, edit_id: str, namespace: str) -> None:
+        self.edit_id, self.namespace = edit_id, namespace
+        super().__init__(
+            f"no edit {edit_id!r} in namespace {namespace!r}; list what is there with "
+            f"`memedit edit list --namespace {namespace}`"
+        )
+
+
+class ConflictError(MemeditError):
+    """A new edit contradicts one that is in force.
+
+    ``new_id`` is the id the refused edit would have had, ``existing_id`` the edit it contradicts.
+    """
+
+    def __init__(self, *, new_id: str, existing_id: str, reason: str) -> None:
+        self.new_id, self.existing_id, self.reason = new_id, existing_id, reason
+        super().__init__(
+            f"edit {new_id} contradicts edit {existing_id}, which is in force: {reason}. "
+            "Pass on_conflict='supersede' to replace it, 'keep' to keep both, or withdraw the old one first"
+        )
+
+
+class StoreError(MemeditError):
+    """The edit memory's database failed."""
+
+
+class StoreCorruptError(StoreError):
+    """The database file is damaged, or is not an edit memory."""
+
+
+class StoreReadOnlyError(StoreError):
+    """The database or its directory cannot be written."""
+
+
+class StoreFullError(StoreError):
+    """The device has no space left; nothing was written."""
+
+
+class StoreBusyError(StoreError):
+    """Another process held the write lock for longer than the timeout."""
+
+
+class StoreVersionError(StoreError):
+    """The database was written by a newer version of memedit."""
+
+
+class VectorIndexError(MemeditError):
+    """The vector index failed."""
+
+
+class IndexCorruptError(VectorIndexError):
+    """An index file is damaged or disagrees with its manifest; rebuild it from the store."""
+
+
+class ModelError(MemeditError):
+    """A language model or sentence encoder failed."""
+
+
+class ModelNotFoundError(ModelError):
+    """No model of this name on disk, in an installed package, or on a reachable hub."""
+
+
+class UnsupportedModelError(ModelError):
+    """The model loads, but the feature asked for cannot work with it."""
+
+
+class FingerprintMismatchError(ModelError):
+    """An artefact was made for another base model, encoder or tokenizer."""
+
+
+class MissingExtraError(MemeditError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.package, self.extra = package, extra
+        super().__init__(f"{package} is not installed; install it with: pip install 'memedit[{extra}]'")

@@ -1,0 +1,59 @@
+"""One lazy registry per kind of component; a wrong name answers with near matches."""
+
+import difflib
+import importlib
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from memedit.errors import InputError, UnknownNameError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names mapped to ``"module:attribute"`` paths, imported when first asked for.
+
+    Args:
+        kind: what the names stand for, used in messages ("adapter", "scope", "data format").
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._paths: dict[str, str] = {}
+
+    def register(self, name: str, path: str) -> None:
+        """Add ``name`` for the object at ``path`` (``"package.module:attribute"``).
+
+        Raises:
+            InputError: the name is taken or the path has no attribute part.
+        """
+        if name in self._paths:
+            raise InputError(f"{self.kind} {name!r} is registered already, as {self._paths[name]}")
+        if path.count(":") != 1:
+            raise InputError(f"{self.kind} {name!r}: {path!r} is not of the form 'package.module:attribute'")
+        self._paths[name] = path
+
+    def get(self, name: str) -> T:
+        """Import and return the object registered as ``name``.
+
+        Raises:
+            UnknownNameError: nothing is registered under this name; the message lists near matches.
+        """
+        if name not in self._paths:
+            raise UnknownNameError(unknown_name_message(self.kind, name, list(self._paths)))
+        module, attribute = self._paths[name].split(":")
+        found: T = getattr(importlib.import_module(module), attribute)
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._paths
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+
+def unknown_name_message(kind: str, name: str, known: list[str]) -> str:
+    """Say that ``name`` is unknown, which names come near it, and which exist."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
+    return f"unknown {kind} {name!r}; {hint}known: {', '.join(sorted(known)) or 'none'}"

@@ -1,0 +1,28 @@
+"""What every scope offers."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from memedit.types import Candidate, Encoding, ScopeDecision
+
+
+@runtime_checkable
+class Scope(Protocol):
+    """Judges candidates for queries. Pure: never queries the memory, keeps nothing but caches."""
+
+    @property
+    def name(self) -> str:
+        """Registered name."""
+
+    @property
+    def threshold(self) -> float:
+        """Scores at or above it fire."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything the scores depend on, the encoder's fingerprint included."""
+
+    def decide(
+        self, queries: Sequence[Encoding], candidates: Sequence[Sequence[Candidate]], *, threshold: float | None = None
+    ) -> list[ScopeDecision]:
+        """Judge each query's candidates, all in one batch; several edits may fire on one query."""

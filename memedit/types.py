@@ -1,0 +1,155 @@
+"""The frozen values that travel between rooms. No torch, no transformers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+
+
+class EditKind(StrEnum):
+    """What an edit is for."""
+
+    FACT = "fact"
+    CORRECTION = "correction"
+    REFUSAL = "refusal"
+    LONG_FORM = "long-form"
+
+
+class EditState(StrEnum):
+    """Where an edit stands in its life."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    CONSOLIDATED = "consolidated"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class EditDraft:
+    """An edit as its author writes it, before the store has given it an id.
+
+    Text is kept verbatim. ``subject`` is found automatically when absent; ``paraphrases`` are other wordings of
+    ``prompt`` that must match too; ``ground_truth`` is the model's old or wrong answer, kept for evaluation.
+    ``valid_at`` and ``invalid_at`` bound when the edit holds in the world (timezone-aware).
+    """
+
+    prompt: str
+    target: str
+    subject: str | None = None
+    paraphrases: tuple[str, ...] = ()
+    ground_truth: str | None = None
+    kind: EditKind = EditKind.FACT
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    source: str | None = None
+    valid_at: datetime | None = None
+    invalid_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One version of a stored edit. Times are timezone-aware UTC.
+
+    ``created_at`` / ``expired_at`` say when the store knew this version; ``valid_at`` / ``invalid_at`` when it holds
+    in the world. ``content_hash`` identifies namespace, prompt, target, subject and paraphrases.
+    """
+
+    id: str
+    namespace: str
+    prompt: str
+    target: str
+    subject: str | None
+    paraphrases: tuple[str, ...]
+    ground_truth: str | None
+    kind: EditKind
+    metadata: Mapping[str, Any]
+    source: str | None
+    created_at: datetime
+    expired_at: datetime | None
+    valid_at: datetime | None
+    invalid_at: datetime | None
+    version: int
+    state: EditState
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A text through a sentence encoder.
+
+    ``vector`` is the unit sentence vector ``[d]``; ``tokens`` the last-layer token vectors ``[t, d]`` without special
+    tokens (not normalised); ``spans`` their character offsets ``(start, end)`` in ``text``.
+    """
+
+    text: str
+    vector: FloatArray
+    tokens: FloatArray
+    spans: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An edit the memory found near a query, before the scope has judged it.
+
+    ``similarity`` is the cosine in [-1, 1] of the query and the nearest of the edit's texts. ``subject_span`` is where
+    the edit's subject stands in the query (character offsets), None when it does not.
+    """
+
+    edit: Edit
+    similarity: float
+    subject_span: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A candidate judged by a scope: ``score`` in [0, 1], ``similarity`` as in :class:`Candidate`.
+
+    ``reasons`` holds the features behind the score by name, for people to read.
+    """
+
+    edit: Edit
+    score: float
+    similarity: float
+    reasons: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeDecision:
+    """Which edits, if any, a query falls under.
+
+    ``fired`` are the edits that apply, best first; ``considered`` every judged candidate, best first. ``abstained``
+    is True when the best score fell inside the abstention band and the scope therefore stayed silent.
+    """
+
+    query: str
+    scope: str
+    threshold: float
+    fired: tuple[Hit, ...]
+    considered: tuple[Hit, ...]
+    abstained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What happens to one row of a batch: ``adapter`` is None when the row is the bare model's."""
+
+    row: int
+    decision: ScopeDecision
+    adapter: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """The immutable plan for one batch; ``routes`` are in row order."""
+
+    routes: tuple[Route, ...]
+
+    @property
+    def edited_rows(self) -> tuple[int, ...]:
+        """Rows on which an edit fires."""
+        return tuple(route.row for route in self.routes if route.adapter is not None)
