@@ -1,5 +1,7 @@
-"""Sentence encoders: text to unit vectors ``[n, d]``."""
+"""Sentence encoders: text to unit vectors ``[n, d]``. Importing this loads no model and no torch."""
 
 from memedit.encoders.base import Encoder
+from memedit.encoders.loading import ENCODER_ALIASES, encoder_fingerprint, find_encoder, load_encoder
+from memedit.encoders.windows import split_long
 
-__all__ = ["Encoder"]
+__all__ = ["ENCODER_ALIASES", "Encoder", "encoder_fingerprint", "find_encoder", "load_encoder", "split_long"]
