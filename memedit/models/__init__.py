@@ -1,1 +1,19 @@
-"""TODO."""
+"""Language models: loading by name, what they are made of, and what of memedit works with them."""
+
+from memedit.models.aliases import ALIASES, PackagedModel
+from memedit.models.cache import cache_home
+from memedit.models.fingerprint import model_fingerprint
+from memedit.models.loading import LoadedModel, load_model
+from memedit.models.tokenizers import control_ids, encode_as_data, prepare_tokenizer
+
+__all__ = [
+    "ALIASES",
+    "LoadedModel",
+    "PackagedModel",
+    "cache_home",
+    "control_ids",
+    "encode_as_data",
+    "load_model",
+    "model_fingerprint",
+    "prepare_tokenizer",
+]
