@@ -4,11 +4,14 @@ from memedit.models.aliases import ALIASES, PackagedModel
 from memedit.models.cache import cache_home
 from memedit.models.fingerprint import model_fingerprint
 from memedit.models.loading import LoadedModel, load_model
+from memedit.models.spec import LinearSpec, ModelSpec
 from memedit.models.tokenizers import control_ids, encode_as_data, prepare_tokenizer
 
 __all__ = [
     "ALIASES",
+    "LinearSpec",
     "LoadedModel",
+    "ModelSpec",
     "PackagedModel",
     "cache_home",
     "control_ids",

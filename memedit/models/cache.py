@@ -1,5 +1,6 @@
 """Where converted checkpoints and fingerprints are kept, and how they get there whole."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -51,10 +52,8 @@ def remembered(kind: str, key: str, compute: Callable[[], str]) -> str:
     except (OSError, ValueError, KeyError, AttributeError):
         pass
     value = compute()
-    try:
+    with contextlib.suppress(OSError):
         write_atomically(path, json.dumps({"kind": kind, "key": key, "value": value}))
-    except OSError:
-        pass
     return value
 
 

@@ -56,7 +56,7 @@ def weights_digest(model: Any) -> str:
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}\n".encode())
         if tensor.device.type != "meta":
             raw = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)
-            digest.update(memoryview(raw.numpy()))
+            digest.update(raw.numpy().data)
     return digest.hexdigest()
 
 
