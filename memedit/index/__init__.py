@@ -1,5 +1,19 @@
-"""Vector indexes (exact reference, FAISS) and the subject index."""
+"""Vector indexes (exact reference, FAISS) and the subject index. Importing this imports no FAISS."""
 
 from memedit.index.base import VectorIndex
+from memedit.index.registry import INDEXES, create_index, load_index
+from memedit.index.storage import IndexManifest, read_manifest
+from memedit.index.subject_finding import find_subject
+from memedit.index.subjects import SubjectIndex, SubjectMatch
 
-__all__ = ["VectorIndex"]
+__all__ = [
+    "INDEXES",
+    "IndexManifest",
+    "SubjectIndex",
+    "SubjectMatch",
+    "VectorIndex",
+    "create_index",
+    "find_subject",
+    "load_index",
+    "read_manifest",
+]
