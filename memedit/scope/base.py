@@ -1,8 +1,9 @@
 """What every scope offers."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from memedit.encoders.base import Encoder
 from memedit.types import Candidate, Encoding, ScopeDecision
 
 
@@ -26,3 +27,10 @@ class Scope(Protocol):
         self, queries: Sequence[Encoding], candidates: Sequence[Sequence[Candidate]], *, threshold: float | None = None
     ) -> list[ScopeDecision]:
         """Judge each query's candidates, all in one batch; several edits may fire on one query."""
+
+
+class ScopeFactory(Protocol):
+    """What is registered under a scope's name: the scope's class."""
+
+    def __call__(self, encoder: Encoder, **options: Any) -> Scope:
+        """Make the scope for texts encoded by ``encoder``."""

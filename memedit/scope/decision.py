@@ -1,0 +1,94 @@
+"""From scored candidates to a decision: which edits fire, and which step back for a better one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from memedit.scope.identity import check_threshold
+from memedit.scope.text import normalise
+from memedit.types import Edit, Encoding, Hit, ScopeDecision
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredCandidate:
+    """A judged candidate and the part of the query it speaks for (character offsets; None: the whole query)."""
+
+    hit: Hit
+    span: Span | None
+
+
+@dataclass(frozen=True, slots=True)
+class FiringRule:
+    """When a scored edit fires.
+
+    ``threshold``: scores at or above it fire. ``band``: a best score in ``[threshold - band, threshold)`` is reported
+    as abstained. ``margin``: of several edits that speak for overlapping parts of the query only the best fires and
+    those whose score lies less than ``margin`` below it.
+    """
+
+    threshold: float
+    band: float = 0.0
+    margin: float = 0.0
+
+    def at(self, threshold: float | None) -> "FiringRule":
+        """Return this rule with another threshold (None: unchanged).
+
+        Raises:
+            InputError: the threshold lies outside [0, 1].
+        """
+        return replace(self, threshold=check_threshold(threshold, self.threshold))
+
+
+def decide_query(scope: str, query: Encoding, scored: Sequence[ScoredCandidate], rule: FiringRule) -> ScopeDecision:
+    """Order candidates by score and let those that win their part of the query fire, best first.
+
+    Which edit wins does not depend on the threshold, so a threshold may be calibrated on decisions made at 0.
+    """
+    ordered = sorted(scored, key=_best_first, reverse=True)
+    winners = _winners(ordered, rule.margin)
+    fired = tuple(item.hit for item in winners if item.hit.score >= rule.threshold)
+    best = winners[0].hit.score if winners else 0.0
+    return ScopeDecision(
+        query=query.text,
+        scope=scope,
+        threshold=rule.threshold,
+        fired=fired,
+        considered=tuple(item.hit for item in ordered),
+        abstained=not fired and bool(winners) and rule.threshold - rule.band <= best,
+    )
+
+
+def _best_first(item: ScoredCandidate) -> tuple[float, float, str]:
+    # at equal scores the later edit is the one in force
+    return item.hit.score, *_age(item.hit.edit)
+
+
+def _age(edit: Edit) -> tuple[float, str]:
+    return edit.created_at.timestamp(), edit.id
+
+
+def _prompt_key(edit: Edit) -> tuple[str, str]:
+    return normalise(edit.prompt), normalise(edit.subject or "")
+
+
+def _winners(ordered: Sequence[ScoredCandidate], margin: float) -> list[ScoredCandidate]:
+    """Drop what a better candidate already speaks for; of edits with the same prompt only the latest counts."""
+    latest: dict[tuple[str, str], Edit] = {}
+    for item in sorted(ordered, key=lambda item: _age(item.hit.edit)):
+        latest[_prompt_key(item.hit.edit)] = item.hit.edit
+    winners: list[ScoredCandidate] = []
+    for item in ordered:
+        if latest[_prompt_key(item.hit.edit)].id != item.hit.edit.id:
+            continue
+        rivals = [w for w in winners if overlaps(w.span, item.span)]
+        if all(0.0 <= rival.hit.score - item.hit.score < margin for rival in rivals):
+            winners.append(item)
+    return winners
+
+
+def overlaps(first: Span | None, second: Span | None) -> bool:
+    """Say whether two parts of the query share a character; None stands for the whole query."""
+    if first is None or second is None:
+        return True
+    return first[0] < second[1] and second[0] < first[1]

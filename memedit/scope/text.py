@@ -1,0 +1,12 @@
+"""Normal forms of text, for comparing prompts and subjects."""
+
+from memedit.index.words import words
+
+
+def normalise(text: str) -> str:
+    """Return the folded words of ``text`` joined by one space: case, diacritics, punctuation and spacing are gone.
+
+    Text without a single word (only punctuation) keeps its characters, so that different ones stay different.
+    """
+    folded = [word.folded for word in words(text)]
+    return " ".join(folded) if folded else " ".join(text.split())

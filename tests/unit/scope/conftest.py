@@ -1,0 +1,14 @@
+"""Fixtures of the scope tests."""
+
+import pytest
+from scope_bench import Bench, HashedWords
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+def encoder() -> HashedWords:
+    return HashedWords()
