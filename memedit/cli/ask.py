@@ -1,0 +1,86 @@
+"""``memedit ask``: one answer, with the edits behind it."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memedit.cli.options import Needs, command
+from memedit.cli.output import Output
+from memedit.cli.text import one_line, plain
+
+if TYPE_CHECKING:
+    from memedit.cli.session import Session
+    from memedit.runtime import Answer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+
+    @command(app, "ask", Needs.MEMORY | Needs.SCOPE | Needs.MODEL)
+    def ask(
+        session: "Session",
+        *,
+        prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="Questions; - reads one from stdin.")],
+        max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of the answer at most.")] = 64,
+        temperature: Annotated[float, typer.Option(min=0.0, help="0 decodes greedily.")] = 0.0,
+        seed: Annotated[int | None, typer.Option(help="Seed for sampling.")] = None,
+        why: Annotated[bool, typer.Option(help="Say which edits fired.")] = True,
+    ) -> None:
+        """Answer questions with the memory's edits in force, and say which edit fired."""
+        questions = [sys.stdin.read() if prompt == "-" else prompt for prompt in prompts]
+        model = session.model()
+        with session.output.working("answering"):
+            answers = model.answer(questions, **generation(max_new_tokens, temperature, seed))
+        documents = [answer_document(question, answer) for question, answer in zip(questions, answers, strict=True)]
+
+        def show(out: Output) -> None:
+            for answer in answers:
+                out.line(answer.text.strip())
+                if why:
+                    out.note(provenance(answer))
+
+        session.output.emit(documents[0] if len(documents) == 1 else documents, show)
+
+
+def generation(max_new_tokens: int, temperature: float, seed: int | None) -> dict[str, Any]:
+    """Return arguments of ``generate``; a seed fixes torch's generator first."""
+    if temperature <= 0.0:
+        return {"max_new_tokens": max_new_tokens, "do_sample": False}
+    if seed is not None:
+        import torch
+
+        torch.manual_seed(seed)
+    return {"max_new_tokens": max_new_tokens, "do_sample": True, "temperature": temperature}
+
+
+def answer_document(question: str, answer: "Answer") -> dict[str, Any]:
+    """Return an answer and its provenance as JSON types."""
+    decision = answer.route.decision
+    return {
+        "prompt": question,
+        "answer": answer.text,
+        "adapter": answer.route.adapter,
+        "scope": decision.scope,
+        "threshold": decision.threshold,
+        "abstained": decision.abstained,
+        "edits": [
+            {"id": hit.edit.id, "prompt": hit.edit.prompt, "target": hit.edit.target, "score": hit.score}
+            | {"similarity": hit.similarity, "reasons": plain(hit.reasons)}
+            for hit in decision.fired
+        ],
+        "token_ids": plain(answer.token_ids),
+    }
+
+
+def provenance(answer: "Answer") -> str:
+    """Return one line that says which edits fired and why."""
+    decision = answer.route.decision
+    if not decision.fired:
+        best = decision.considered[0].score if decision.considered else None
+        near = f", best score {best:.2f} < {decision.threshold:.2f}" if best is not None else ""
+        return f"[no edit: the bare model's answer{near}]"
+    named = "; ".join(
+        f"{one_line(h.edit.prompt)} -> {one_line(h.edit.target, 30)} ({h.score:.2f})" for h in decision.fired
+    )
+    return f"[{answer.route.adapter}: {named}; threshold {decision.threshold:.2f}]"

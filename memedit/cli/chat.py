@@ -1,0 +1,173 @@
+"""``memedit chat``: talk to the model and correct it on the way."""
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memedit.cli.ask import generation
+from memedit.cli.options import Needs, command
+from memedit.cli.output import Output
+from memedit.cli.scope import print_decision
+from memedit.cli.text import one_line, plain, visible
+from memedit.errors import MemeditError
+
+if TYPE_CHECKING:
+    from memedit.cli.session import Session
+    from memedit.runtime import EditableModel
+    from memedit.types import ScopeDecision
+
+HELP = """\
+/edit ANSWER             correct the answer to your last question
+/edit QUESTION => ANSWER write any correction; it is in force in the next answer
+/why                     which edits fired on your last question, and what was considered
+/undo                    withdraw the last correction of this chat
+/edits                   list the corrections in force
+/reset                   forget the conversation, not the corrections
+/help                    this list
+/quit                    leave (as does end of input)"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+
+    @command(app, "chat", Needs.MEMORY | Needs.SCOPE | Needs.MODEL)
+    def chat(
+        session: "Session",
+        max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of each answer at most.")] = 128,
+        temperature: Annotated[float, typer.Option(min=0.0, help="0 decodes greedily.")] = 0.0,
+        seed: Annotated[int | None, typer.Option(help="Seed for sampling.")] = None,
+    ) -> None:
+        """Talk to the model; /edit corrects it, /why explains, /undo withdraws, /quit leaves.
+
+        With --json every turn is one JSON document on a line of its own.
+        """
+        repl = Chat(session.output, session.model(), generation(max_new_tokens, temperature, seed))
+        if not session.output.json_mode:
+            session.output.note("/help lists the commands; /quit leaves")
+        repl.run()
+
+
+class Chat:
+    """A conversation: reads lines until ``/quit`` or the end of input.
+
+    Args:
+        output: where turns are printed.
+        model: answers, and holds the memory that corrections go to.
+        options: arguments of ``generate``.
+    """
+
+    def __init__(self, output: Output, model: "EditableModel", options: dict[str, Any]) -> None:
+        self._out = output
+        self._model = model
+        self._options = options
+        self._messages: list[dict[str, str]] = []
+        self._written: list[str] = []
+        self._commands: dict[str, Callable[[str], dict[str, Any]]] = {
+            "/edit": self._edit,
+            "/why": self._why,
+            "/undo": self._undo,
+            "/edits": self._edits,
+            "/reset": self._reset,
+            "/help": self._help,
+        }
+
+    def run(self) -> None:
+        """Read and answer lines."""
+        while True:
+            try:
+                line = self._out.errors.input("" if self._out.json_mode else "> ").strip()
+            except EOFError:
+                return
+            if line in {"/quit", "/exit"}:
+                return
+            if line:
+                self._turn(line)
+
+    def _turn(self, line: str) -> None:
+        name, _, rest = line.partition(" ")
+        handler = self._commands.get(name, self._unknown) if line.startswith("/") else self._answer
+        try:
+            document = handler(rest.strip() if line.startswith("/") else line)
+        except MemeditError as error:
+            # one bad line must not end the conversation
+            document = {"error": {"type": type(error).__name__, "message": str(error)}}
+            self._out.note(f"error: {error}", style="red")
+        if self._out.json_mode:
+            self._out.console.out(json.dumps(plain(document), allow_nan=False), highlight=False)
+
+    def _answer(self, question: str) -> dict[str, Any]:
+        self._messages.append({"role": "user", "content": question})
+        pieces = []
+        try:
+            for piece in self._model.stream(self._messages, **self._options):
+                pieces.append(piece)
+                if not self._out.json_mode:
+                    self._out.console.out(visible(piece), end="", highlight=False)
+        except BaseException:
+            self._messages.pop()
+            raise
+        if not self._out.json_mode:
+            self._out.line()
+        self._messages.append({"role": "assistant", "content": "".join(pieces)})
+        return {"prompt": question, "answer": "".join(pieces), "edits": [hit.edit.id for hit in self._decision().fired]}
+
+    def _edit(self, text: str) -> dict[str, Any]:
+        question, separator, target = text.partition("=>")
+        if not separator:
+            question, target = self._last_question(), text
+        if not question.strip() or not target.strip():
+            self._out.note("usage: /edit ANSWER after a question, or /edit QUESTION => ANSWER")
+            return {"error": {"type": "usage", "message": "/edit needs a question and an answer"}}
+        edit = self._model.memory.add(question.strip(), target.strip(), source="chat", on_conflict="supersede")
+        self._written.append(edit.id)
+        self._say(f"in force: {one_line(edit.prompt)} => {one_line(edit.target)}  ({edit.id})")
+        return {"edit": edit}
+
+    def _why(self, _: str) -> dict[str, Any]:
+        if not self._last_question():
+            self._say("nothing has been asked yet")
+            return {"decision": None}
+        decision = self._decision()
+        if not self._out.json_mode:
+            print_decision(self._out, decision)
+        return {"decision": decision}
+
+    def _undo(self, _: str) -> dict[str, Any]:
+        if not self._written:
+            self._say("no correction of this chat is in force")
+            return {"withdrawn": None}
+        edit_id = self._written.pop()
+        self._model.memory.delete(edit_id)
+        self._say(f"withdrawn: {edit_id}")
+        return {"withdrawn": edit_id}
+
+    def _edits(self, _: str) -> dict[str, Any]:
+        edits = self._model.memory.list(state="active")
+        if not self._out.json_mode:
+            self._out.table(["id", "prompt", "target"], [[e.id, one_line(e.prompt), one_line(e.target)] for e in edits])
+        return {"edits": edits}
+
+    def _reset(self, _: str) -> dict[str, Any]:
+        self._messages.clear()
+        self._say("the conversation is forgotten; the corrections stay")
+        return {"reset": True}
+
+    def _help(self, _: str) -> dict[str, Any]:
+        self._say(HELP)
+        return {"help": HELP}
+
+    def _unknown(self, _: str) -> dict[str, Any]:
+        self._out.note("no such command; /help lists them")
+        return {"error": {"type": "usage", "message": "no such command"}}
+
+    def _say(self, text: str) -> None:
+        if not self._out.json_mode:
+            self._out.line(text)
+
+    def _last_question(self) -> str:
+        return next((m["content"] for m in reversed(self._messages) if m["role"] == "user"), "")
+
+    def _decision(self) -> "ScopeDecision":
+        return self._model.explain(self._last_question()).decision

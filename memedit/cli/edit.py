@@ -1,0 +1,300 @@
+"""``memedit edit``: write, look up, change and withdraw edits."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memedit.cli.options import Needs, command
+from memedit.cli.output import Output
+from memedit.cli.text import one_line
+
+if TYPE_CHECKING:
+    from memedit.cli.session import Session
+    from memedit.types import Edit
+
+app = typer.Typer(no_args_is_help=True, help="Write, look up, change and withdraw edits.")
+
+
+class OnConflict(StrEnum):
+    """What to do when an edit contradicts one in force."""
+
+    ERROR = "error"
+    SUPERSEDE = "supersede"
+    KEEP = "keep"
+
+
+class Kind(StrEnum):
+    """What an edit is for; the same values as :class:`memedit.types.EditKind`, which needs NumPy to import."""
+
+    FACT = "fact"
+    CORRECTION = "correction"
+    REFUSAL = "refusal"
+    LONG_FORM = "long-form"
+
+
+class State(StrEnum):
+    """Where an edit stands; the same values as :class:`memedit.types.EditState`."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    CONSOLIDATED = "consolidated"
+    RETIRED = "retired"
+
+
+class SearchMode(StrEnum):
+    """How to search."""
+
+    TEXT = "text"
+    SEMANTIC = "semantic"
+
+
+EditId = Annotated[str, typer.Argument(metavar="ID", help="Id of the edit.")]
+Subject = Annotated[str | None, typer.Option(help="What the edit is about. [default: found in the prompt]")]
+Paraphrases = Annotated[
+    list[str] | None, typer.Option("--paraphrase", help="Another wording of the prompt; may be repeated.")
+]
+GroundTruth = Annotated[str | None, typer.Option(help="The old or wrong answer, kept for evaluation.")]
+Meta = Annotated[list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="Metadata; may be repeated.")]
+Source = Annotated[str | None, typer.Option(help="Where the correction comes from.")]
+ValidAt = Annotated[datetime | None, typer.Option(help="Holds in the world from this time on (UTC).")]
+InvalidAt = Annotated[datetime | None, typer.Option(help="Holds in the world until this time (UTC).")]
+Conflict = Annotated[OnConflict, typer.Option(help="When it contradicts an edit in force.")]
+
+
+@command(app, "add", Needs.MEMORY)
+def add(
+    session: "Session",
+    *,
+    prompt: Annotated[str, typer.Argument(help="The question or the beginning of a sentence.")],
+    target: Annotated[str, typer.Argument(help="The answer it should get from now on.")],
+    subject: Subject = None,
+    paraphrase: Paraphrases = None,
+    ground_truth: GroundTruth = None,
+    kind: Annotated[Kind, typer.Option(help="What the edit is for.")] = Kind.FACT,
+    meta: Meta = None,
+    source: Source = None,
+    valid_at: ValidAt = None,
+    invalid_at: InvalidAt = None,
+    on_conflict: Conflict = OnConflict.ERROR,
+) -> None:
+    """Add one edit; it is in force in the next answer. Adding the same edit twice changes nothing."""
+    edit = session.memory().add(
+        prompt,
+        target,
+        subject=subject,
+        paraphrases=tuple(paraphrase or ()),
+        ground_truth=ground_truth,
+        kind=kind.value,
+        metadata=_pairs(meta),
+        source=source,
+        valid_at=_utc(valid_at),
+        invalid_at=_utc(invalid_at),
+        on_conflict=on_conflict.value,
+    )
+    _emit_edit(session.output, edit)
+
+
+@command(app, "import", Needs.MEMORY)
+def import_edits(
+    session: "Session",
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="File of edits.")],
+    form: Annotated[
+        str,
+        typer.Option("--format", help="auto, jsonl, counterfact, zsre, knowedit, mem0 ...; auto looks at the rows."),
+    ] = "auto",
+    on_conflict: Conflict = OnConflict.ERROR,
+) -> None:
+    """Import edits from a file; all rows go in, or none."""
+    from memedit.workflows.edits import import_edits as run_import
+
+    with session.output.progress(f"importing {file.name}") as progress:
+        summary = run_import(session.memory(), file, form=form, on_conflict=on_conflict.value, progress=progress)
+    session.output.emit(
+        summary,
+        lambda out: out.line(
+            f"{summary.added} added, {summary.duplicates} already there, {summary.superseded} superseded, "
+            f"{summary.conflicts} conflicts, in {summary.seconds:.1f} s"
+        ),
+    )
+
+
+@command(app, "list", Needs.MEMORY)
+def list_edits(
+    session: "Session",
+    *,
+    state: Annotated[State | None, typer.Option(help="Only edits in this state.")] = None,
+    meta: Meta = None,
+    as_of: Annotated[datetime | None, typer.Option(help="As the memory stood at this time (UTC).")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 50,
+    offset: Annotated[int, typer.Option(min=0, help="Skip this many first.")] = 0,
+) -> None:
+    """List edits, oldest first."""
+    memory = session.memory()
+    if as_of is not None:
+        edits = list(memory.as_of(_utc(as_of)))[offset : offset + limit]
+    else:
+        edits = memory.list(state=state and state.value, metadata=_pairs(meta), limit=limit, offset=offset)
+    _emit_edits(session.output, edits)
+
+
+@command(app, "show", Needs.MEMORY)
+def show(session: "Session", edit_id: EditId) -> None:
+    """Show one edit whole."""
+    _emit_edit(session.output, session.memory().get(edit_id))
+
+
+@command(app, "search", Needs.MEMORY)
+def search(
+    session: "Session",
+    text: Annotated[str, typer.Argument(help="Words to find, or a text near in meaning.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="At most this many.")] = 10,
+    mode: Annotated[SearchMode, typer.Option(help="By words, or by meaning.")] = SearchMode.TEXT,
+) -> None:
+    """Search edits by words or by meaning."""
+    found = session.memory().search(text, k=k, mode=mode.value)
+    _emit_edits(session.output, [getattr(hit, "edit", hit) for hit in found])
+
+
+@command(app, "update", Needs.MEMORY)
+def update(
+    session: "Session",
+    *,
+    edit_id: EditId,
+    prompt: Annotated[str | None, typer.Option(help="New prompt.")] = None,
+    target: Annotated[str | None, typer.Option(help="New answer.")] = None,
+    subject: Subject = None,
+    paraphrase: Paraphrases = None,
+    ground_truth: GroundTruth = None,
+    meta: Meta = None,
+    source: Source = None,
+    valid_at: ValidAt = None,
+    invalid_at: InvalidAt = None,
+) -> None:
+    """Change an edit; the version before stays in its history."""
+    changes = {
+        "prompt": prompt,
+        "target": target,
+        "subject": subject,
+        "paraphrases": tuple(paraphrase) if paraphrase else None,
+        "ground_truth": ground_truth,
+        "metadata": _pairs(meta) or None,
+        "source": source,
+        "valid_at": _utc(valid_at),
+        "invalid_at": _utc(invalid_at),
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    if not given:
+        raise typer.BadParameter("nothing to change: give at least one of --prompt, --target, --subject ...")
+    _emit_edit(session.output, session.memory().update(edit_id, **given))
+
+
+@command(app, "supersede", Needs.MEMORY)
+def supersede(
+    session: "Session",
+    edit_id: EditId,
+    target: Annotated[str, typer.Argument(help="The answer from now on.")],
+    source: Source = None,
+) -> None:
+    """Put a new answer in an edit's place, in one step; the old edit is retired, not lost."""
+    changes: dict[str, Any] = {} if source is None else {"source": source}
+    _emit_edit(session.output, session.memory().supersede(edit_id, target=target, **changes))
+
+
+@command(app, "rm", Needs.MEMORY)
+def remove(
+    session: "Session", edit_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of the edits.")]
+) -> None:
+    """Withdraw edits: their answers are the model's own again. `restore` brings them back."""
+    memory = session.memory()
+    for edit_id in edit_ids:
+        memory.get(edit_id)  # an unknown id stops the command before anything is withdrawn
+    for edit_id in edit_ids:
+        memory.delete(edit_id)
+    session.output.emit({"removed": edit_ids}, lambda out: out.line(f"withdrawn: {', '.join(edit_ids)}"))
+
+
+@command(app, "restore", Needs.MEMORY)
+def restore(session: "Session", edit_id: EditId) -> None:
+    """Put a withdrawn edit in force again."""
+    memory = session.memory()
+    memory.restore(edit_id)
+    _emit_edit(session.output, memory.get(edit_id))
+
+
+@command(app, "history", Needs.MEMORY)
+def history(session: "Session", edit_id: EditId) -> None:
+    """List what happened to an edit, oldest first."""
+    changes = session.memory().history(edit_id)
+    rows = [
+        [
+            str(change.edit.version),
+            change.action,
+            change.at.isoformat(timespec="seconds"),
+            change.edit.state.value,
+            one_line(change.edit.target),
+            change.other or "",
+        ]
+        for change in changes
+    ]
+    columns = ["version", "change", "at", "state", "target", "other edit"]
+    session.output.emit(changes, lambda out: out.table(columns, rows))
+
+
+@command(app, "export", Needs.MEMORY)
+def export(
+    session: "Session",
+    file: Annotated[Path, typer.Argument(dir_okay=False, help="File to write.")],
+    form: Annotated[str, typer.Option("--format", help="jsonl, counterfact, zsre, knowedit or mem0.")] = "jsonl",
+) -> None:
+    """Export the edits in force to a file."""
+    memory = session.memory()
+    memory.export(file, format=form)
+    count = memory.count()
+    session.output.emit({"path": str(file), "edits": count}, lambda out: out.line(f"{count} edits written to {file}"))
+
+
+def _emit_edit(output: Output, edit: "Edit") -> None:
+    rows = [
+        ("id", edit.id),
+        ("prompt", edit.prompt),
+        ("target", edit.target),
+        ("subject", edit.subject or ""),
+        ("paraphrases", "\n".join(edit.paraphrases)),
+        ("ground truth", edit.ground_truth or ""),
+        ("kind", edit.kind.value),
+        ("state", f"{edit.state.value}, version {edit.version}"),
+        ("namespace", edit.namespace),
+        ("source", edit.source or ""),
+        ("metadata", ", ".join(f"{key}={value}" for key, value in edit.metadata.items())),
+        ("known", f"{edit.created_at.isoformat(timespec='seconds')} to {_when(edit.expired_at) or 'now'}"),
+        ("holds", f"{_when(edit.valid_at) or 'always'} to {_when(edit.invalid_at) or 'further notice'}"),
+    ]
+    output.emit(edit, lambda out: out.table(["field", "value"], [row for row in rows if row[1]]))
+
+
+def _emit_edits(output: Output, edits: "list[Edit]") -> None:
+    rows = [[edit.id, edit.state.value, one_line(edit.prompt), one_line(edit.target, 30)] for edit in edits]
+    output.emit(edits, lambda out: out.table(["id", "state", "prompt", "target"], rows))
+
+
+def _pairs(items: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for item in items or ():
+        key, separator, value = item.partition("=")
+        if not separator or not key:
+            raise typer.BadParameter(f"--meta takes KEY=VALUE, got {item!r}")
+        pairs[key] = value
+    return pairs
+
+
+def _utc(when: datetime | None) -> datetime | None:
+    if when is None:
+        return None
+    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+
+
+def _when(when: datetime | None) -> str:
+    return "" if when is None else when.isoformat(timespec="seconds")

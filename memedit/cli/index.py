@@ -1,0 +1,44 @@
+"""``memedit index``: check, rebuild and describe a memory's vector index."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from memedit.cli.failures import FAILED
+from memedit.cli.options import Needs, command
+from memedit.cli.text import plain
+
+if TYPE_CHECKING:
+    from memedit.cli.session import Session
+
+app = typer.Typer(no_args_is_help=True, help="Check, rebuild and describe a memory and its vector index.")
+
+
+@command(app, "stats", Needs.MEMORY)
+def stats(session: "Session") -> None:
+    """Describe the memory: edits by state, versions, encoder, index, size on disk."""
+    found = plain(session.memory().stats())
+    session.output.emit(found, lambda out: out.table(["what", "value"], [[k, str(v)] for k, v in found.items()]))
+
+
+@command(app, "verify", Needs.MEMORY)
+def verify(session: "Session") -> None:
+    """Check that database, vectors and index agree; exit code 1 when something is wrong."""
+    with session.output.working("verifying"):
+        report = session.memory().verify()
+    document = {**plain(report), "ok": report.ok}
+    summary = f"{report.edits} edits, {report.vectors} vectors, {report.index_rows} index rows"
+    verdict = [f"  - {problem}" for problem in report.problems] or ["no problems found"]
+    session.output.emit(document, lambda out: [out.line(text) for text in [summary, *verdict]])
+    if not report.ok:
+        raise typer.Exit(FAILED)
+
+
+@command(app, "rebuild", Needs.MEMORY)
+def rebuild(session: "Session") -> None:
+    """Build the index again from the database; the database is not changed."""
+    memory = session.memory()
+    with session.output.working("rebuilding the index"):
+        memory.rebuild()
+    found = plain(memory.stats())
+    session.output.emit(found, lambda out: out.line(f"index rebuilt: {found['index_rows']} rows"))

@@ -1,0 +1,105 @@
+"""Options that many commands share, added to a command by :func:`command`."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from enum import Flag, auto
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+MemoryUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--memory", "-m", envvar="MEMEDIT_MEMORY", metavar="URL", help="Edit memory: a file. [default: edits.db]"
+    ),
+]
+Namespace = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", envvar="MEMEDIT_NAMESPACE", help="Namespace of the edits. [default: default]"),
+]
+EncoderName = Annotated[
+    str | None,
+    typer.Option("--encoder", envvar="MEMEDIT_ENCODER", help="Sentence encoder: a name or path. [default: minilm]"),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model", envvar="MEMEDIT_MODEL", help="Language model: an alias, path or hub id. [default: smollm2]"
+    ),
+]
+ScopeName = Annotated[
+    str | None,
+    typer.Option("--scope", envvar="MEMEDIT_SCOPE", help="What decides whether an edit applies. [default: default]"),
+]
+AdapterName = Annotated[
+    str | None,
+    typer.Option("--adapter", envvar="MEMEDIT_ADAPTER", help="How an edit changes the answer. [default: default]"),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", exists=True, dir_okay=False, metavar="FILE", help="Settings as YAML; options win over it."
+    ),
+]
+JsonMode = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+class Needs(Flag):
+    """What a command works on, and so which shared options it takes."""
+
+    NOTHING = 0
+    MEMORY = auto()
+    SCOPE = auto()
+    MODEL = auto()
+
+
+_OPTIONS: dict[Needs, dict[str, Any]] = {
+    Needs.MEMORY: {"memory": MemoryUrl, "namespace": Namespace, "encoder": EncoderName},
+    Needs.SCOPE: {"scope": ScopeName},
+    Needs.MODEL: {"model": ModelName, "adapter": AdapterName},
+}
+
+
+def command(
+    app: typer.Typer, name: str, needs: Needs = Needs.NOTHING
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function as command ``name``; its first parameter receives the :class:`~memedit.cli.session.Session`.
+
+    The shared options that ``needs`` asks for, ``--config`` and ``--json`` are added to the function's own.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        shared = _shared(needs)
+        _, *own = inspect.signature(function).parameters.values()
+
+        @functools.wraps(function)
+        def run(**values: Any) -> None:
+            from memedit.cli.session import Session
+
+            with Session(**{option: values.pop(option) for option in shared}) as session:
+                function(session, **values)
+
+        extra = [_parameter(option, kind) for option, kind in shared.items()]
+        everything = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + extra
+        run.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in everything}
+        del run.__dict__["__wrapped__"]  # typer would read the signature of the function inside
+        app.command(name)(run)
+        return function
+
+    return register
+
+
+def _shared(needs: Needs) -> dict[str, Any]:
+    shared: dict[str, Any] = {}
+    for need, options in _OPTIONS.items():
+        if need in needs:
+            shared |= options
+    return shared | {"config": ConfigFile, "json_mode": JsonMode}
+
+
+def _parameter(name: str, annotation: Any) -> inspect.Parameter:
+    default = False if name == "json_mode" else None
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

@@ -1,0 +1,82 @@
+"""``memedit scope``: why an edit applies to a question or not, and where the threshold lies."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memedit.cli.options import Needs, command
+from memedit.cli.output import Output
+from memedit.cli.text import one_line
+
+if TYPE_CHECKING:
+    from memedit.cli.session import Session
+    from memedit.types import ScopeDecision
+
+app = typer.Typer(no_args_is_help=True, help="Why an edit applies to a question or not, and where the threshold lies.")
+
+
+@command(app, "explain", Needs.MEMORY | Needs.SCOPE)
+def explain(
+    session: "Session",
+    prompt: Annotated[str, typer.Argument(help="The question, as it would be asked.")],
+) -> None:
+    """Show which edits would apply to a question, with their scores; no language model is loaded."""
+    from memedit.workflows.scope import explain as run_explain
+    from memedit.workflows.scope import open_scope
+
+    memory = session.memory()
+    decision = run_explain(memory, open_scope(memory, session.scope), [prompt])[0]
+    session.output.emit(decision, lambda out: print_decision(out, decision))
+
+
+@command(app, "calibrate", Needs.MEMORY | Needs.SCOPE)
+def calibrate(
+    session: "Session",
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help='JSONL rows {"query": text, "edits": [prompts or ids]}.')
+    ],
+    max_false_fire: Annotated[
+        float, typer.Option(min=0.0, max=0.5, help="Share of out-of-scope examples that may fire.")
+    ] = 0.005,
+    save: Annotated[bool, typer.Option(help="Keep the threshold in the memory, for this scope and encoder.")] = True,
+) -> None:
+    """Choose the scope's threshold from labelled questions; rows with an empty list must stay untouched."""
+    from memedit.workflows.scope import calibrate_scope
+
+    memory = session.memory()
+    with session.output.progress("scoring examples") as progress:
+        found = calibrate_scope(
+            memory, session.scope, file, max_false_fire=max_false_fire, save=save, progress=progress
+        )
+    session.output.emit(
+        found,
+        lambda out: out.line(
+            f"threshold {found.threshold:.4f}: right edit fires on {found.hit_rate:.1%} of {found.in_scope} in-scope "
+            f"questions, any edit on {found.false_fire_rate:.1%} of {found.out_of_scope} others"
+            + ("; saved" if save else "; not saved")
+        ),
+    )
+
+
+def print_decision(out: Output, decision: "ScopeDecision") -> None:
+    """Print which edits fire on a query, which were considered, and why."""
+    fired = {hit.edit.id for hit in decision.fired}
+    verdict = f"{len(fired)} edit(s) fire" if fired else "no edit fires: the answer is the bare model's"
+    if decision.abstained:
+        verdict += " (the best score lies in the abstention band)"
+    out.line(f"{verdict}; scope {decision.scope}, threshold {decision.threshold:.3f}")
+    rows = [
+        [
+            "fires" if hit.edit.id in fired else "",
+            f"{hit.score:.3f}",
+            f"{hit.similarity:.3f}",
+            one_line(hit.edit.prompt, 48),
+            one_line(hit.edit.target, 24),
+            ", ".join(f"{name} {value:.2f}" for name, value in hit.reasons.items()),
+            hit.edit.id,
+        ]
+        for hit in decision.considered
+    ]
+    if rows:
+        out.table(["", "score", "cosine", "edit", "target", "reasons", "id"], rows)
