@@ -201,7 +201,7 @@ def _padded(scores: FloatArray, ids: IdArray, k: int) -> tuple[FloatArray, IdArr
 
 
 def top_k(scores: FloatArray, ids: IdArray, k: int) -> tuple[FloatArray, IdArray]:
-    """Pick the ``k`` best of ``scores [B, n]`` with their ``ids``, ``[n]`` or ``[B, n]``; ties: the smaller id first."""
+    """Pick the ``k`` best of ``scores [B, n]`` with their ``ids`` (``[n]`` or ``[B, n]``); ties: smaller id first."""
     ids = np.broadcast_to(ids, scores.shape)
     if k < scores.shape[1]:
         part = np.argpartition(-scores, k - 1, axis=1)[:, :k]
