@@ -20,11 +20,18 @@ el los las una unos unas y o es son quien cual cuando donde como en con por para
 il lo gli uno e chi che cosa dove quando come nel nella di da della dei su os as um uma foi quem qual quais onde na do
 """
 _DUTCH = "de het een van is wie wat waar wanneer op te"
+_QUESTIONS = """
+wer was wo wann wie warum welche welcher welches wessen wem wen qui que quoi quel quelle quels quelles quand ou comment
+quien quienes cual cuales cuando donde como cuanto cuantos chi cosa dove quando qual quais quem onde wie wat waar wanneer
+кто что где когда как какой какая какое какие кого чей чья сколько почему kto co gdzie kiedy jaki jaka jakie kim hangi
+"""
 
 
 def _all_of(*lists: str) -> frozenset[str]:
     return frozenset(word for text in lists for word in text.split())
 
 
+ENGLISH_FUNCTION_WORDS = _all_of(_ENGLISH)
+FOREIGN_QUESTION_WORDS = _all_of(_QUESTIONS)
 FUNCTION_WORDS = _all_of(_ENGLISH, _GERMAN, _ROMANCE, _DUTCH)
 """Folded as :func:`memedit.index.words.words` folds (lower case, no accents)."""

@@ -5,33 +5,47 @@ across the small words that names hold ("of", "de", "and the"). Scripts without 
 question words. The best span wins: quoted text first, then length, then how early it stands.
 """
 
+import itertools
 import re
 from dataclasses import dataclass
 
-from memedit.index.function_words import FUNCTION_WORDS
+from memedit.index.function_words import ENGLISH_FUNCTION_WORDS, FOREIGN_QUESTION_WORDS, FUNCTION_WORDS
 from memedit.index.words import words
 
+
+def _set(words_in_a_row: str) -> frozenset[str]:
+    return frozenset(words_in_a_row.split())
+
+
 _MAX_PROMPT = 4000
-_TOKEN = re.compile(r"[^\W_]+(?:[.'’&/_\-‐‑–][^\W_]+)*\.?|[^\w\s]", re.UNICODE)
+_TOKEN = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)|[^\W_]+(?:[.'’&/_\-‐‑–][^\W_]+)*\.?|[^\w\s]", re.UNICODE)
 _QUOTES = re.compile(
     r"\"([^\"]{2,300})\"|“([^”]{2,300})”|«\s*([^»]{2,300}?)\s*»|「([^」]{1,200})」|『([^』]{1,200})』"
     r"|《([^》]{1,200})》|„([^“”]{2,300})[“”]|(?<!\w)['‘]([^'’]{3,200})['’](?!\w)"
 )
-_CONNECTORS = frozenset(
-    """
-    of the and in at on for to from with by a an de la le les du des del della di da dos das do van von der den und y e et
-    el los las al bin ibn abu zu zur vom am im as or nor vs versus
-    """.split()
-)
+_CONNECTORS = _set("""
+    of the and in at on for to from with by a an de la le les du des del della di da dos das do van von der den
+    und y e et el los las al bin ibn abu zu zur vom am im as or nor vs versus
+    """)
 _JOINING_MARKS = frozenset("-–—&/+:.,'’()!#")
-_NEVER_INITIAL = frozenset(
-    """
+_NEVER_INITIAL = _set("""
     name list give tell state complete question answer according during since despite although because while both many
     another every several nq also people someone today currently once only even further find identify
-    """.split()
+    """)
+_RELATION_VERBS = _set("won used played plays follows died")
+_COPULAS = frozenset({"is", "was", "are", "were"})
+_DASHES = frozenset("-–—")
+_QUESTION_WORDS = _set("who whom whose what which when where why how")
+_PARTICIPLES = _set(
+    "set made found built born known written held given taken shown spoken worn seen grown sung drawn led"
 )
-_RELATION_ENDS = frozenset("won which that who used played".split())
-_PREDICATES = frozenset("is are was were has have had did does do will can could".split())
+# An initial one of these is not part of a name ("In Rome", "The Hague" loses nothing but its article).
+_OPENERS = _QUESTION_WORDS | _set("""
+    the a an in on at for from to of by with during under is are was were do does did has have can could will would and
+    or but if as since until before after about between into
+    """)
+_STOPS = FUNCTION_WORDS | _RELATION_VERBS | _set("often also take first play pass come begin")
+_PREDICATES = _set("is are was were has have had did does do will can could")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +61,7 @@ class _Span:
     start: int
     end: int
     size: int
+    asked: int  # 1: stands where a question names its subject; -1: inside the question's own phrase; 0: neither
 
 
 def find_subject(prompt: str, target: str | None = None) -> str | None:
@@ -62,8 +77,15 @@ def find_subject(prompt: str, target: str | None = None) -> str | None:
         return quoted
     if not any(c.isupper() or c.islower() for c in text):
         return _caseless(text)
+    if text.isupper():
+        lowered = _lower_case(text)
+        return lowered if lowered != text.strip() else None
+    german = _GERMAN_GENITIVE.match(text)
+    if german is not None:
+        text = text[german.end() :]
     spans = _name_spans(text, _tokens(text))
-    if not spans:
+    lettered = any(c.isalpha() for span in spans for c in text[span.start : span.end])
+    if not spans or (not lettered and text[1:].islower()):
         return _lower_case(text)
     best = _best(text, spans, target)
     return _without_possessive(text, text[best.start : best.end])
@@ -79,16 +101,24 @@ def _quoted(text: str) -> str | None:
 def _tokens(text: str) -> list[_Token]:
     tokens: list[_Token] = []
     opening = True  # the next word begins a sentence, where a capital says little
-    for match in _TOKEN.finditer(text):
+    matches = list(_TOKEN.finditer(text))
+    for match, following in itertools.zip_longest(matches, matches[1:]):
         word = match.group()
         if word.endswith(".") and len(word) > 3 and "." not in word[:-1] and not word[0].isdigit():
             word = word[:-1]  # a full stop, not an initial or abbreviation
-        tokens.append(_Token(word, match.start(), match.start() + len(word), _is_name(word, opening)))
+        tokens.append(
+            _Token(
+                word,
+                match.start(),
+                match.start() + len(word),
+                _is_name(word, opening, following.group() if following else ""),
+            )
+        )
         opening = word in {".", "?", "!", "…"} or match.group() != word or (opening and not word[0].isalnum())
     return tokens
 
 
-def _is_name(word: str, opening: bool) -> bool:
+def _is_name(word: str, opening: bool, following: str) -> bool:
     if word[0].isdigit():
         return True
     if not word[0].isalnum():
@@ -96,9 +126,25 @@ def _is_name(word: str, opening: bool) -> bool:
     if not any(c.isupper() for c in word):
         return not any(c.islower() for c in word)  # a script without capitals inside one that has them
     if opening:
-        base = re.split(r"['’]", word.lower())[0]
-        return base not in FUNCTION_WORDS and base not in _NEVER_INITIAL
+        folded = words(word)
+        base = folded[0].folded if folded else ""
+        if base in _NEVER_INITIAL or base in _OPENERS or base in FOREIGN_QUESTION_WORDS:
+            return False
+        return base not in FUNCTION_WORDS or following[:1].isupper()
     return True
+
+
+def _after_auxiliary(tokens: list[_Token], first: int) -> int:
+    """Where a name stands in a question: after its auxiliary ("is", "did"), before it, or it is no question."""
+    opening = [token.text.lower() for token in tokens[:2]]
+    if not _QUESTION_WORDS.intersection(opening):
+        return 0
+    at = next((i for i, token in enumerate(tokens) if token.text in _PREDICATES), None)
+    if at is None:
+        return 0
+    if first < at:
+        return -1
+    return 1 if first - at <= 2 or not any(token.name for token in tokens[at:first]) else 0
 
 
 def _name_spans(text: str, tokens: list[_Token]) -> list[_Span]:
@@ -111,8 +157,9 @@ def _name_spans(text: str, tokens: list[_Token]) -> list[_Span]:
         last, size = i, 1
         while (following := _next_name(text, tokens, last)) is not None:
             last, size = following, size + 1
+        last = _end_of_name(tokens, i, last)
         end = _closing_bracket(text, tokens[i].start, tokens[last].end)
-        spans.append(_Span(tokens[i].start, _end_of_description(text, tokens, i, last, end), size))
+        spans.append(_Span(tokens[i].start, end, size, _after_auxiliary(tokens, i)))
         i = last + 1
     return spans
 
@@ -130,9 +177,14 @@ def _next_name(text: str, tokens: list[_Token], last: int) -> int | None:
             return None
         if token.text in _CONNECTORS and any(t.text == "," for t in between):
             return None
-        if token.text not in _CONNECTORS and token.text not in _JOINING_MARKS:
+        if token.text not in _CONNECTORS and token.text not in _JOINING_MARKS and not _is_particle(token.text):
             return None
     return None
+
+
+def _is_particle(word: str) -> bool:
+    """Short lower-case words inside a name ("ter", "og", "ben") that no English sentence has between two names."""
+    return len(word) <= 3 and word.islower() and word not in ENGLISH_FUNCTION_WORDS
 
 
 def _possessor(word: str) -> bool:
@@ -146,16 +198,60 @@ def _closing_bracket(text: str, start: int, end: int) -> int:
     return end
 
 
-def _end_of_description(text: str, tokens: list[_Token], first: int, last: int, end: int) -> int:
-    """In "The author of Using cells for research is" the name runs on to the last "is"."""
-    if first == 0 or tokens[0].text.lower() != "the" or tokens[first - 1].text not in {"of", "in", "which", "by"}:
-        return end
-    rest = tokens[last + 1 :]
-    if len(rest) < 2 or rest[-1].text not in {"is", "was", "are", "were"}:
-        return end
-    if any(t.text in _PREDICATES or t.text in _RELATION_ENDS or t.text == "," for t in rest[:-1]):
-        return end
-    return rest[-2].end
+def _end_of_name(tokens: list[_Token], first: int, last: int) -> int:
+    """Position of the last token of the name, taking in lower-case words that belong to it.
+
+    Only a noun can stand before "is" or ", which" ("Dee Bridge disaster is"), between "did" and the verb ("did Gold
+    dust robbery occur?"), or after "of" up to the end ("the author of Using cells for research is").
+    """
+    if _possessor(tokens[last].text):
+        return last
+    described = first > 0 and tokens[first - 1].text.lower() in {"of", "which", "by", "for"}
+    statement = tokens[0].text.lower() == "the" and tokens[-1].text in _COPULAS
+    if described and statement:
+        return _up_to_copula(tokens, first, last)
+    tail: list[int] = []
+    for at in range(last + 1, len(tokens)):
+        word = tokens[at].text
+        if word in _DASHES and not tail:
+            continue
+        if not word[0].isalpha() or tokens[at].name or word in _STOPS or _is_participle(word) or _is_adverb(word):
+            break
+        tail.append(at)
+    if not tail or len(tail) > 3:
+        return last
+    stop = tokens[tail[-1] + 1].text if tail[-1] + 1 < len(tokens) else ""
+    dashed = tokens[last + 1].text in _DASHES
+    if _asks_with_do(tokens, first) or (dashed and not stop):
+        tail = tail[:-1]  # the last one is the verb
+    elif stop == "?":
+        tail = tail if described or not any(token.text in _PREDICATES for token in tokens) else []
+    elif stop not in _PREDICATES and stop != "," and not _is_participle(stop):
+        tail = []
+    return tail[-1] if tail else last
+
+
+def _up_to_copula(tokens: list[_Token], first: int, last: int) -> int:
+    """Within "The R of S is" and "The R which S is known for is": the token before the copula or verb that ends S."""
+    if tokens[first - 1].text == "which":
+        ends = [at for at in range(last + 1, len(tokens)) if tokens[at].text in _PREDICATES | _RELATION_VERBS]
+        return ends[0] - 1
+    inner = range(last + 1, len(tokens) - 1)
+    if any(tokens[at].text in _PREDICATES | _RELATION_VERBS | {"which", "that", "who"} for at in inner):
+        return last
+    return len(tokens) - 2
+
+
+def _asks_with_do(tokens: list[_Token], first: int) -> bool:
+    return any(token.text in {"does", "do", "did"} for token in tokens[:first])
+
+
+def _is_adverb(word: str) -> bool:
+    return len(word) > 4 and word.endswith("ly")
+
+
+def _is_participle(word: str) -> bool:
+    return (len(word) > 4 and word.endswith("ed")) or word in _PARTICIPLES
 
 
 def _best(text: str, spans: list[_Span], target: str | None) -> _Span:
@@ -165,7 +261,7 @@ def _best(text: str, spans: list[_Span], target: str | None) -> _Span:
         inside = {word.folded for word in words(text[span.start : span.end])}
         given_away = bool(answer) and inside <= answer
         year = text[span.start : span.end].isdigit()
-        return min(span.size, 3) - 0.9 * rank - 3.0 * given_away - 1.5 * year
+        return min(span.size, 3) - 0.9 * rank + 2.0 * span.asked - 3.0 * given_away - 1.5 * year
 
     return max(enumerate(spans), key=lambda item: score(*item))[1]
 
@@ -192,17 +288,27 @@ def _lower_case(text: str) -> str | None:
     if head is None:
         relation = _RELATION_HEAD.match(rest)
         rest = rest[relation.end() :] if relation else rest
+        rest = _STATEMENT_END.split(rest, maxsplit=1)[0]
     else:
         rest = rest[head.end() :]
         auxiliary = _AUXILIARY.match(rest)
         if auxiliary:
             rest = rest[auxiliary.end() :]
+            if auxiliary.group().split()[-1].lower() in {"do", "does", "did"}:
+                rest = _FINAL_VERB.sub("", rest)
         elif " " in rest:
             rest = rest.split(" ", 1)[1]  # the verb: "who [wrote] the song"
-    return rest.strip(" ,;:") or None
+    return _ARTICLE.sub("", rest.strip(" ,;:")) or None
 
 
-_CASELESS_CUT = re.compile(r"[的是在は।をがにへで？?。、，,！!]|の|은 |는 |이 |가 |의 |을 |를 |에서|에 |какой|\s*:\s*")
+# German writes every noun with a capital, so in "Die Hauptstadt von Frankreich" the first is not the name.
+_GERMAN_GENITIVE = re.compile(r"^(?:Die|Der|Das)\s+\w+\s+(?:von|der|des)\s+(?=[^\W\d_])")
+_STATEMENT_END = re.compile(r",|'s\b|’s\b|\s(?:is|are|was|were|has|have|had|can|does|did)\b")
+_FINAL_VERB = re.compile(r"\s+[^\W\d_]+(?:\s+(?:to|in|for|from|of|on|at|by|with|under|as|into))?$", re.IGNORECASE)
+_ARTICLE = re.compile(r"^(?:the|a|an) ", re.IGNORECASE)
+_CASELESS_CUT = re.compile(
+    r"[的是在は।をがにへで？?。、，,！!]|の|은 |는 |이 |가 |의 |을 |를 |에서|에 |\sकी\s|\sका\s|\sके\s|\s*:\s*"
+)
 
 
 def _caseless(text: str) -> str | None:
