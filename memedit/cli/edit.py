@@ -36,12 +36,13 @@ class Kind(StrEnum):
 
 
 class State(StrEnum):
-    """Where an edit stands; the same values as :class:`memedit.types.EditState`."""
+    """Where an edit stands: the values of :class:`memedit.types.EditState`, and all of them."""
 
     PENDING = "pending"
     ACTIVE = "active"
     CONSOLIDATED = "consolidated"
     RETIRED = "retired"
+    ALL = "all"
 
 
 class SearchMode(StrEnum):
@@ -125,7 +126,7 @@ def import_edits(
 def list_edits(
     session: "Session",
     *,
-    state: Annotated[State | None, typer.Option(help="Only edits in this state.")] = None,
+    state: Annotated[State | None, typer.Option(help="Only edits in this state. [default: all but retired]")] = None,
     meta: Meta = None,
     as_of: Annotated[datetime | None, typer.Option(help="As the memory stood at this time (UTC).")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 50,
@@ -133,10 +134,12 @@ def list_edits(
 ) -> None:
     """List edits, oldest first."""
     memory = session.memory()
-    if as_of is not None:
-        edits = list(memory.as_of(_utc(as_of)))[offset : offset + limit]
+    wanted = _pairs(meta)
+    if as_of is None:
+        edits = memory.list(state=state and state.value, metadata=wanted, limit=limit, offset=offset)
     else:
-        edits = memory.list(state=state and state.value, metadata=_pairs(meta), limit=limit, offset=offset)
+        then = [edit for edit in memory.as_of(_in_utc(as_of)) if _matches(edit, state, wanted)]
+        edits = then[offset : offset + limit]
     _emit_edits(session.output, edits)
 
 
@@ -155,7 +158,11 @@ def search(
 ) -> None:
     """Search edits by words or by meaning."""
     found = session.memory().search(text, k=k, mode=mode.value)
-    _emit_edits(session.output, [getattr(hit, "edit", hit) for hit in found])
+    rows = [[f"{score:.3f}", edit.id, one_line(edit.prompt), one_line(edit.target, 30)] for edit, score in found]
+    session.output.emit(
+        [{"score": score, "edit": edit} for edit, score in found],
+        lambda out: out.table(["score", "id", "prompt", "target"], rows),
+    )
 
 
 @command(app, "update", Needs.MEMORY)
@@ -172,6 +179,7 @@ def update(
     source: Source = None,
     valid_at: ValidAt = None,
     invalid_at: InvalidAt = None,
+    on_conflict: Conflict = OnConflict.ERROR,
 ) -> None:
     """Change an edit; the version before stays in its history."""
     changes = {
@@ -188,7 +196,7 @@ def update(
     given = {name: value for name, value in changes.items() if value is not None}
     if not given:
         raise typer.BadParameter("nothing to change: give at least one of --prompt, --target, --subject ...")
-    _emit_edit(session.output, session.memory().update(edit_id, **given))
+    _emit_edit(session.output, session.memory().update(edit_id, on_conflict=on_conflict.value, **given))
 
 
 @command(app, "supersede", Needs.MEMORY)
@@ -217,11 +225,9 @@ def remove(
 
 
 @command(app, "restore", Needs.MEMORY)
-def restore(session: "Session", edit_id: EditId) -> None:
+def restore(session: "Session", edit_id: EditId, on_conflict: Conflict = OnConflict.ERROR) -> None:
     """Put a withdrawn edit in force again."""
-    memory = session.memory()
-    memory.restore(edit_id)
-    _emit_edit(session.output, memory.get(edit_id))
+    _emit_edit(session.output, session.memory().restore(edit_id, on_conflict=on_conflict.value))
 
 
 @command(app, "history", Needs.MEMORY)
@@ -290,10 +296,20 @@ def _pairs(items: list[str] | None) -> dict[str, str]:
     return pairs
 
 
-def _utc(when: datetime | None) -> datetime | None:
-    if when is None:
-        return None
+def _matches(edit: "Edit", state: State | None, metadata: dict[str, str]) -> bool:
+    if state is None:
+        in_state = edit.state.value != State.RETIRED.value
+    else:
+        in_state = state is State.ALL or edit.state.value == state.value
+    return in_state and all(edit.metadata.get(key) == value for key, value in metadata.items())
+
+
+def _in_utc(when: datetime) -> datetime:
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+
+
+def _utc(when: datetime | None) -> datetime | None:
+    return None if when is None else _in_utc(when)
 
 
 def _when(when: datetime | None) -> str:
