@@ -5,6 +5,7 @@
     MemeditError
     ├── InputError (ValueError)            a value the caller passed cannot be used
     │   ├── ConfigError                    one or more settings are wrong; all are listed
+    │   ├── FieldError                     one field of an edit cannot be used; names the field
     │   ├── DatasetError                   a row of a data file is wrong; names file, line, field
     │   └── UnknownNameError               no such method, model, format ...; lists near matches
     ├── EditNotFoundError (LookupError)    no edit with this id in this namespace
@@ -45,6 +46,14 @@ class ConfigError(InputError):
         self.source = source
         lines = "\n".join(f"  - {problem}" for problem in self.problems)
         super().__init__(f"{source}: {len(self.problems)} problem(s) found\n{lines}")
+
+
+class FieldError(InputError):
+    """One field of an edit cannot be used."""
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        super().__init__(f"{field}: {message}")
 
 
 class DatasetError(InputError):

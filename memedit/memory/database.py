@@ -1,0 +1,272 @@
+"""Connections and transactions. With ``dialect.py``, the only module that knows which database lies beneath."""
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event, select, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from memedit.errors import InputError, StoreBusyError, StoreCorruptError, StoreReadOnlyError
+from memedit.memory import schema
+from memedit.memory.dialect import fold
+from memedit.memory.failures import translated
+from memedit.memory.migrations import LATEST, check_version, migrate, recorded_version
+
+APPLICATION_ID = 0x4D454454  # "MEDT", in the header of every SQLite file of ours
+_PAGE_BYTES = 8192  # five 384-wide float32 vectors a page; the default of 4096 holds two and wastes a quarter
+_WRITE = "memedit_write"
+
+
+class Database:
+    """One SQL database: SQLite (a file or memory) or PostgreSQL.
+
+    SQLite runs in WAL mode with ``synchronous=FULL``: a committed transaction has reached the disk. Every write
+    transaction takes the write lock at its start (``BEGIN IMMEDIATE``, or a row lock on the counters), so what it
+    reads cannot change under it and two writers queue instead of failing.
+
+    Args:
+        url: a path, ``":memory:"``, ``sqlite:///path`` or ``postgresql+psycopg://...``.
+        read_only: refuse writes; a file that does not exist is not created.
+        timeout: seconds to wait for another process's write lock.
+
+    Raises:
+        StoreError: the file cannot be opened, is damaged, not an edit memory, or written by a newer memedit.
+    """
+
+    def __init__(self, url: str | Path, *, read_only: bool = False, timeout: float = 30.0) -> None:
+        self.path, self.url, remote = _locate(url)
+        self.read_only = read_only
+        self._timeout = timeout
+        self._immutable = False
+        self._lock = threading.RLock()
+        self.engine = self._postgres(remote) if remote else self._sqlite()
+        with translated(self.url, self.path):
+            self._prepare()
+
+    @property
+    def sqlite(self) -> bool:
+        """Whether this is SQLite."""
+        return self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection inside one read transaction: everything read is of one moment."""
+        with translated(self.url, self.path), self._guard(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A connection that holds the write lock; commits at the end, rolls back on an exception.
+
+        Raises:
+            StoreReadOnlyError: the store was opened read-only, or the file is.
+            StoreBusyError: the lock was not to be had within the timeout.
+            StoreFullError: no space is left; nothing was written.
+        """
+        if self.read_only:
+            raise StoreReadOnlyError(f"{self.url} is open read-only; open it without read_only=True to change it")
+        with translated(self.url, self.path), self._lock, self.engine.connect() as plain:
+            connection = plain.execution_options(**{_WRITE: True})
+            transaction = self._begin(connection)
+            try:
+                yield connection
+                transaction.commit()
+            except BaseException:
+                transaction.rollback()
+                raise
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    def _guard(self) -> Any:
+        """``:memory:`` is one connection, so its readers take turns; files and servers have one per thread."""
+        return self._lock if self.path is None and self.sqlite else _NOTHING
+
+    def _begin(self, connection: Connection) -> Any:
+        """Begin a write transaction, trying again until the timeout when the lock is taken."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                transaction = connection.begin()
+                break
+            except DBAPIError as error:
+                busy = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+        if not self.sqlite:
+            lock = select(schema.counters.c.value).where(schema.counters.c.name == "revision").with_for_update()
+            connection.execute(lock)
+        return transaction
+
+    def _postgres(self, url: str) -> Engine:
+        return create_engine(url, pool_pre_ping=True)
+
+    def _sqlite(self) -> Engine:
+        if self.path is None:
+            engine = create_engine("sqlite://", creator=self._connect, poolclass=StaticPool)
+        else:
+            engine = create_engine(
+                "sqlite://", creator=self._connect, poolclass=QueuePool, pool_size=8, max_overflow=-1
+            )
+        event.listen(engine, "begin", _on_begin)
+        return engine
+
+    def _connect(self) -> sqlite3.Connection:
+        """Open one SQLite connection with the settings that make a commit durable."""
+        if self.path is None:
+            name = ":memory:"
+        else:
+            mode = "mode=ro" if self.read_only else "mode=rwc"
+            name = f"file:{quote(str(self.path))}?{mode}" + ("&immutable=1" if self._immutable else "")
+        connection = sqlite3.connect(
+            name, uri=True, timeout=self._timeout, isolation_level=None, check_same_thread=False
+        )
+        connection.create_function("memedit_fold", 1, fold, deterministic=True)
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA cache_size=-65536")
+        connection.execute("PRAGMA journal_size_limit=67108864")
+        return connection
+
+    def _prepare(self) -> None:
+        """Recognise the database and bring it to the newest schema; an up-to-date one is only read."""
+        try:
+            version = self._recognise()
+        except (DBAPIError, sqlite3.OperationalError) as error:
+            if not self._fall_back_to_immutable():
+                raise
+            del error
+            version = self._recognise()
+        check_version(version, self.url)
+        if version == LATEST:
+            return
+        if self.read_only:
+            raise StoreReadOnlyError(
+                f"{self.url} is open read-only and has schema version {version}; it must be brought to {LATEST} first: "
+                "open it once with write permission"
+            )
+        if self.sqlite and version == 0:
+            self._retry_busy(self._set_up_file)
+        with self.write() as connection:
+            check_version(recorded_version(connection), self.url)
+            migrate(connection)
+
+    def _recognise(self) -> int:
+        """The schema version; 0 when the database is empty.
+
+        Raises:
+            StoreCorruptError: a SQLite file that holds something else.
+        """
+        with self.engine.connect() as connection, connection.begin():
+            version = recorded_version(connection)
+            if version == 0 and self.sqlite:
+                found = connection.exec_driver_sql("SELECT name FROM sqlite_master LIMIT 1").scalar()
+                if found is not None:
+                    raise StoreCorruptError(
+                        f"{self.url} is a SQLite database but not an edit memory (it has {found!r} and no "
+                        f"{schema.migrations.name!r}); choose another file"
+                    )
+        return version
+
+    def _set_up_file(self) -> None:
+        """Give a new file its page size, mark and journal mode; none can be set inside a transaction."""
+        raw = self.engine.raw_connection()
+        try:
+            cursor = raw.cursor()
+            cursor.execute(f"PRAGMA page_size={_PAGE_BYTES}")
+            cursor.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.close()
+        finally:
+            raw.close()
+
+    def _retry_busy(self, action: Any) -> None:
+        """Run ``action`` until it is not refused as busy: SQLite's own waiting does not cover a change of journal."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                action()
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                if time.monotonic() > deadline:
+                    raise StoreBusyError(f"{self.url}: another process is setting it up and does not end") from error
+                time.sleep(0.01)
+
+    def _fall_back_to_immutable(self) -> bool:
+        """Open a file on read-only media as immutable; WAL would need to create files beside it."""
+        if self.path is None or not self.path.is_file() or _writable(self.path.parent):
+            return False
+        log = self.path.with_name(self.path.name + "-wal")
+        if log.exists() and log.stat().st_size > 0:
+            return False
+        self.engine.dispose()
+        self.read_only = self._immutable = True
+        return True
+
+    def advance(self, connection: Connection, name: str, count: int) -> int:
+        """Raise counter ``name`` by ``count`` and return its first new value. The write lock must be held."""
+        column = schema.counters.c
+        value = connection.execute(select(column.value).where(column.name == name)).scalar_one()
+        connection.execute(update(schema.counters).where(column.name == name).values(value=value + count))
+        return int(value) + 1
+
+
+class _Nothing:
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+_NOTHING = _Nothing()
+
+
+def _on_begin(connection: Connection) -> None:
+    """Begin as asked: the driver's own implicit BEGIN is off."""
+    write = connection.get_execution_options().get(_WRITE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _writable(folder: Path) -> bool:
+    """Whether a file can be made in ``folder`` (asks the system: permission bits do not show read-only mounts)."""
+    return os.access(folder, os.W_OK)
+
+
+def _locate(url: str | Path) -> tuple[Path | None, str, str | None]:
+    """Split a store's address into (file path or None, text for messages, URL of a server or None).
+
+    Raises:
+        InputError: no address that can be used.
+    """
+    if isinstance(url, str) and not url:
+        raise InputError("the address of the edit memory is empty; give a path such as edits.db, or ':memory:'")
+    if isinstance(url, Path) or "://" not in url:
+        if "\0" in str(url):
+            raise InputError(f"the path {str(url)!r} holds a NUL character")
+        return (None, ":memory:", None) if str(url) == ":memory:" else (Path(url), str(url), None)
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise InputError(f"{url!r} is not a database URL: {error}") from error
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        database = parsed.database
+        return (None, ":memory:", None) if database in (None, "", ":memory:") else (Path(database), url, None)
+    if backend != "postgresql":
+        raise InputError(
+            f"{backend!r} databases are not supported (in {url!r}); use a file path or postgresql+psycopg://"
+        )
+    return None, parsed.render_as_string(hide_password=True), url

@@ -1,0 +1,91 @@
+"""Driver errors turned into memedit's own."""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
+
+from memedit.errors import (
+    StoreBusyError,
+    StoreCorruptError,
+    StoreError,
+    StoreFullError,
+    StoreReadOnlyError,
+)
+
+_LITTLE_SPACE = 1 << 20
+_KINDS: tuple[tuple[tuple[int, ...], type[StoreError], str], ...] = (
+    (
+        (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
+        StoreBusyError,
+        "Another process held the write lock for longer than the timeout; nothing was written. Try again, or open the "
+        "memory with a larger timeout",
+    ),
+    (
+        (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB),
+        StoreCorruptError,
+        "The file is damaged or is not an edit memory; restore it from a copy, or import an export into a new file",
+    ),
+    (
+        (sqlite3.SQLITE_READONLY,),
+        StoreReadOnlyError,
+        "Nothing was written; make the file and its directory writable, or change a copy",
+    ),
+    (
+        (sqlite3.SQLITE_FULL,),
+        StoreFullError,
+        "No space is left; nothing of this change was stored. Free some and try again",
+    ),
+)
+
+
+@contextmanager
+def translated(url: str, path: Path | None) -> Iterator[None]:
+    """Raise a :class:`StoreError` for whatever the database driver raises inside."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise _translate(error.orig or error, url, path) from error
+    except sqlite3.Error as error:
+        raise _translate(error, url, path) from error
+
+
+def _translate(error: BaseException, url: str, path: Path | None) -> StoreError:
+    """The typed error for a driver's ``error`` on the store at ``url``."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return StoreError(f"{url}: the database refused the operation: {error}")
+    primary = code & 0xFF
+    if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM) and path is not None:
+        return _cannot_open(path, error)
+    if primary == sqlite3.SQLITE_IOERR and _no_space(path):
+        primary = sqlite3.SQLITE_FULL
+    for codes, kind, advice in _KINDS:
+        if primary in codes:
+            return kind(f"{url}: {error}. {advice}")
+    return StoreError(f"{url}: the database failed: {error} ({getattr(error, 'sqlite_errorname', code)})")
+
+
+def _cannot_open(path: Path, error: BaseException) -> StoreError:
+    """Say why a database file cannot be opened."""
+    if not path.parent.is_dir():
+        return StoreError(f"{path}: the directory {path.parent} does not exist; create it first")
+    if path.is_dir():
+        return StoreError(f"{path} is a directory; an edit memory is a file, such as {path / 'edits.db'}")
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        return StoreReadOnlyError(f"{path}: no permission to write ({error}); make its directory writable")
+    return StoreError(f"{path}: cannot be opened: {error}")
+
+
+def _no_space(path: Path | None) -> bool:
+    """Whether the device under ``path`` is full (SQLite reports some full disks as plain I/O errors)."""
+    if path is None:
+        return False
+    try:
+        return shutil.disk_usage(path.parent).free < _LITTLE_SPACE
+    except OSError:
+        return False

@@ -1,0 +1,181 @@
+"""Finding the edits that a query may fall under."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, select
+
+from memedit.errors import InputError
+from memedit.memory.database import Database
+from memedit.memory.encoding import EncoderSource
+from memedit.memory.namespace_index import NamespaceIndex, join_vectors
+from memedit.memory.reading import chunks, rows_by_seq
+from memedit.memory.rows import row_edit
+from memedit.memory.schema import ORDINAL_BITS, vectors
+from memedit.types import Candidate, Edit, EditState, Encoding, FloatArray
+
+_MAX_SUBJECT_EDITS = 2_000
+_CACHED_EDITS = 50_000
+
+Span = tuple[int, int]
+
+
+class Lookup:
+    """The indexes of every namespace, and candidates from them.
+
+    Args:
+        database: the store.
+        encoder: the memory's encoder.
+        kind: registered name of the vector index; ``options`` are its own.
+    """
+
+    def __init__(self, database: Database, encoder: EncoderSource, kind: str, options: Mapping[str, Any]) -> None:
+        self._database, self._encoder = database, encoder
+        self._kind, self._options = kind, options
+        path = database.path
+        self.folder: Path | None = None if path is None else path.with_name(path.name + ".index")
+        self._spaces: dict[str, NamespaceIndex] = {}
+        self._edits: dict[str, dict[int, Edit]] = {}
+        self._lock = threading.Lock()
+        self._reading = threading.RLock()  # one look-up at a time: cache and indexes are of one moment
+
+    def space(self, namespace: str) -> NamespaceIndex:
+        """The indexes of a namespace."""
+        with self._lock:
+            if namespace not in self._spaces:
+                self._spaces[namespace] = NamespaceIndex(
+                    namespace, self._encoder, self._kind, self._options, self.folder
+                )
+                self._edits[namespace] = {}
+            return self._spaces[namespace]
+
+    def loaded(self) -> list[NamespaceIndex]:
+        """Namespaces whose indexes are in memory."""
+        return [space for space in list(self._spaces.values()) if space.loaded]
+
+    def candidates(self, encodings: Sequence[Encoding], namespace: str, k: int, at: datetime) -> list[list[Candidate]]:
+        """See :meth:`EditMemory.candidates`."""
+        if k < 1:
+            raise InputError(f"k={k} is below 1")
+        if not encodings:
+            return []
+        queries = np.stack([encoding.vector for encoding in encodings]).astype(np.float32, copy=False)
+        with self._reading, self._database.read() as connection:
+            look = self._look(connection, namespace, k, at)
+            rows = look.neighbours(queries)
+            spans = [look.spans(encoding.text) for encoding in encodings]
+            look.add_subjects(queries, rows, spans)
+            return [
+                [
+                    Candidate(look.known[seq], float(score), row_spans.get(seq))
+                    for seq, score in sorted(row.items(), key=lambda item: (-item[1], item[0]))
+                ]
+                for row, row_spans in zip(rows, spans, strict=True)
+            ]
+
+    def nearest(self, vector: FloatArray, namespace: str, k: int, at: datetime) -> list[Candidate]:
+        """The ``k`` edits in force nearest to one unit vector ``[d]``, by cosine."""
+        with self._reading, self._database.read() as connection:
+            look = self._look(connection, namespace, k, at)
+            best = sorted(look.neighbours(vector[None, :])[0].items(), key=lambda item: (-item[1], item[0]))[:k]
+            return [Candidate(look.known[seq], float(score), None) for seq, score in best]
+
+    def _look(self, connection: Connection, namespace: str, k: int, at: datetime) -> "_Look":
+        """Bring indexes and cache to what ``connection`` sees."""
+        space = self.space(namespace)
+        known = self._edits[namespace]
+        for seq in space.refresh(connection):
+            known.pop(seq, None)
+        if len(known) > _CACHED_EDITS:
+            known.clear()
+        return _Look(connection, space, known, k, at)
+
+
+@dataclass(slots=True)
+class _Look:
+    """One look-up: what the store holds at one moment. ``known`` is the cache of edits by ``seq``."""
+
+    connection: Connection
+    space: NamespaceIndex
+    known: dict[int, Edit]
+    k: int
+    at: datetime
+
+    def neighbours(self, queries: FloatArray) -> list[dict[int, float]]:
+        """Per query ``[B, d]`` the best scores of the ``k`` nearest edits in force: looks further while too few are."""
+        total = len(self.space.vectors)
+        rows: list[dict[int, float]] = [{} for _ in queries]
+        unfilled = list(range(len(queries))) if total else []
+        fetch = 2 * self.k
+        while unfilled:
+            scores, ids = self.space.vectors.search(queries[unfilled], min(fetch, total))
+            seqs = ids >> ORDINAL_BITS
+            self._know({int(seq) for seq in np.unique(seqs) if seq >= 0})
+            for i, row in enumerate(unfilled):
+                rows[row] = self._best(seqs[i].tolist(), scores[i].tolist())
+            unfilled = [row for row in unfilled if len(rows[row]) < self.k] if fetch < total else []
+            fetch *= 8
+        return rows
+
+    def spans(self, text: str) -> dict[int, Span]:
+        """The first place where each edit's subject stands in ``text``; of very many edits, the newest."""
+        found: dict[int, Span] = {}
+        for match in self.space.subjects.find(text):
+            found.setdefault(match.id, (match.start, match.end))
+        if len(found) > _MAX_SUBJECT_EDITS:
+            found = {seq: found[seq] for seq in sorted(found, reverse=True)[:_MAX_SUBJECT_EDITS]}
+        return found
+
+    def add_subjects(self, queries: FloatArray, rows: list[dict[int, float]], spans: list[dict[int, Span]]) -> None:
+        """Add to each row the edits whose subject stands in its query, best cosines first, at most ``max(32, 4k)``."""
+        wanted = [[seq for seq in found if seq not in row] for row, found in zip(rows, spans, strict=True)]
+        everything = {seq for row in wanted for seq in row}
+        if not everything:
+            return
+        self._know(everything)
+        matrices = self._matrices(everything)
+        for query, row, seqs in zip(queries, rows, wanted, strict=True):
+            live = [seq for seq in seqs if seq in matrices and in_force(self.known[seq], self.at)]
+            scored = sorted(((float((matrices[seq] @ query).max()), seq) for seq in live), reverse=True)
+            row.update((seq, score) for score, seq in scored[: max(32, 4 * self.k)])
+
+    def _best(self, seqs: list[int], scores: list[float]) -> dict[int, float]:
+        best: dict[int, float] = {}
+        for seq, score in zip(seqs, scores, strict=True):
+            if seq >= 0 and seq not in best and seq in self.known and in_force(self.known[seq], self.at):
+                best[seq] = score
+                if len(best) == self.k:
+                    break
+        return best
+
+    def _know(self, seqs: set[int]) -> None:
+        """Read the edits that are not in the cache yet."""
+        missing = [seq for seq in seqs if seq not in self.known]
+        if missing:
+            found = rows_by_seq(self.connection, missing)
+            self.known.update((seq, row_edit(row)) for seq, row in found.items())
+
+    def _matrices(self, seqs: set[int]) -> dict[int, FloatArray]:
+        """Vectors ``[texts, d]`` of these edits."""
+        texts = {seq: 1 + len(self.known[seq].paraphrases) for seq in seqs if seq in self.known}
+        keys = [seq << ORDINAL_BITS | ordinal for seq, count in texts.items() for ordinal in range(count)]
+        blobs: dict[int, list[bytes]] = {}
+        for part in chunks(keys):
+            query = select(vectors.c.key, vectors.c.vector).where(vectors.c.key.in_(part))
+            for key, blob in self.connection.execute(query):
+                blobs.setdefault(key >> ORDINAL_BITS, []).append(blob)
+        return {seq: join_vectors(parts) for seq, parts in blobs.items()}
+
+
+def in_force(edit: Edit, at: datetime) -> bool:
+    """Whether an edit is active and holds in the world at ``at``."""
+    return (
+        edit.state is EditState.ACTIVE
+        and (edit.valid_at is None or edit.valid_at <= at)
+        and (edit.invalid_at is None or edit.invalid_at > at)
+    )

@@ -1,0 +1,359 @@
+"""The edit memory: what the rest of memedit, and its users, see of the store."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from memedit.encoders.base import Encoder, Progress
+from memedit.errors import InputError
+from memedit.memory import reading
+from memedit.memory.conflicts import ConflictScorer, MaskedPromptScorer, RelationJudge
+from memedit.memory.database import Database
+from memedit.memory.drafts import check_namespace, check_time
+from memedit.memory.encoding import EncoderSource
+from memedit.memory.lookup import Lookup
+from memedit.memory.mutations import Mutations
+from memedit.memory.planning import OnConflict, check_policy
+from memedit.memory.reports import AddReport, Change
+from memedit.memory.rows import row_edit
+from memedit.types import Candidate, Edit, EditDraft, EditKind, EditState, Encoding, FloatArray
+
+# aliases, because inside the class ``list`` is the method
+Edits = list[Edit]
+Scored = list[tuple[Edit, float]]
+Candidates = list[list[Candidate]]
+History = list[Change]
+
+
+class EditMemory:
+    """A durable memory of edits: versions, contradictions, provenance, and look-up by meaning and by subject.
+
+    The SQL store is the truth, with every text's vector in it; the vector index is a cache. A change that has returned
+    has reached the disk, and the next look-up sees it, in this process and in every other that has the store open.
+    Namespaces never see each other. Safe to use from several threads.
+
+    Args:
+        url: path of a SQLite file (made when absent), ``":memory:"``, or a ``postgresql+psycopg://`` URL.
+        encoder: a sentence encoder or the name of one, which is loaded when it is first needed.
+        namespace: the namespace that methods work in unless told another.
+        index: registered name of the vector index (flat, exact, hnsw, ivf ...); ``index_options`` are its own.
+        conflict_scorer: ``(new_prompt, old_prompt, subject, encoder) -> score`` for prompts about one subject; at or
+            above ``conflict_threshold`` they ask for the same relation. Default: :class:`MaskedPromptScorer`.
+        read_only: refuse changes; a file that does not exist is not made.
+        timeout: seconds to wait for another process's write lock.
+
+    Raises:
+        StoreError: the store cannot be opened; the subclass says why.
+        InputError: an argument cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str | Path = ":memory:",
+        *,
+        encoder: Encoder | str = "minilm",
+        namespace: str = "default",
+        index: str = "flat",
+        index_options: Mapping[str, Any] | None = None,
+        conflict_scorer: ConflictScorer | None = None,
+        conflict_threshold: float | None = None,
+        read_only: bool = False,
+        timeout: float = 30.0,
+    ) -> None:
+        self._namespace = check_namespace(namespace)
+        self._encoder = EncoderSource(encoder)
+        scorer = conflict_scorer or MaskedPromptScorer()
+        default = float(getattr(scorer, "threshold", 0.5))
+        threshold = default if conflict_threshold is None else conflict_threshold
+        self._database = Database(url, read_only=read_only, timeout=timeout)
+        self._lookup = Lookup(self._database, self._encoder, index, index_options or {})
+        self._mutations = Mutations(self._database, self._encoder, RelationJudge(scorer, threshold, self._encoder.get))
+
+    @property
+    def encoder(self) -> Encoder:
+        """The sentence encoder, loaded now if it was not yet."""
+        return self._encoder.get()
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that methods work in unless told another."""
+        return self._namespace
+
+    @property
+    def url(self) -> str:
+        """Where the store is, without a password."""
+        return self._database.url
+
+    @property
+    def revision(self) -> int:
+        """Number of the newest committed change, by any process; rises with every change."""
+        with self._database.read() as connection:
+            return reading.store_revision(connection)
+
+    def add(
+        self,
+        prompt: str,
+        target: str,
+        *,
+        subject: str | None = None,
+        paraphrases: Sequence[str] = (),
+        ground_truth: str | None = None,
+        kind: EditKind | str = EditKind.FACT,
+        metadata: Mapping[str, Any] | None = None,
+        source: str | None = None,
+        valid_at: datetime | None = None,
+        invalid_at: datetime | None = None,
+        namespace: str | None = None,
+        on_conflict: OnConflict = "error",
+    ) -> Edit:
+        """Store one edit and put it in force; adding the same edit again returns the first.
+
+        Args:
+            prompt: what is asked, verbatim; ``target`` is the answer from now on.
+            subject: whom or what it is about; found in the prompt when absent.
+            paraphrases: other wordings of the prompt that must match too.
+            ground_truth: the model's old or wrong answer, kept for evaluation.
+            kind: fact, correction, refusal or long-form.
+            metadata: JSON-able mapping; ``source`` says where the edit comes from.
+            valid_at: from when it holds in the world, ``invalid_at`` until when (timezone-aware).
+            namespace: another namespace than the memory's own.
+            on_conflict: what to do when it contradicts an edit in force (same prompt, or same subject and relation,
+                with another target, over a common time): "error", "supersede" (withdraw the old one in the same
+                transaction) or "keep" both.
+
+        Raises:
+            InputError: a field cannot be used.
+            ConflictError: it contradicts a live edit and ``on_conflict`` is "error".
+            StoreError: it could not be written; nothing was.
+        """
+        draft = {
+            "prompt": prompt,
+            "target": target,
+            "subject": subject,
+            "paraphrases": paraphrases,
+            "ground_truth": ground_truth,
+            "kind": kind,
+            "metadata": metadata,
+            "source": source,
+            "valid_at": valid_at,
+            "invalid_at": invalid_at,
+        }
+        report = self._mutations.add_many([draft], self._space(namespace), check_policy(on_conflict), describe=_nothing)
+        return self.get(report.ids[0], namespace=namespace)
+
+    def add_many(
+        self,
+        drafts: Iterable[EditDraft | Mapping[str, Any]],
+        *,
+        namespace: str | None = None,
+        on_conflict: OnConflict = "error",
+        vectors: FloatArray | None = None,
+        progress: Progress | None = None,
+    ) -> AddReport:
+        """Store many edits in one transaction: all of them, or none when one is refused.
+
+        Rows are taken in order, as if added one by one, so a later row may duplicate or contradict an earlier one.
+
+        Args:
+            drafts: :class:`EditDraft` or mappings of its fields.
+            namespace: another namespace than the memory's own.
+            on_conflict: as for :meth:`add`; "supersede" lets the later of two rows win.
+            vectors: ready-made vectors ``[t, d]`` of this memory's encoder, one for each prompt followed by those of
+                its paraphrases; encoded here when absent.
+            progress: called with (texts encoded, texts to encode).
+
+        Raises:
+            InputError: a row cannot be used; names the row and the field.
+            ConflictError: a row contradicts a live edit or an earlier row and ``on_conflict`` is "error".
+            StoreError: it could not be written; nothing was.
+        """
+        return self._mutations.add_many(
+            drafts, self._space(namespace), check_policy(on_conflict), vectors=vectors, progress=progress
+        )
+
+    def get(self, id: str, namespace: str | None = None) -> Edit:
+        """Return the current version of an edit, withdrawn or not.
+
+        Raises:
+            EditNotFoundError: no edit with this id in the namespace.
+        """
+        return self.get_many([id], namespace=namespace)[0]
+
+    def get_many(self, ids: Sequence[str], *, namespace: str | None = None) -> Edits:
+        """Return the current versions of edits, in the order asked for.
+
+        Raises:
+            EditNotFoundError: an id is not in the namespace.
+        """
+        with self._database.read() as connection:
+            found = reading.current_rows(connection, self._space(namespace), ids)
+        return [row_edit(found[edit_id]) for edit_id in ids]
+
+    def list(
+        self,
+        *,
+        state: EditState | str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        namespace: str | None = None,
+    ) -> Edits:
+        """Return edits in the order they were first added.
+
+        Args:
+            state: only this state; None is every edit not withdrawn, "all" every edit.
+            metadata: only edits whose metadata has these values under these keys.
+            limit: at most so many, from ``offset`` on.
+            namespace: another namespace than the memory's own.
+        """
+        _check_page(limit, offset)
+        with self._database.read() as connection:
+            space = self._space(namespace)
+            return reading.list_edits(connection, space, state=state, metadata=metadata, limit=limit, offset=offset)
+
+    def count(
+        self,
+        *,
+        state: EditState | str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        namespace: str | None = None,
+    ) -> int:
+        """Count the edits that :meth:`list` gives."""
+        with self._database.read() as connection:
+            return reading.count_edits(connection, self._space(namespace), state=state, metadata=metadata)
+
+    def search(self, text: str, k: int = 10, mode: str = "text", *, namespace: str | None = None) -> Scored:
+        """Return the ``k`` best edits for ``text`` with scores, best first.
+
+        Args:
+            text: words (mode "text": every word stands in the edit, ignoring case and, in SQLite, diacritics; the score
+                is how much of the edit the words make up) or a question (mode "semantic": cosine in [-1, 1]).
+            k: how many at most.
+            mode: "text" needs no encoder; "semantic" does, and finds only edits in force.
+            namespace: another namespace than the memory's own.
+        """
+        _check_page(k, 0)
+        space = self._space(namespace)
+        if mode == "semantic":
+            found = self._lookup.nearest(self.encoder.encode([text])[0], space, k, datetime.now(UTC))
+            return [(candidate.edit, candidate.similarity) for candidate in found]
+        if mode != "text":
+            raise InputError(f"mode={mode!r} is neither 'text' nor 'semantic'")
+        with self._database.read() as connection:
+            return reading.search_text(connection, space, text, k)
+
+    def candidates(
+        self,
+        encodings: Sequence[Encoding],
+        *,
+        k: int = 8,
+        namespace: str | None = None,
+        at: datetime | None = None,
+    ) -> Candidates:
+        """Return, for each encoded query, the edits it may fall under, nearest first.
+
+        These are the ``k`` edits whose prompt or a paraphrase is nearest by cosine, and the edits whose subject stands
+        in the query (of these the nearest ``max(32, 4k)``). Only edits in force: active, and valid at ``at``
+        (default: now).
+
+        Raises:
+            FingerprintMismatchError: the store's vectors were made with another encoder; see :meth:`rebuild`.
+        """
+        when = check_time(at, "at") or datetime.now(UTC)
+        return self._lookup.candidates(encodings, self._space(namespace), k, when)
+
+    def update(
+        self, id: str, *, namespace: str | None = None, on_conflict: OnConflict = "error", **changes: Any
+    ) -> Edit:
+        """Correct an edit in place: the same id, the next version.
+
+        Args:
+            id: the edit.
+            namespace: another namespace than the memory's own.
+            on_conflict: as for :meth:`add`.
+            changes: fields of :class:`EditDraft` and ``state`` (pending, active, consolidated). With a new prompt and
+                no subject, the subject is found again.
+
+        Raises:
+            EditNotFoundError, InputError, ConflictError, StoreError: nothing was changed.
+        """
+        space = self._space(namespace)
+        self._mutations.update(id, space, changes, check_policy(on_conflict))
+        return self.get(id, namespace=space)
+
+    def supersede(
+        self, id: str, *, namespace: str | None = None, on_conflict: OnConflict = "error", **changes: Any
+    ) -> Edit:
+        """Replace an edit by a new one with its own id, withdrawing the old one in the same transaction.
+
+        The new edit has the old one's fields but for ``changes`` (``target="..."`` as a rule).
+
+        Raises:
+            EditNotFoundError, InputError, ConflictError, StoreError: nothing was changed.
+        """
+        space = self._space(namespace)
+        return self.get(self._mutations.supersede(id, space, changes, check_policy(on_conflict)), namespace=space)
+
+    def delete(self, id: str, *, namespace: str | None = None) -> Edit:
+        """Withdraw an edit: it no longer answers, but it is kept and can be restored. Twice is as once.
+
+        Raises:
+            EditNotFoundError: no edit with this id in the namespace.
+        """
+        self._mutations.withdraw(id, self._space(namespace))
+        return self.get(id, namespace=namespace)
+
+    def restore(self, id: str, *, namespace: str | None = None, on_conflict: OnConflict = "error") -> Edit:
+        """Bring a withdrawn edit back into force.
+
+        Raises:
+            EditNotFoundError: no edit with this id in the namespace.
+            ConflictError: it contradicts an edit now in force and ``on_conflict`` is "error".
+        """
+        self._mutations.restore(id, self._space(namespace), check_policy(on_conflict))
+        return self.get(id, namespace=namespace)
+
+    def history(self, id: str, *, namespace: str | None = None) -> History:
+        """Return every change of an edit, oldest first."""
+        with self._database.read() as connection:
+            return reading.edit_history(connection, self._space(namespace), id)
+
+    def as_of(self, when: datetime, *, valid: datetime | None = None, namespace: str | None = None) -> Edits:
+        """Return the edits that the store held at ``when``, as they were then.
+
+        Args:
+            when: a time of the store (timezone-aware).
+            valid: only those that hold in the world at this time.
+            namespace: another namespace than the memory's own.
+        """
+        moment, held = check_time(when, "when"), check_time(valid, "valid")
+        if moment is None:
+            raise InputError("when=None: give a time")
+        with self._database.read() as connection:
+            return reading.edits_as_of(connection, self._space(namespace), moment, held)
+
+    def close(self) -> None:
+        """Close the store."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _space(self, namespace: str | None) -> str:
+        return self._namespace if namespace is None else check_namespace(namespace)
+
+
+def _nothing(row: int) -> str:
+    return ""
+
+
+def _check_page(limit: int | None, offset: int) -> None:
+    if (limit is not None and limit < 0) or offset < 0:
+        raise InputError(f"limit={limit}, offset={offset}: neither can be negative")

@@ -1,0 +1,300 @@
+"""Every change of the memory: check, plan, encode outside the lock, then one transaction."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection
+
+from memedit.encoders.base import Progress
+from memedit.errors import FieldError, InputError
+from memedit.index import find_subject
+from memedit.memory.conflicts import RelationJudge
+from memedit.memory.database import Database
+from memedit.memory.drafts import check_draft
+from memedit.memory.encoding import EncoderSource, check_vectors
+from memedit.memory.ids import IdFactory
+from memedit.memory.planning import OnConflict, Plan, plan_batch
+from memedit.memory.reading import current_rows, known_members, rows_by_seq, store_revision
+from memedit.memory.reports import AddReport
+from memedit.memory.rows import EditRow, draft_row, edit_draft, next_row, row_edit, row_texts
+from memedit.memory.times import now_micros
+from memedit.memory.writer import Writer, encoder_row
+from memedit.types import EditDraft, EditState, FloatArray
+
+RETIRED = EditState.RETIRED.value
+
+
+class Mutations:
+    """Adds, changes and withdraws edits.
+
+    Everything slow (checking, finding subjects, encoding, judging contradictions) happens before the write lock is
+    taken. Should another process have committed meanwhile, the plan is worked out again under the lock.
+    """
+
+    def __init__(self, database: Database, encoder: EncoderSource, judge: RelationJudge) -> None:
+        self._database = database
+        self._encoder = encoder
+        self._judge = judge
+        self._ids = IdFactory()
+
+    def add_many(
+        self,
+        drafts: Iterable[EditDraft | Mapping[str, Any]],
+        namespace: str,
+        policy: OnConflict,
+        *,
+        vectors: FloatArray | None = None,
+        progress: Progress | None = None,
+        describe: Callable[[int], str] | None = None,
+        ids: Sequence[str | None] | None = None,
+    ) -> AddReport:
+        """Add drafts in one transaction; see :meth:`EditMemory.add_many`."""
+        say = describe or _row_of
+        rows = self._rows(drafts, namespace, say, ids)
+        if not rows:
+            return AddReport((), (), (), (), ())
+        given = None if vectors is None else self._given(vectors, rows)
+        with self._database.read() as connection:
+            revision = store_revision(connection)
+            known = known_members(connection, namespace, rows)
+        plan = plan_batch(rows, known, self._judge, policy, say)
+        chosen = [rows[i] for i in plan.inserts]
+        encoder = self._encoder.get() if chosen else None
+        made = self._encode(chosen, progress) if given is None else _joined([given[i] for i in plan.inserts])
+        with self._database.write() as connection:
+            if store_revision(connection) != revision:
+                before = plan.inserts
+                plan = plan_batch(rows, known_members(connection, namespace, rows), self._judge, policy, say)
+                made = self._realign(rows, before, made, plan.inserts)
+                chosen = [rows[i] for i in plan.inserts]
+                encoder = self._encoder.get() if chosen else None
+            writer = Writer(self._database, connection)
+            writer.add(chosen)
+            if encoder is not None:
+                writer.put_vectors(chosen, made, encoder_row(connection, encoder))
+            superseded = _write_plan(writer, connection, rows, plan)
+            writer.flush()
+        added = tuple(row["id"] for row in chosen)
+        return AddReport(tuple(plan.ids), added, tuple(plan.duplicates), superseded, tuple(plan.conflicts))
+
+    def update(self, edit_id: str, namespace: str, values: Mapping[str, Any], policy: OnConflict) -> None:
+        """Make the next version of an edit with some fields changed."""
+        fields, state = _split_state(values)
+        with self._database.read() as connection:
+            revision = store_revision(connection)
+            old = current_rows(connection, namespace, [edit_id])[edit_id]
+        new = self._changed(old, fields, state)
+        if _same_row(old, new):
+            return
+        with self._database.read() as connection:
+            self._alone(connection, new, policy)
+        texts = row_texts(new)
+        matrix = self._encoder.get().encode(texts) if texts != row_texts(old) else None
+        with self._database.write() as connection:
+            if store_revision(connection) != revision:
+                old = current_rows(connection, namespace, [edit_id])[edit_id]
+                new = self._changed(old, fields, state)
+                matrix = self._encoder.get().encode(row_texts(new))
+            plan = self._alone(connection, new, policy)
+            writer = Writer(self._database, connection)
+            writer.replace(old, new)
+            writer.log(new, "update" if fields else "state")
+            if matrix is not None:
+                writer.drop_vectors([old["seq"]])
+                writer.put_vectors([new], matrix, encoder_row(connection, self._encoder.get()))
+            _retire(writer, connection, plan, {})
+            writer.flush()
+
+    def supersede(self, edit_id: str, namespace: str, values: Mapping[str, Any], policy: OnConflict) -> str:
+        """Withdraw an edit and put a new one in its place, atomically; return the new id."""
+        with self._database.read() as connection:
+            old = _not_withdrawn(current_rows(connection, namespace, [edit_id])[edit_id])
+        draft = self._with_subject(check_draft(_merged(old, values)))
+        new = draft_row(draft, namespace, edit_id=self._ids.take(1)[0], now=now_micros())
+        if new["content_hash"] == old["content_hash"] and _interval(new) == _interval(old):
+            raise InputError(f"superseding edit {edit_id} with itself: give a target, prompt or time that differs")
+        with self._database.read() as connection:
+            self._alone(connection, new, policy, besides=old["seq"])
+        matrix = self._encode([new], None)
+        with self._database.write() as connection:
+            old = _not_withdrawn(current_rows(connection, namespace, [edit_id])[edit_id])
+            plan = self._alone(connection, new, policy, besides=old["seq"])
+            writer = Writer(self._database, connection)
+            writer.add([new])
+            writer.put_vectors([new], matrix, encoder_row(connection, self._encoder.get()))
+            writer.log(new, "supersede", edit_id)
+            retired = next_row(old, writer.now, state=RETIRED)
+            writer.replace(old, retired)
+            writer.log(retired, "superseded", new["id"])
+            _retire(writer, connection, plan, {})
+            writer.flush()
+        return str(new["id"])
+
+    def withdraw(self, edit_id: str, namespace: str) -> None:
+        """Retire an edit; one that is retired stays as it is."""
+        self.set_states([edit_id], namespace, EditState.RETIRED, "delete")
+
+    def restore(self, edit_id: str, namespace: str, policy: OnConflict) -> None:
+        """Bring a withdrawn edit back into force."""
+        with self._database.read() as connection:
+            old = current_rows(connection, namespace, [edit_id])[edit_id]
+            if old["state"] == RETIRED:
+                self._alone(connection, old, policy)
+        with self._database.write() as connection:
+            old = current_rows(connection, namespace, [edit_id])[edit_id]
+            if old["state"] != RETIRED:
+                return
+            writer = Writer(self._database, connection)
+            new = next_row(old, writer.now, state=EditState.ACTIVE.value)
+            plan = self._alone(connection, new, policy)
+            writer.replace(old, new)
+            writer.log(new, "restore")
+            _retire(writer, connection, plan, {})
+            writer.flush()
+
+    def set_states(self, ids: Sequence[str], namespace: str, state: EditState, action: str) -> None:
+        """Move edits to a state in one transaction; those in it already are left alone."""
+        with self._database.write() as connection:
+            found = current_rows(connection, namespace, ids)
+            writer = Writer(self._database, connection)
+            for old in found.values():
+                if old["state"] != state.value:
+                    new = next_row(old, writer.now, state=state.value)
+                    writer.replace(old, new)
+                    writer.log(new, action)
+            writer.flush()
+
+    def _rows(
+        self,
+        drafts: Iterable[EditDraft | Mapping[str, Any]],
+        namespace: str,
+        say: Callable[[int], str],
+        ids: Sequence[str | None] | None,
+    ) -> list[EditRow]:
+        """Check every draft and make its row; nothing has been written when one is refused."""
+        checked = []
+        for i, draft in enumerate(drafts):
+            try:
+                checked.append(self._with_subject(check_draft(draft)))
+            except FieldError as error:
+                raise InputError(f"{say(i)}{error}") from error
+        fresh, now = self._ids.take(len(checked)), now_micros()
+        names = [(ids[i] or new) if ids else new for i, new in enumerate(fresh)]
+        return [draft_row(draft, namespace, edit_id=name, now=now) for draft, name in zip(checked, names, strict=True)]
+
+    @staticmethod
+    def _with_subject(draft: EditDraft) -> EditDraft:
+        """Find the subject of a draft that names none."""
+        if draft.subject is not None:
+            return draft
+        return replace(draft, subject=find_subject(draft.prompt, draft.target))
+
+    def _changed(self, old: EditRow, fields: Mapping[str, Any], state: str | None) -> EditRow:
+        draft = self._with_subject(check_draft(_merged(old, fields))) if fields else None
+        return next_row(_not_withdrawn(old), now_micros(), draft, state)
+
+    def _encode(self, rows: Sequence[EditRow], progress: Progress | None) -> FloatArray:
+        """Vectors ``[t, d]`` of all texts of ``rows``, in one call so that the encoder can sort them by length."""
+        texts = [text for row in rows for text in row_texts(row)]
+        return self._encoder.get().encode(texts, progress=progress) if texts else _NONE
+
+    def _given(self, vectors: FloatArray, rows: Sequence[EditRow]) -> list[FloatArray]:
+        """Caller-given vectors, cut by row."""
+        ends = np.cumsum([row["texts"] for row in rows])
+        checked = check_vectors(vectors, int(ends[-1]), self._encoder.get().dimension)
+        return np.split(checked, ends[:-1])
+
+    def _realign(self, rows: list[EditRow], before: list[int], made: FloatArray, after: list[int]) -> FloatArray:
+        """Vectors for a plan that changed: keep what was encoded, encode what is new."""
+        ends = np.cumsum([rows[i]["texts"] for i in before]) if before else np.zeros(0, dtype=np.int64)
+        have = dict(zip(before, np.split(made, ends[:-1]), strict=True)) if before else {}
+        parts = [have[i] if i in have else self._encode([rows[i]], None) for i in after]
+        return _joined(parts)
+
+    def _alone(self, connection: Connection, row: EditRow, policy: OnConflict, besides: int | None = None) -> Plan:
+        """What one row contradicts, other than itself and the edit ``besides``.
+
+        Callers ask once before taking the write lock, so that the encoder's work is done and a refusal costs nothing,
+        and once under it, where the answer counts.
+
+        Raises:
+            ConflictError: it contradicts a live edit and the policy is "error".
+            InputError: the same edit is there already under another id.
+        """
+        skip = {row.get("seq"), besides}
+        known = [m for m in known_members(connection, row["namespace"], [row]) if m.seq not in skip and not m.withdrawn]
+        plan = plan_batch([row], known, self._judge, policy)
+        if plan.duplicates:
+            raise InputError(f"edit {plan.duplicates[0]} says the same already; withdraw one of the two")
+        return plan
+
+
+_NONE: FloatArray = np.zeros((0, 0), dtype=np.float32)
+
+
+def _joined(parts: Sequence[FloatArray]) -> FloatArray:
+    return np.concatenate(parts) if parts else _NONE
+
+
+def _row_of(index: int) -> str:
+    return f"row {index}: "
+
+
+def _interval(row: Mapping[str, Any]) -> tuple[Any, Any]:
+    return row["valid_at"], row["invalid_at"]
+
+
+def _not_withdrawn(row: EditRow) -> EditRow:
+    if row["state"] == RETIRED:
+        raise InputError(f"edit {row['id']} has been withdrawn; restore it first, or add a new edit")
+    return row
+
+
+def _merged(row: EditRow, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The draft fields of ``row`` with ``values`` put over them."""
+    draft = edit_draft(row_edit(row))
+    merged = {name: getattr(draft, name) for name in EditDraft.__slots__} | dict(values)
+    if "prompt" in values and "subject" not in values:
+        merged["subject"] = None  # the old subject need not stand in the new prompt: it is found again
+    return merged
+
+
+def _split_state(values: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    fields = dict(values)
+    state = fields.pop("state", None)
+    if state is None:
+        return fields, None
+    try:
+        wanted = EditState(state)
+    except ValueError:
+        raise FieldError("state", f"{state!r} is none of {', '.join(EditState)}") from None
+    if wanted is EditState.RETIRED:
+        raise FieldError("state", "an edit is withdrawn with delete() and brought back with restore()")
+    return fields, wanted.value
+
+
+def _same_row(old: EditRow, new: EditRow) -> bool:
+    """Whether a change changes nothing."""
+    return all(old[name] == new[name] for name in new if name not in ("version", "created_at", "expired_at"))
+
+
+def _write_plan(writer: Writer, connection: Connection, rows: Sequence[EditRow], plan: Plan) -> tuple[str, ...]:
+    """Log the new edits and retire what they supersede; return the ids of what was retired."""
+    replaced = {new_id: old.id for old, new_id in plan.retired}
+    for i in plan.inserts:
+        row = rows[i]
+        writer.log(row, "supersede" if row["id"] in replaced else "add", replaced.get(row["id"]))
+    return _retire(writer, connection, plan, {row["id"]: row for row in rows})
+
+
+def _retire(writer: Writer, connection: Connection, plan: Plan, batch: Mapping[str, EditRow]) -> tuple[str, ...]:
+    """Retire every edit that a plan supersedes, stored or of the same batch."""
+    stored = rows_by_seq(connection, [old.seq for old, _ in plan.retired if old.row is None]) if plan.retired else {}
+    for member, new_id in plan.retired:
+        old = stored[member.seq] if member.row is None else batch[member.id]
+        retired = next_row(old, writer.now, state=RETIRED)
+        writer.replace(old, retired)
+        writer.log(retired, "superseded", new_id)
+    return tuple(member.id for member, _ in plan.retired)

@@ -1,0 +1,111 @@
+"""What adding a batch will do, worked out before anything is written."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from memedit.errors import ConflictError, InputError
+from memedit.memory.conflicts import Member, RelationJudge
+from memedit.memory.reports import Conflict
+
+OnConflict = Literal["error", "supersede", "keep"]
+
+
+@dataclass(slots=True)
+class Plan:
+    """``ids`` one per row; ``inserts`` the rows to store; ``retired`` (older member, id of the edit replacing it)."""
+
+    ids: list[str] = field(default_factory=list)
+    inserts: list[int] = field(default_factory=list)
+    duplicates: list[str] = field(default_factory=list)
+    retired: list[tuple[Member, str]] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
+
+
+def check_policy(value: Any) -> OnConflict:
+    """Return a usable ``on_conflict``.
+
+    Raises:
+        InputError: none of error, supersede, keep.
+    """
+    if value not in get_args(OnConflict):
+        raise InputError(f"on_conflict={value!r} is none of {', '.join(get_args(OnConflict))}")
+    policy: OnConflict = value
+    return policy
+
+
+def plan_batch(
+    rows: Sequence[Mapping[str, Any]],
+    known: Sequence[Member],
+    judge: RelationJudge,
+    policy: OnConflict,
+    describe: Callable[[int], str] = lambda row: "",
+) -> Plan:
+    """Take the rows in order, as if added one by one.
+
+    A row equal to a live edit is a duplicate. So is a row equal to a withdrawn edit, when it would only supersede what
+    a later row puts back: importing the same file again therefore changes nothing.
+
+    Args:
+        rows: new rows of the edits table.
+        known: live edits of the store that share a prompt or a subject with one of them, oldest first.
+        judge: finds contradictions in other words.
+        policy: what to do about contradictions.
+        describe: where a row came from, put in front of the reason of a refusal.
+
+    Raises:
+        ConflictError: a row contradicts a live edit or an earlier row, and ``policy`` is "error".
+    """
+    batch = [Member.of(row, row=i) for i, row in enumerate(rows)]
+    pairs = judge.pairs(known, batch)
+    by_prompt: dict[int, list[Member]] = defaultdict(list)
+    for member in known:
+        by_prompt[member.prompt_hash].append(member)
+    last = {member.content_hash: i for i, member in enumerate(batch)}
+    plan = Plan()
+    for i, member in enumerate(batch):
+        peers = by_prompt[member.prompt_hash]
+        found: list[tuple[Member, float | None]] = [
+            (m, None) for m in peers if m.alive and m.goal != member.goal and m.overlaps(member)
+        ]
+        found += [(m, score) for m, score in pairs.get(i, ()) if m.alive]
+        again = policy == "supersede" and bool(found) and all(last.get(m.content_hash, -1) > i for m, _ in found)
+        twin = next((m for m in peers if (m.alive or (again and m.withdrawn)) and _same(m, member)), None)
+        if twin is not None:
+            plan.ids.append(twin.id)
+            plan.duplicates.append(twin.id)
+            continue
+        for old, score in found:
+            reason = _reason(member, old, score, judge.threshold)
+            if policy == "error":
+                raise ConflictError(new_id=member.id, existing_id=old.id, reason=describe(i) + reason)
+            plan.conflicts.append(Conflict(member.id, old.id, reason, score))
+            if policy == "supersede":
+                old.alive = False
+                plan.retired.append((old, member.id))
+        plan.ids.append(member.id)
+        plan.inserts.append(i)
+        peers.append(member)
+    return plan
+
+
+def _same(one: Member, other: Member) -> bool:
+    """Whether two are the same edit: same texts, holding over the same time."""
+    return (
+        one.content_hash == other.content_hash and one.valid_at == other.valid_at and one.invalid_at == other.invalid_at
+    )
+
+
+def _reason(new: Member, old: Member, score: float | None, threshold: float) -> str:
+    targets = f"target {_short(new.target)} against {_short(old.target)}"
+    if score is None:
+        return f"same prompt {_short(old.prompt)}, {targets}"
+    return (
+        f"same subject {_short(new.subject or '')} and the same relation by its wording (score {score:.2f}, threshold "
+        f"{threshold:.2f}): {_short(new.prompt)} and {_short(old.prompt)}, {targets}"
+    )
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "...")

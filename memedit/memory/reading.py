@@ -1,0 +1,204 @@
+"""Queries on the store. None of them writes."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+
+from memedit.errors import EditNotFoundError, InputError
+from memedit.memory.conflicts import Member
+from memedit.memory.dialect import fold, folded, metadata_equals
+from memedit.memory.reports import Change
+from memedit.memory.rows import LIVE, EditRow, row_edit
+from memedit.memory.schema import changes, counters, edits
+from memedit.memory.times import from_micros, to_micros
+from memedit.registry import unknown_name_message
+from memedit.types import Edit, EditState
+
+T = TypeVar("T")
+CURRENT = edits.c.expired_at.is_(None)
+_CHUNK = 5_000
+_MEMBER_COLUMNS = (
+    edits.c.seq,
+    edits.c.id,
+    edits.c.prompt,
+    edits.c.target,
+    edits.c.subject,
+    edits.c.content_hash,
+    edits.c.prompt_hash,
+    edits.c.subject_hash,
+    edits.c.valid_at,
+    edits.c.invalid_at,
+    edits.c.state,
+)
+
+
+def chunks(items: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
+    """Cut a sequence into parts that fit a statement."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def store_revision(connection: Connection) -> int:
+    """The number of the newest committed change."""
+    return int(connection.execute(select(counters.c.value).where(counters.c.name == "revision")).scalar_one())
+
+
+def states_filter(state: EditState | str | None) -> ColumnElement[bool] | None:
+    """The condition for ``state``: None is every edit not withdrawn, "all" every edit.
+
+    Raises:
+        InputError: no such state.
+    """
+    if state is None:
+        return edits.c.state.in_(LIVE)
+    if state == "all":
+        return None
+    try:
+        return edits.c.state == EditState(state).value
+    except ValueError:
+        known = [*(s.value for s in EditState), "all"]
+        raise InputError(unknown_name_message("edit state", str(state), known)) from None
+
+
+def current_rows(connection: Connection, namespace: str, ids: Sequence[str]) -> dict[str, EditRow]:
+    """The current versions of these edits, by id.
+
+    Raises:
+        EditNotFoundError: an id is not in the namespace.
+    """
+    found: dict[str, EditRow] = {}
+    for part in chunks(list(dict.fromkeys(ids))):
+        query = select(edits).where(edits.c.id.in_(part), edits.c.namespace == namespace, CURRENT)
+        found.update((row["id"], dict(row)) for row in connection.execute(query).mappings())
+    for edit_id in ids:
+        if edit_id not in found:
+            raise EditNotFoundError(edit_id, namespace)
+    return found
+
+
+def rows_by_seq(connection: Connection, seqs: Iterable[int]) -> dict[int, EditRow]:
+    """The current versions of these edits, by ``seq``."""
+    found: dict[int, EditRow] = {}
+    for part in chunks(list(seqs)):
+        query = select(edits).where(edits.c.seq.in_(part), CURRENT)
+        found.update((row["seq"], dict(row)) for row in connection.execute(query).mappings())
+    return found
+
+
+def known_members(connection: Connection, namespace: str, rows: Sequence[Mapping[str, Any]]) -> list[Member]:
+    """Stored edits, withdrawn ones too, that share a prompt or a subject with one of ``rows``; oldest first."""
+    found: dict[int, Member] = {}
+    for column, values in (
+        (edits.c.prompt_hash, {row["prompt_hash"] for row in rows}),
+        (edits.c.subject_hash, {row["subject_hash"] for row in rows} - {None}),
+    ):
+        for part in chunks(list(values)):
+            query = select(*_MEMBER_COLUMNS).where(column.in_(part), edits.c.namespace == namespace, CURRENT)
+            found.update((row["seq"], Member.of(row)) for row in connection.execute(query).mappings())
+    return [found[seq] for seq in sorted(found)]
+
+
+def list_edits(
+    connection: Connection,
+    namespace: str,
+    *,
+    state: EditState | str | None,
+    metadata: Mapping[str, Any] | None,
+    limit: int | None,
+    offset: int,
+) -> list[Edit]:
+    """Edits in the order they were first added."""
+    query = select(edits).where(*_list_filter(connection, namespace, state, metadata)).order_by(edits.c.seq)
+    query = query.limit(limit) if limit is not None else query.limit(2**31 - 1) if offset else query
+    return [row_edit(row) for row in connection.execute(query.offset(offset) if offset else query).mappings()]
+
+
+def count_edits(
+    connection: Connection, namespace: str, *, state: EditState | str | None, metadata: Mapping[str, Any] | None
+) -> int:
+    """How many edits :func:`list_edits` would give without a limit."""
+    query = select(func.count()).select_from(edits).where(*_list_filter(connection, namespace, state, metadata))
+    return int(connection.execute(query).scalar_one())
+
+
+def _list_filter(
+    connection: Connection, namespace: str, state: EditState | str | None, metadata: Mapping[str, Any] | None
+) -> list[Any]:
+    conditions: list[Any] = [edits.c.namespace == namespace, CURRENT]
+    wanted = states_filter(state)
+    if wanted is not None:
+        conditions.append(wanted)
+    for i, (key, value) in enumerate((metadata or {}).items()):
+        if not isinstance(value, str | int | float | bool | None):
+            raise InputError(f"metadata filter {key!r}: {value!r} is not text, a number, a boolean or None")
+        conditions.append(metadata_equals(connection.dialect.name, edits.c.metadata, key, value, str(i)))
+    return conditions
+
+
+def search_text(connection: Connection, namespace: str, text: str, k: int) -> list[tuple[Edit, float]]:
+    """Live edits with every word of ``text`` in their prompt, target, subject or paraphrases, ignoring case.
+
+    The score is the share of the edit's prompt and target that the query makes up, so close-fitting edits come first.
+    """
+    dialect = connection.dialect.name
+    words = [word for word in (fold(text) or "").split() if word]
+    if not words:
+        return []
+    whole = (
+        edits.c.prompt + "\n" + edits.c.target + "\n" + func.coalesce(edits.c.subject, "") + "\n" + edits.c.paraphrases
+    )
+    body = folded(dialect, whole)
+    query = (
+        select(edits)
+        .where(edits.c.namespace == namespace, CURRENT, edits.c.state.in_(LIVE))
+        .where(*(body.contains(word, autoescape=True) for word in words))
+        .order_by(func.length(edits.c.prompt) + func.length(edits.c.target), edits.c.seq)
+        .limit(k)
+    )
+    length = sum(map(len, words)) + len(words) - 1
+    rows = connection.execute(query).mappings()
+    return [(row_edit(row), min(1.0, length / (len(row["prompt"]) + len(row["target"]) + 1))) for row in rows]
+
+
+def edit_history(connection: Connection, namespace: str, edit_id: str) -> list[Change]:
+    """Every change of one edit, oldest first.
+
+    Raises:
+        EditNotFoundError: no such id in the namespace.
+    """
+    row = current_rows(connection, namespace, [edit_id])[edit_id]
+    query = (
+        select(changes.c.revision, changes.c.at, changes.c.action, changes.c.other, edits)
+        .join(edits, and_(edits.c.seq == changes.c.seq, edits.c.version == changes.c.version))
+        .where(changes.c.seq == row["seq"])
+        .order_by(changes.c.revision)
+    )
+    return [
+        Change(row["revision"], from_micros(row["at"]), row["action"], row_edit(row), row["other"])
+        for row in connection.execute(query).mappings()
+    ]
+
+
+def edits_as_of(connection: Connection, namespace: str, when: datetime, valid: datetime | None) -> list[Edit]:
+    """Edits the store held at ``when``; with ``valid``, only those that hold in the world at that time."""
+    moment = to_micros(when)
+    query = select(edits).where(
+        edits.c.namespace == namespace,
+        edits.c.state.in_(LIVE),
+        edits.c.created_at <= moment,
+        or_(edits.c.expired_at.is_(None), edits.c.expired_at > moment),
+    )
+    if valid is not None:
+        held = to_micros(valid)
+        query = query.where(
+            or_(edits.c.valid_at.is_(None), edits.c.valid_at <= held),
+            or_(edits.c.invalid_at.is_(None), edits.c.invalid_at > held),
+        )
+    return [row_edit(row) for row in connection.execute(query.order_by(edits.c.seq)).mappings()]
+
+
+def namespace_names(connection: Connection) -> tuple[str, ...]:
+    """Every namespace that has, or had, an edit."""
+    return tuple(connection.execute(select(edits.c.namespace).distinct().order_by(edits.c.namespace)).scalars())

@@ -1,0 +1,81 @@
+"""What the memory answers with besides edits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from memedit.types import Edit
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A contradiction between two edits; ``score`` is the relation score, None when the prompts are the same."""
+
+    new_id: str
+    existing_id: str
+    reason: str
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AddReport:
+    """What became of each row given to ``add_many``.
+
+    ``ids`` has one id per row, in order: that of the new edit, or of the first one where the row was a duplicate.
+    ``added`` and ``duplicates`` are the parts of it; ``superseded`` the older edits withdrawn for newer ones (which may
+    be rows of the same call); ``conflicts`` the contradictions that were superseded or kept.
+    """
+
+    ids: tuple[str, ...]
+    added: tuple[str, ...]
+    duplicates: tuple[str, ...]
+    superseded: tuple[str, ...]
+    conflicts: tuple[Conflict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry of an edit's history.
+
+    ``action`` is add, update, supersede (it replaces ``other``), superseded (by ``other``), delete, restore or state;
+    ``edit`` the version it made.
+    """
+
+    revision: int
+    at: datetime
+    action: str
+    edit: Edit
+    other: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStats:
+    """Counts of one namespace. ``edits`` by state; ``versions`` includes past ones; sizes are in bytes."""
+
+    namespace: str
+    edits: Mapping[str, int]
+    versions: int
+    texts: int
+    revision: int
+    namespaces: tuple[str, ...]
+    encoder: str | None
+    dimension: int | None
+    index_kind: str
+    index_rows: int | None
+    database_bytes: int | None
+    schema_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What :meth:`EditMemory.verify` looked at and found wrong."""
+
+    edits: int
+    vectors: int
+    index_rows: int
+    problems: tuple[str, ...] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems

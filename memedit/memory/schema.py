@@ -1,0 +1,93 @@
+"""The tables of an edit memory, as the newest migration leaves them (a test compares the two).
+
+``edits`` is append-only but for ``expired_at``: every change of an edit closes its current version and inserts the
+next, so what the store knew at any time can be read back. ``seq`` is an edit's integer identity: the key of its
+vectors and of the in-memory indexes. ``changes`` is the change log other processes catch up from.
+"""
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
+
+Big = BigInteger().with_variant(Integer(), "sqlite")
+"""64-bit integer; SQLite's rowid alias exists only under the name INTEGER."""
+
+ORDINAL_BITS = 12
+"""A vector's key is ``seq << ORDINAL_BITS | ordinal``: ordinal 0 is the prompt, i the i-th paraphrase."""
+
+tables = MetaData()
+
+migrations = Table(
+    "memedit_migrations",
+    tables,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("applied_at", Big, nullable=False),
+)
+
+counters = Table(
+    "counters",
+    tables,
+    Column("name", Text, primary_key=True),
+    Column("value", Big, nullable=False),
+)
+
+edits = Table(
+    "edits",
+    tables,
+    Column("seq", Big, primary_key=True, autoincrement=False),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("id", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("subject", Text),
+    Column("paraphrases", Text, nullable=False),
+    Column("texts", Integer, nullable=False),
+    Column("ground_truth", Text),
+    Column("kind", Text, nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("source", Text),
+    Column("created_at", Big, nullable=False),
+    Column("expired_at", Big),
+    Column("valid_at", Big),
+    Column("invalid_at", Big),
+    Column("state", Text, nullable=False),
+    Column("content_hash", Text, nullable=False),
+    Column("prompt_hash", Big, nullable=False),
+    Column("subject_hash", Big),
+)
+Index("edits_id_version", edits.c.id, edits.c.version, unique=True)
+_CURRENT = text("expired_at IS NULL")
+Index("edits_current", edits.c.namespace, edits.c.seq, sqlite_where=_CURRENT, postgresql_where=_CURRENT)
+Index("edits_prompt_hash", edits.c.prompt_hash, sqlite_where=_CURRENT, postgresql_where=_CURRENT)
+Index("edits_subject_hash", edits.c.subject_hash, sqlite_where=_CURRENT, postgresql_where=_CURRENT)
+
+encoders = Table(
+    "encoders",
+    tables,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("fingerprint", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("dimension", Integer, nullable=False),
+)
+
+vectors = Table(
+    "vectors",
+    tables,
+    Column("key", Big, primary_key=True, autoincrement=False),
+    Column("encoder", Integer, nullable=False),
+    Column("vector", LargeBinary, nullable=False),
+)
+
+changes = Table(
+    "changes",
+    tables,
+    Column("revision", Big, primary_key=True, autoincrement=False),
+    Column("namespace", Text, nullable=False),
+    Column("seq", Big),
+    Column("version", Integer),
+    Column("action", Text, nullable=False),
+    Column("other", Text),
+    Column("at", Big, nullable=False),
+)
+Index("changes_namespace", changes.c.namespace, changes.c.revision)
+Index("changes_seq", changes.c.seq, changes.c.revision)

@@ -1,0 +1,127 @@
+"""One write transaction's worth of changes, gathered and then written in a few large statements."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import bindparam as bind
+
+from memedit.encoders.base import Encoder
+from memedit.memory.database import Database
+from memedit.memory.rows import EditRow
+from memedit.memory.schema import ORDINAL_BITS, changes, edits, encoders, vectors
+from memedit.memory.times import now_micros
+from memedit.types import FloatArray
+
+
+class Writer:
+    """Gathers new versions, vectors and log entries; :meth:`flush` writes them in the order they were given.
+
+    Args:
+        database: the store.
+        connection: a connection that holds the write lock.
+
+    ``now`` is later than every change before it, whatever the clock does.
+    """
+
+    def __init__(self, database: Database, connection: Connection) -> None:
+        self._database = database
+        self._connection = connection
+        newest = select(changes.c.at).order_by(changes.c.revision.desc()).limit(1)
+        self.now = max(now_micros(), (connection.execute(newest).scalar() or 0) + 1)
+        self._inserts: list[EditRow] = []
+        self._expired: list[dict[str, Any]] = []
+        self._log: list[dict[str, Any]] = []
+        self._vectors: list[dict[str, Any]] = []
+
+    def add(self, rows: Sequence[EditRow]) -> None:
+        """Take new edits: gives each its ``seq``."""
+        if not rows:
+            return
+        first = self._database.advance(self._connection, "seq", len(rows))
+        for seq, row in enumerate(rows, start=first):
+            row["seq"] = seq
+            row["created_at"] = self.now
+        self._inserts.extend(rows)
+
+    def log(self, row: Mapping[str, Any], action: str, other: str | None = None) -> None:
+        """Record that ``action`` made the version ``row``."""
+        self._log.append(
+            {
+                "namespace": row["namespace"],
+                "seq": row["seq"],
+                "version": row["version"],
+                "action": action,
+                "other": other,
+                "at": self.now,
+            }
+        )
+
+    def replace(self, old: EditRow, new: EditRow) -> None:
+        """Close version ``old`` (stored, or given to :meth:`add` just now) and put ``new`` after it."""
+        old["expired_at"] = self.now
+        new["created_at"] = self.now
+        if old["created_at"] != self.now:  # else it waits among the inserts and carries its end itself
+            self._expired.append({"s": old["seq"], "v": old["version"]})
+        self._inserts.append(new)
+
+    def put_vectors(self, rows: Sequence[EditRow], matrix: FloatArray, encoder_id: int) -> None:
+        """Take the vectors ``[t, d]`` of the rows' texts: each row's prompt, then its paraphrases."""
+        little = np.ascontiguousarray(matrix, dtype="<f4")
+        if not little.size:
+            return
+        view, width = little.data.cast("B"), little.shape[1] * 4
+        start = 0
+        for row in rows:
+            key = row["seq"] << ORDINAL_BITS
+            for ordinal in range(row["texts"]):
+                blob = view[start : start + width]
+                self._vectors.append({"key": key | ordinal, "encoder": encoder_id, "vector": blob})
+                start += width
+
+    def drop_vectors(self, seqs: Sequence[int]) -> None:
+        """Delete the vectors of these edits; new ones may be put in the same transaction."""
+        ends = [{"low": seq << ORDINAL_BITS, "high": (seq + 1) << ORDINAL_BITS} for seq in seqs]
+        if ends:
+            between = (vectors.c.key >= bind("low")) & (vectors.c.key < bind("high"))
+            self._connection.execute(delete(vectors).where(between), ends)
+
+    def note(self, namespace: str, action: str, other: str | None = None) -> None:
+        """Record a change that is not one of an edit."""
+        entry = {"namespace": namespace, "seq": None, "version": None, "action": action, "other": other}
+        self._log.append({**entry, "at": self.now})
+
+    def flush(self) -> None:
+        """Write everything gathered."""
+        run = self._connection.execute
+        if self._expired:
+            row = (edits.c.seq == bind("s")) & (edits.c.version == bind("v"))
+            run(update(edits).where(row).values(expired_at=self.now), self._expired)
+        if self._inserts:
+            run(insert(edits), self._inserts)
+        if self._vectors:
+            run(insert(vectors), self._vectors)
+        if self._log:
+            first = self._database.advance(self._connection, "revision", len(self._log))
+            for revision, entry in enumerate(self._log, start=first):
+                entry["revision"] = revision
+            run(insert(changes), self._log)
+        self._inserts, self._expired, self._log, self._vectors = [], [], [], []
+
+
+def encoder_row(connection: Connection, encoder: Encoder) -> int:
+    """Id of this encoder in the store; it is entered when it is new. The write lock must be held."""
+    found = known_encoder(connection, encoder.fingerprint)
+    if found is not None:
+        return found
+    number = int(connection.execute(select(func.coalesce(func.max(encoders.c.id), 0))).scalar_one()) + 1
+    values = {"id": number, "fingerprint": encoder.fingerprint, "name": encoder.name, "dimension": encoder.dimension}
+    connection.execute(insert(encoders), [values])
+    return number
+
+
+def known_encoder(connection: Connection, fingerprint: str) -> int | None:
+    """Id of the encoder with this fingerprint, None when no vector was ever made with it."""
+    found = connection.execute(select(encoders.c.id).where(encoders.c.fingerprint == fingerprint)).scalar()
+    return None if found is None else int(found)
