@@ -22,8 +22,9 @@ il lo gli uno e chi che cosa dove quando come nel nella di da della dei su os as
 _DUTCH = "de het een van is wie wat waar wanneer op te"
 _QUESTIONS = """
 wer was wo wann wie warum welche welcher welches wessen wem wen qui que quoi quel quelle quels quelles quand ou comment
-quien quienes cual cuales cuando donde como cuanto cuantos chi cosa dove quando qual quais quem onde wie wat waar wanneer
-кто что где когда как какой какая какое какие кого чей чья сколько почему kto co gdzie kiedy jaki jaka jakie kim hangi
+quien quienes cual cuales cuando donde como cuanto cuantos chi cosa dove quando qual quais quem onde wie wat waar
+wanneer кто что где когда как какой какая какое какие кого чей чья сколько почему
+kto co gdzie kiedy jaki jaka jakie kim hangi
 """
 
 

@@ -78,8 +78,7 @@ def find_subject(prompt: str, target: str | None = None) -> str | None:
     if not any(c.isupper() or c.islower() for c in text):
         return _caseless(text)
     if text.isupper():
-        lowered = _lower_case(text)
-        return lowered if lowered != text.strip() else None
+        return _lower_case(text)
     german = _GERMAN_GENITIVE.match(text)
     if german is not None:
         text = text[german.end() :]

@@ -1,0 +1,46 @@
+"""The settings of a memedit process."""
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from memedit.config.schemas import AdapterConfig, Dtype, ModelConfig, Name, ScopeConfig
+
+ENV_PREFIX = "MEMEDIT_"
+
+
+class Settings(BaseSettings):
+    """What a command or server works with.
+
+    Each field can be set by an environment variable, ``MEMEDIT_`` and its name in capitals; fields of the nested parts
+    after two underscores (``MEMEDIT_MODEL__DTYPE=bfloat16``). Arguments win over the environment, the environment over
+    the file, the file over these defaults.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        protected_namespaces=(),
+    )
+
+    memory: Name = Field(default="edits.db", description="path of a SQLite file, :memory:, or a database URL")
+    namespace: Name = Field(default="default", description="edits of other namespaces are never seen")
+    encoder: Name = Field(default="minilm", description="alias, folder or sentence-transformers id")
+    index: Name = Field(default="flat", description="kind of vector index: flat, hnsw, ivf, exact, gpu")
+    device: Name = Field(default="cpu", description="torch device of encoder and model")
+    dtype: Dtype = Field(default="float32", description="of the language model")
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    scope: ScopeConfig = Field(default_factory=ScopeConfig)
+    adapter: AdapterConfig = Field(default_factory=AdapterConfig)
+    home: Path = Field(default=Path("~/.cache/memedit"), description="where converted models and caches lie")
+
+    @field_validator("memory", "namespace")
+    @classmethod
+    def _printable(cls, value: str) -> str:
+        if any(ord(c) < 32 for c in value):
+            raise ValueError("holds a control character")
+        return value
