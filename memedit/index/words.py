@@ -106,9 +106,9 @@ def _classify(char: str) -> tuple[_Kind, str]:
 def _fold(char: str) -> str:
     if char in {"&", "＆"}:
         return "and"
-    lowered = unicodedata.normalize("NFKC", char).casefold().translate(_NO_DECOMPOSITION)
+    lowered = unicodedata.normalize("NFKC", char).casefold()
     stripped = "".join(c for c in unicodedata.normalize("NFD", lowered) if not _is_diacritic(c))
-    return unicodedata.normalize("NFC", stripped) or lowered
+    return unicodedata.normalize("NFC", stripped).translate(_NO_DECOMPOSITION) or lowered
 
 
 def _is_diacritic(char: str) -> bool:
