@@ -88,6 +88,30 @@ class Database:
         """Close all connections."""
         self.engine.dispose()
 
+    def size(self, connection: Connection) -> int | None:
+        """Bytes of the database's pages, None where the server does not tell."""
+        if not self.sqlite:
+            return None
+        pages, width = (
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("page_count", "page_size")
+        )
+        return int(pages) * int(width)
+
+    def compact(self) -> None:
+        """Give unused pages back to the system.
+
+        Raises:
+            StoreReadOnlyError, StoreBusyError, StoreFullError: nothing was changed.
+        """
+        if self.read_only:
+            raise StoreReadOnlyError(f"{self.url} is open read-only and cannot be compacted")
+        with translated(self.url, self.path), self._lock:
+            connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            with connection:
+                connection.exec_driver_sql("VACUUM")
+                if self.path is not None:
+                    connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def _guard(self) -> Any:
         """``:memory:`` is one connection, so its readers take turns; files and servers have one per thread."""
         return self._lock if self.path is None and self.sqlite else _NOTHING

@@ -58,6 +58,15 @@ class Lookup:
         """Namespaces whose indexes are in memory."""
         return [space for space in list(self._spaces.values()) if space.loaded]
 
+    def save(self, connection: Connection, *, only_loaded: bool = False) -> None:
+        """Write the vector indexes of the namespaces in use beside the store."""
+        for space in self.loaded() if only_loaded else list(self._spaces.values()):
+            with self._reading:
+                if not only_loaded:
+                    for seq in space.refresh(connection):
+                        self._edits[space.namespace].pop(seq, None)
+                space.save(connection)
+
     def candidates(self, encodings: Sequence[Encoding], namespace: str, k: int, at: datetime) -> list[list[Candidate]]:
         """See :meth:`EditMemory.candidates`."""
         if k < 1:

@@ -2,22 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from memedit.encoders.base import Encoder, Progress
+from memedit.encoders.base import Progress
 from memedit.errors import InputError
 from memedit.memory import reading
-from memedit.memory.conflicts import ConflictScorer, MaskedPromptScorer, RelationJudge
-from memedit.memory.database import Database
-from memedit.memory.drafts import check_namespace, check_time
-from memedit.memory.encoding import EncoderSource
-from memedit.memory.lookup import Lookup
-from memedit.memory.mutations import Mutations
+from memedit.memory.drafts import check_time
 from memedit.memory.planning import OnConflict, check_policy
 from memedit.memory.reports import AddReport, Change
 from memedit.memory.rows import row_edit
+from memedit.memory.upkeep import MemoryUpkeep
 from memedit.types import Candidate, Edit, EditDraft, EditKind, EditState, Encoding, FloatArray
 
 # aliases, because inside the class ``list`` is the method
@@ -27,7 +21,7 @@ Candidates = list[list[Candidate]]
 History = list[Change]
 
 
-class EditMemory:
+class EditMemory(MemoryUpkeep):
     """A durable memory of edits: versions, contradictions, provenance, and look-up by meaning and by subject.
 
     The SQL store is the truth, with every text's vector in it; the vector index is a cache. A change that has returned
@@ -48,49 +42,6 @@ class EditMemory:
         StoreError: the store cannot be opened; the subclass says why.
         InputError: an argument cannot be used.
     """
-
-    def __init__(
-        self,
-        url: str | Path = ":memory:",
-        *,
-        encoder: Encoder | str = "minilm",
-        namespace: str = "default",
-        index: str = "flat",
-        index_options: Mapping[str, Any] | None = None,
-        conflict_scorer: ConflictScorer | None = None,
-        conflict_threshold: float | None = None,
-        read_only: bool = False,
-        timeout: float = 30.0,
-    ) -> None:
-        self._namespace = check_namespace(namespace)
-        self._encoder = EncoderSource(encoder)
-        scorer = conflict_scorer or MaskedPromptScorer()
-        default = float(getattr(scorer, "threshold", 0.5))
-        threshold = default if conflict_threshold is None else conflict_threshold
-        self._database = Database(url, read_only=read_only, timeout=timeout)
-        self._lookup = Lookup(self._database, self._encoder, index, index_options or {})
-        self._mutations = Mutations(self._database, self._encoder, RelationJudge(scorer, threshold, self._encoder.get))
-
-    @property
-    def encoder(self) -> Encoder:
-        """The sentence encoder, loaded now if it was not yet."""
-        return self._encoder.get()
-
-    @property
-    def namespace(self) -> str:
-        """The namespace that methods work in unless told another."""
-        return self._namespace
-
-    @property
-    def url(self) -> str:
-        """Where the store is, without a password."""
-        return self._database.url
-
-    @property
-    def revision(self) -> int:
-        """Number of the newest committed change, by any process; rises with every change."""
-        with self._database.read() as connection:
-            return reading.store_revision(connection)
 
     def add(
         self,
@@ -333,21 +284,6 @@ class EditMemory:
             raise InputError("when=None: give a time")
         with self._database.read() as connection:
             return reading.edits_as_of(connection, self._space(namespace), moment, held)
-
-    def close(self) -> None:
-        """Close the store."""
-        self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _space(self, namespace: str | None) -> str:
-        return self._namespace if namespace is None else check_namespace(namespace)
 
 
 def _nothing(row: int) -> str:

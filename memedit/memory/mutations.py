@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete
 
 from memedit.encoders.base import Progress
 from memedit.errors import FieldError, InputError
@@ -16,9 +16,10 @@ from memedit.memory.drafts import check_draft
 from memedit.memory.encoding import EncoderSource, check_vectors
 from memedit.memory.ids import IdFactory
 from memedit.memory.planning import OnConflict, Plan, plan_batch
-from memedit.memory.reading import current_rows, known_members, rows_by_seq, store_revision
+from memedit.memory.reading import current_rows, ids_in_use, known_members, rows_by_seq, store_revision
 from memedit.memory.reports import AddReport
 from memedit.memory.rows import EditRow, draft_row, edit_draft, next_row, row_edit, row_texts
+from memedit.memory.schema import artefacts
 from memedit.memory.times import now_micros
 from memedit.memory.writer import Writer, encoder_row
 from memedit.types import EditDraft, EditState, FloatArray
@@ -38,6 +39,7 @@ class Mutations:
         self._encoder = encoder
         self._judge = judge
         self._ids = IdFactory()
+        self.rows_written = 0
 
     def add_many(
         self,
@@ -49,10 +51,16 @@ class Mutations:
         progress: Progress | None = None,
         describe: Callable[[int], str] | None = None,
         ids: Sequence[str | None] | None = None,
+        states: Sequence[str] | None = None,
     ) -> AddReport:
-        """Add drafts in one transaction; see :meth:`EditMemory.add_many`."""
+        """Add drafts in one transaction; see :meth:`EditMemory.add_many`.
+
+        ``ids`` are wanted ids (one that is taken is replaced by a new one), ``states`` the states of the new edits.
+        """
         say = describe or _row_of
         rows = self._rows(drafts, namespace, say, ids)
+        for row, state in zip(rows, states or (), strict=states is not None):
+            row["state"] = state
         if not rows:
             return AddReport((), (), (), (), ())
         given = None if vectors is None else self._given(vectors, rows)
@@ -76,6 +84,7 @@ class Mutations:
                 writer.put_vectors(chosen, made, encoder_row(connection, encoder))
             superseded = _write_plan(writer, connection, rows, plan)
             writer.flush()
+        self.rows_written += len(chosen)
         added = tuple(row["id"] for row in chosen)
         return AddReport(tuple(plan.ids), added, tuple(plan.duplicates), superseded, tuple(plan.conflicts))
 
@@ -101,11 +110,14 @@ class Mutations:
             writer = Writer(self._database, connection)
             writer.replace(old, new)
             writer.log(new, "update" if fields else "state")
+            if new["content_hash"] != old["content_hash"]:
+                connection.execute(delete(artefacts).where(artefacts.c.seq == old["seq"]))
             if matrix is not None:
                 writer.drop_vectors([old["seq"]])
                 writer.put_vectors([new], matrix, encoder_row(connection, self._encoder.get()))
             _retire(writer, connection, plan, {})
             writer.flush()
+        self.rows_written += 1
 
     def supersede(self, edit_id: str, namespace: str, values: Mapping[str, Any], policy: OnConflict) -> str:
         """Withdraw an edit and put a new one in its place, atomically; return the new id."""
@@ -130,11 +142,20 @@ class Mutations:
             writer.log(retired, "superseded", new["id"])
             _retire(writer, connection, plan, {})
             writer.flush()
+        self.rows_written += 1
         return str(new["id"])
 
     def withdraw(self, edit_id: str, namespace: str) -> None:
         """Retire an edit; one that is retired stays as it is."""
-        self.set_states([edit_id], namespace, EditState.RETIRED, "delete")
+        self._set_states([edit_id], namespace, EditState.RETIRED, "delete")
+
+    def move(self, ids: Sequence[str], namespace: str, state: EditState | str) -> None:
+        """Move live edits to another live state."""
+        wanted = _split_state({"state": state})[1] or ""
+        with self._database.read() as connection:
+            for row in current_rows(connection, namespace, ids).values():
+                _not_withdrawn(row)
+        self._set_states(ids, namespace, EditState(wanted), "state")
 
     def restore(self, edit_id: str, namespace: str, policy: OnConflict) -> None:
         """Bring a withdrawn edit back into force."""
@@ -153,9 +174,13 @@ class Mutations:
             writer.log(new, "restore")
             _retire(writer, connection, plan, {})
             writer.flush()
+        self.rows_written += 1
 
-    def set_states(self, ids: Sequence[str], namespace: str, state: EditState, action: str) -> None:
+    def _set_states(self, ids: Sequence[str], namespace: str, state: EditState, action: str) -> None:
         """Move edits to a state in one transaction; those in it already are left alone."""
+        with self._database.read() as connection:
+            if all(row["state"] == state.value for row in current_rows(connection, namespace, ids).values()):
+                return
         with self._database.write() as connection:
             found = current_rows(connection, namespace, ids)
             writer = Writer(self._database, connection)
@@ -165,6 +190,7 @@ class Mutations:
                     writer.replace(old, new)
                     writer.log(new, action)
             writer.flush()
+        self.rows_written += len(ids)
 
     def _rows(
         self,
@@ -181,8 +207,19 @@ class Mutations:
             except FieldError as error:
                 raise InputError(f"{say(i)}{error}") from error
         fresh, now = self._ids.take(len(checked)), now_micros()
-        names = [(ids[i] or new) if ids else new for i, new in enumerate(fresh)]
+        names = self._free_ids(ids, fresh) if ids and any(ids) else fresh
         return [draft_row(draft, namespace, edit_id=name, now=now) for draft, name in zip(checked, names, strict=True)]
+
+    def _free_ids(self, wanted: Sequence[str | None], fresh: Sequence[str]) -> list[str]:
+        """The wanted ids, but fresh ones where an id is taken or wanted twice."""
+        asked = [edit_id for edit_id in wanted if edit_id]
+        with self._database.read() as connection:
+            taken = ids_in_use(connection, asked)
+        names: list[str] = []
+        for want, new in zip(wanted, fresh, strict=True):
+            names.append(new if not want or want in taken else want)
+            taken.add(names[-1])
+        return names
 
     @staticmethod
     def _with_subject(draft: EditDraft) -> EditDraft:

@@ -27,6 +27,8 @@ from memedit.types import EditState, FloatArray
 
 _ROWS_PER_READ = 20_000
 _REBUILD_SHARE = 0.5
+FORGOTTEN = "forget"
+"""The action in the change log after which indexes are filled anew."""
 _TEXTS = 1 << ORDINAL_BITS
 _IN_FORCE = edits.c.state == EditState.ACTIVE.value
 
@@ -48,7 +50,7 @@ class NamespaceIndex:
         self.revision = -1
         self.changed: set[int] = set()
         self._encoder, self._kind, self._options = encoder, kind, dict(options)
-        self._path = None if folder is None else folder / f"{_file_name(namespace)}.json"
+        self.path = None if folder is None else folder / f"{_file_name(namespace)}.json"
         self._lock = threading.RLock()
         self._index: BaseIndex | None = None
         self._subjects = SubjectIndex()
@@ -106,11 +108,11 @@ class NamespaceIndex:
     def save(self, connection: Connection) -> bool:
         """Write the vector index beside the store, atomically; return whether there was a place and a need."""
         with self._lock:
-            if self._path is None or self._index is None or self._saved_revision == self.revision:
+            if self.path is None or self._index is None or self._saved_revision == self.revision:
                 return False
             at = _changed_at(connection, self.revision)
             metadata = {"encoder": self._encoder.get().fingerprint, "namespace": self.namespace}
-            self._index.save(self._path, {**metadata, "revision": self.revision, "changed_at": at})
+            self._index.save(self.path, {**metadata, "revision": self.revision, "changed_at": at})
             self._saved_revision = self.revision
             return True
 
@@ -118,6 +120,13 @@ class NamespaceIndex:
         """How many vectors the index must hold."""
         total = select(func.coalesce(func.sum(edits.c.texts), 0)).where(*self._mine())
         return int(connection.execute(total).scalar_one())
+
+    def sample(self, connection: Connection, count: int) -> Iterator[tuple[IdArray, FloatArray]]:
+        """Keys and vectors ``[n, d]`` of ``count`` texts in force, spread over the namespace."""
+        seqs = connection.execute(select(edits.c.seq).where(*self._mine()).order_by(edits.c.seq)).scalars().all()
+        chosen = seqs[:: max(1, len(seqs) // count)]
+        number = known_encoder(connection, self._encoder.get().fingerprint)
+        yield from self._stored(connection, number, *self._mine(), edits.c.seq.in_(chosen))
 
     def _mine(self) -> tuple[ColumnElement[bool], ...]:
         return (edits.c.namespace == self.namespace, CURRENT, _IN_FORCE)
@@ -130,10 +139,10 @@ class NamespaceIndex:
 
     def _load(self, connection: Connection) -> BaseIndex | None:
         """The cached index, brought to the present; None when there is none to be trusted."""
-        if self._path is None:
+        if self.path is None:
             return None
         try:
-            manifest = read_manifest(self._path)
+            manifest = read_manifest(self.path)
             revision = manifest.metadata.get("revision")
             if (
                 manifest.kind != self._kind
@@ -143,7 +152,7 @@ class NamespaceIndex:
                 or manifest.metadata.get("changed_at") != _changed_at(connection, revision)
             ):
                 return None
-            index = load_index(self._path)
+            index = load_index(self.path)
         except (OSError, VectorIndexError):
             return None
         self._index = index
@@ -176,9 +185,12 @@ class NamespaceIndex:
 
     def _catch_up(self, connection: Connection, since: int) -> set[int]:
         """Apply the changes after revision ``since``; return the ``seq`` of the edits they touched."""
-        log = select(changes.c.seq).where(changes.c.namespace == self.namespace, changes.c.revision > since)
-        touched = set(connection.execute(log.where(changes.c.seq.is_not(None)).distinct()).scalars())
-        if len(touched) > max(1_000, _REBUILD_SHARE * len(self.vectors)):
+        newer = (changes.c.namespace == self.namespace, changes.c.revision > since)
+        log = select(changes.c.seq, changes.c.action).where(*newer).distinct()
+        found = connection.execute(log).all()
+        touched = {row[0] for row in found if row[0] is not None}
+        forgotten = any(row[1] == FORGOTTEN for row in found)  # what was there can no longer be looked up
+        if forgotten or len(touched) > max(1_000, _REBUILD_SHARE * len(self.vectors)):
             self._rebuild_vectors(connection)
             self._rebuild_subjects(connection)
             return touched

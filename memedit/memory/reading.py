@@ -78,6 +78,14 @@ def current_rows(connection: Connection, namespace: str, ids: Sequence[str]) -> 
     return found
 
 
+def ids_in_use(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """Which of these ids the store has, in whatever namespace."""
+    found: set[str] = set()
+    for part in chunks(ids):
+        found.update(connection.execute(select(edits.c.id).where(edits.c.id.in_(part))).scalars())
+    return found
+
+
 def rows_by_seq(connection: Connection, seqs: Iterable[int]) -> dict[int, EditRow]:
     """The current versions of these edits, by ``seq``."""
     found: dict[int, EditRow] = {}
@@ -113,6 +121,13 @@ def list_edits(
     query = select(edits).where(*_list_filter(connection, namespace, state, metadata)).order_by(edits.c.seq)
     query = query.limit(limit) if limit is not None else query.limit(2**31 - 1) if offset else query
     return [row_edit(row) for row in connection.execute(query.offset(offset) if offset else query).mappings()]
+
+
+def stream_edits(connection: Connection, namespace: str, state: EditState | str | None) -> Iterator[Edit]:
+    """Edits in the order they were first added, read as they are needed."""
+    query = select(edits).where(*_list_filter(connection, namespace, state, None)).order_by(edits.c.seq)
+    for row in connection.execution_options(yield_per=1_000).execute(query).mappings():
+        yield row_edit(row)
 
 
 def count_edits(

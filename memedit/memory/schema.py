@@ -91,3 +91,20 @@ changes = Table(
 )
 Index("changes_namespace", changes.c.namespace, changes.c.revision)
 Index("changes_seq", changes.c.seq, changes.c.revision)
+
+artefacts = Table(
+    "artefacts",
+    tables,
+    Column("seq", Big, primary_key=True, autoincrement=False),
+    Column("kind", Text, primary_key=True),
+    Column("fingerprint", Text, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
+settings = Table(
+    "settings",
+    tables,
+    Column("namespace", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)

@@ -7,7 +7,6 @@ and importing ``alembic.command`` alone takes 0.4 s, while opening must stay und
 merge, and "apply every number above the recorded one, in one transaction" is all that is needed.
 """
 
-from memedit.memory.migrations import m0001_edits
 from memedit.memory.migrations.apply import LATEST, MIGRATIONS, Migration, check_version, migrate, recorded_version
 
-__all__ = ["LATEST", "MIGRATIONS", "Migration", "check_version", "m0001_edits", "migrate", "recorded_version"]
+__all__ = ["LATEST", "MIGRATIONS", "Migration", "check_version", "migrate", "recorded_version"]

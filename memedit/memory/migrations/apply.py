@@ -7,7 +7,7 @@ from sqlalchemy import Connection, inspect, select
 
 from memedit.errors import StoreVersionError
 from memedit.memory import schema
-from memedit.memory.migrations import m0001_edits
+from memedit.memory.migrations import m0001_edits, m0002_artefacts_settings
 from memedit.memory.times import now_micros
 
 _TYPES = {"sqlite": {"big": "INTEGER", "blob": "BLOB"}, "postgresql": {"big": "BIGINT", "blob": "BYTEA"}}
@@ -23,7 +23,8 @@ class Migration:
 
 
 MIGRATIONS = tuple(
-    Migration(number, module.NAME, module.STATEMENTS) for number, module in enumerate((m0001_edits,), start=1)
+    Migration(number, module.NAME, module.STATEMENTS)
+    for number, module in enumerate((m0001_edits, m0002_artefacts_settings), start=1)
 )
 LATEST = MIGRATIONS[-1].number
 

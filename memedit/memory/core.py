@@ -1,0 +1,115 @@
+"""What the parts of :class:`EditMemory` share: the store, the encoder, the indexes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from memedit.encoders.base import Encoder
+from memedit.errors import MemeditError
+from memedit.memory import reading
+from memedit.memory.conflicts import ConflictScorer, MaskedPromptScorer, RelationJudge
+from memedit.memory.database import Database
+from memedit.memory.drafts import check_namespace
+from memedit.memory.encoding import EncoderSource
+from memedit.memory.lookup import Lookup
+from memedit.memory.mutations import Mutations
+
+_UNSAVED_ROWS = 256
+_UNSAVED_SHARE = 0.01
+_MANY_ROWS = 10_000
+
+
+class MemoryCore:
+    """Opens and closes the store. See :class:`EditMemory` for the arguments."""
+
+    def __init__(
+        self,
+        url: str | Path = ":memory:",
+        *,
+        encoder: Encoder | str = "minilm",
+        namespace: str = "default",
+        index: str = "flat",
+        index_options: Mapping[str, Any] | None = None,
+        conflict_scorer: ConflictScorer | None = None,
+        conflict_threshold: float | None = None,
+        read_only: bool = False,
+        timeout: float = 30.0,
+    ) -> None:
+        self._namespace = check_namespace(namespace)
+        self._encoder = EncoderSource(encoder)
+        scorer = conflict_scorer or MaskedPromptScorer()
+        default = float(getattr(scorer, "threshold", 0.5))
+        threshold = default if conflict_threshold is None else conflict_threshold
+        self._database = Database(url, read_only=read_only, timeout=timeout)
+        self._index_kind = index
+        self._lookup = Lookup(self._database, self._encoder, index, index_options or {})
+        self._mutations = Mutations(self._database, self._encoder, RelationJudge(scorer, threshold, self._encoder.get))
+
+    @property
+    def encoder(self) -> Encoder:
+        """The sentence encoder, loaded now if it was not yet."""
+        return self._encoder.get()
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that methods work in unless told another."""
+        return self._namespace
+
+    @property
+    def url(self) -> str:
+        """Where the store is, without a password."""
+        return self._database.url
+
+    @property
+    def revision(self) -> int:
+        """Number of the newest committed change, by any process; rises with every change."""
+        with self._database.read() as connection:
+            return reading.store_revision(connection)
+
+    def namespaces(self) -> tuple[str, ...]:
+        """Every namespace that has, or had, an edit."""
+        with self._database.read() as connection:
+            return reading.namespace_names(connection)
+
+    def save_index(self) -> None:
+        """Write the vector indexes of the namespaces used so far beside the store, atomically.
+
+        They are caches: without this, opening takes longer and nothing else changes. Closing does it after larger
+        changes by this memory.
+
+        Raises:
+            VectorIndexError: they could not be written; the earlier files are untouched.
+        """
+        self._lookup.space(self._namespace)
+        with self._database.read() as connection:
+            self._lookup.save(connection)
+
+    def close(self) -> None:
+        """Close the store, saving the vector index when this memory has changed it by more than a little."""
+        written = self._mutations.rows_written
+        try:
+            if written and any(
+                space.unsaved >= max(_UNSAVED_ROWS, _UNSAVED_SHARE * len(space.vectors))
+                for space in self._lookup.loaded()
+            ):
+                with self._database.read() as connection:
+                    self._lookup.save(connection, only_loaded=True)
+            elif written >= _MANY_ROWS:
+                self.save_index()
+        except MemeditError:
+            pass  # a cache that cannot be written is made again from the store
+        finally:
+            self._mutations.rows_written = 0
+            self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _space(self, namespace: str | None) -> str:
+        return self._namespace if namespace is None else check_namespace(namespace)

@@ -1,0 +1,70 @@
+"""CounterFact: the flat rows of RECIPE, LocFT and WikiBigEdit, and the nested rows it was first published as (ROME)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from memedit.errors import FieldError
+from memedit.memory.formats.base import JsonRow, Parsed, first_text, optional_text, rephrasings, text_of
+from memedit.types import Edit
+
+_NAMES = {"target": "target_new"}
+
+
+class CounterFactFormat:
+    """``prompt, target_new, subject, ground_truth`` or ``requested_rewrite``; locality prompts are not edits."""
+
+    def matches(self, row: JsonRow) -> bool:
+        """Rows have a target_new, or a requested_rewrite that is one object."""
+        return "target_new" in row or isinstance(row.get("requested_rewrite"), Mapping)
+
+    def parse(self, row: JsonRow, paraphrases: bool) -> Parsed:
+        """Read one row of either shape."""
+        metadata = {"case_id": row["case_id"]} if isinstance(row.get("case_id"), int | str) else {}
+        if "requested_rewrite" in row:
+            return _nested(row, paraphrases, metadata)
+        others = rephrasings(row.get("rephrase_prompt"), "rephrase_prompt") if paraphrases else ()
+        fields = {
+            "prompt": text_of(row, "prompt"),
+            "target": text_of(row, "target_new"),
+            "subject": optional_text(row, "subject"),
+            "ground_truth": first_text(row.get("ground_truth"), "ground_truth"),
+            "paraphrases": others,
+            "metadata": metadata,
+        }
+        return Parsed(fields, names=_NAMES | {"paraphrases": "rephrase_prompt"})
+
+    def render(self, edit: Edit, number: int) -> dict[str, Any]:
+        """Write one flat row."""
+        row: dict[str, Any] = {"case_id": edit.metadata.get("case_id", number), "prompt": edit.prompt}
+        row |= {"target_new": edit.target, "subject": edit.subject or "", "ground_truth": edit.ground_truth or ""}
+        if edit.paraphrases:
+            row["rephrase_prompt"] = edit.paraphrases[0] if len(edit.paraphrases) == 1 else list(edit.paraphrases)
+        return row
+
+
+def _nested(row: JsonRow, paraphrases: bool, metadata: Mapping[str, Any]) -> Parsed:
+    """Read a row as first published: a prompt template with ``{}`` for the subject, targets with an ``str``."""
+    rewrite = row["requested_rewrite"]
+    if not isinstance(rewrite, Mapping):
+        raise FieldError("requested_rewrite", f"expected an object, got {type(rewrite).__name__}")
+    subject, template = text_of(rewrite, "subject"), text_of(rewrite, "prompt")
+    old = rewrite.get("target_true")
+    fields = {
+        "prompt": template.replace("{}", subject, 1),
+        "target": _string(rewrite.get("target_new"), "requested_rewrite.target_new.str"),
+        "subject": subject,
+        "ground_truth": None if old is None else _string(old, "requested_rewrite.target_true.str"),
+        "paraphrases": rephrasings(row.get("paraphrase_prompts"), "paraphrase_prompts") if paraphrases else (),
+        "metadata": metadata,
+    }
+    names = {"prompt": "requested_rewrite.prompt", "target": "requested_rewrite.target_new.str"}
+    return Parsed(fields, names={**names, "subject": "requested_rewrite.subject"})
+
+
+def _string(value: Any, name: str) -> str:
+    if not isinstance(value, Mapping) or not isinstance(value.get("str"), str):
+        raise FieldError(name, f"expected an object with a text 'str', got {str(value)[:80]!r}")
+    return str(value["str"])
+
+
+FORMAT = CounterFactFormat()

@@ -1,0 +1,192 @@
+"""Looking after the store: artefacts, settings, counts, checks, rebuilding, files in and out."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import func, select
+
+from memedit.encoders.base import Progress
+from memedit.index import read_manifest
+from memedit.memory import annexes, checking, reading, renewal
+from memedit.memory.core import MemoryCore
+from memedit.memory.drafts import check_text, check_time
+from memedit.memory.formats import export_edits, read_drafts
+from memedit.memory.migrations import recorded_version
+from memedit.memory.planning import OnConflict, check_policy
+from memedit.memory.reports import AddReport, MemoryStats, VerifyReport
+from memedit.memory.schema import edits, encoders
+from memedit.types import EditState
+
+
+class MemoryUpkeep(MemoryCore):
+    """The part of :class:`EditMemory` that is not about single edits."""
+
+    def put_artefacts(
+        self, kind: str, fingerprint: str, blobs: Mapping[str, bytes], *, namespace: str | None = None
+    ) -> None:
+        """Store what an adapter or scope prepared for edits, by edit id, in one transaction.
+
+        Artefacts are dropped when the texts of their edit change.
+
+        Raises:
+            EditNotFoundError: an id is not in the namespace.
+            InputError: a blob is not bytes.
+        """
+        check_text(kind, "kind"), check_text(fingerprint, "fingerprint")
+        annexes.put_artefacts(self._database, self._space(namespace), kind, fingerprint, blobs)
+
+    def get_artefacts(
+        self, kind: str, fingerprint: str, ids: Sequence[str], *, namespace: str | None = None
+    ) -> dict[str, bytes]:
+        """Return the artefacts of this kind and fingerprint by edit id; edits that have none are left out."""
+        with self._database.read() as connection:
+            return annexes.get_artefacts(connection, self._space(namespace), kind, fingerprint, ids)
+
+    def get_setting(self, key: str, *, namespace: str | None = None) -> str | None:
+        """Return a durable setting of the namespace, None when it is not set."""
+        with self._database.read() as connection:
+            return annexes.get_setting(connection, self._space(namespace), key)
+
+    def set_setting(self, key: str, value: str | None, *, namespace: str | None = None) -> None:
+        """Set a durable setting of the namespace (a calibrated threshold, say); None removes it."""
+        check_text(key, "key")
+        if value is not None:
+            check_text(value, "value", blank=True)
+        annexes.set_setting(self._database, self._space(namespace), key, value)
+
+    def set_states(self, ids: Sequence[str], state: EditState | str, *, namespace: str | None = None) -> None:
+        """Move edits to pending, active or consolidated in one transaction.
+
+        Raises:
+            EditNotFoundError: an id is not in the namespace.
+            InputError: no such state, retired, or one of the edits is withdrawn.
+        """
+        self._mutations.move(ids, self._space(namespace), state)
+
+    def export(
+        self, path: str | Path, *, format: str = "jsonl", state: str | None = None, namespace: str | None = None
+    ) -> int:
+        """Write the edits that are not withdrawn to a file, atomically; return how many.
+
+        Args:
+            path: the file.
+            format: "jsonl" is our own and loses nothing but times of storing and past versions; counterfact, zsre,
+                knowedit hold only prompt, target, subject and ground truth; mem0 carries the rest as metadata.
+            state: only this state (pending, active, consolidated).
+            namespace: another namespace than the memory's own.
+
+        Raises:
+            UnknownNameError: no such format.
+            StoreError: the file cannot be written; an earlier one is untouched.
+        """
+        return export_edits(self._database, self._space(namespace), Path(path), format, state)
+
+    def import_file(
+        self,
+        path: str | Path,
+        *,
+        format: str = "auto",
+        on_conflict: OnConflict = "error",
+        paraphrases: bool = False,
+        namespace: str | None = None,
+        progress: Progress | None = None,
+    ) -> AddReport:
+        """Add the edits of a file in one transaction: all of them, or none.
+
+        Args:
+            path: a JSONL or JSON file.
+            format: jsonl (our own), counterfact, zsre, knowedit, mem0; "auto" looks at the first row.
+            on_conflict: as for :meth:`EditMemory.add_many`; "supersede" lets the later row win.
+            paraphrases: take over the rephrasings of published data sets; they are meant as test questions, so by
+                default they are left out.
+            namespace: another namespace than the memory's own.
+            progress: called with (texts encoded, texts to encode).
+
+        Raises:
+            DatasetError: a row cannot be used; names file, line and field.
+            ConflictError: a row contradicts a live edit or an earlier row and ``on_conflict`` is "error".
+            StoreError: it could not be written; nothing was.
+        """
+        space, policy = self._space(namespace), check_policy(on_conflict)
+        found = read_drafts(Path(path), format, paraphrases)
+        return self._mutations.add_many(
+            found.drafts,
+            space,
+            policy,
+            progress=progress,
+            describe=found.describe,
+            ids=found.ids,
+            states=found.states,
+        )
+
+    def stats(self, *, namespace: str | None = None) -> MemoryStats:
+        """Count what a namespace holds. Loads neither encoder nor index."""
+        space = self._space(namespace)
+        with self._database.read() as connection:
+            mine = edits.c.namespace == space
+            by_state = select(edits.c.state, func.count()).where(mine, reading.CURRENT).group_by(edits.c.state)
+            texts = select(func.coalesce(func.sum(edits.c.texts), 0)).where(mine, reading.CURRENT)
+            encoder = connection.execute(select(encoders).order_by(encoders.c.id.desc()).limit(1)).first()
+            return MemoryStats(
+                namespace=space,
+                edits={row[0]: row[1] for row in connection.execute(by_state)},
+                versions=connection.execute(select(func.count()).select_from(edits).where(mine)).scalar_one(),
+                texts=connection.execute(texts).scalar_one(),
+                revision=reading.store_revision(connection),
+                namespaces=reading.namespace_names(connection),
+                encoder=None if encoder is None else encoder.name,
+                dimension=None if encoder is None else encoder.dimension,
+                index_kind=self._index_kind,
+                index_rows=self._index_rows(space),
+                database_bytes=self._database.size(connection),
+                schema_version=recorded_version(connection),
+            )
+
+    def verify(self, *, namespace: str | None = None) -> VerifyReport:
+        """Check the database, the namespace's edits and vectors, and that its index agrees with them."""
+        name = self._space(namespace)
+        with self._database.read() as connection:
+            problems = checking.store_problems(connection)
+            count, found = checking.edit_problems(connection, name)
+            vectors, wrong = checking.vector_problems(connection, name)
+            rows, off = checking.index_problems(connection, self._lookup.space(name)) if count else (0, [])
+        return VerifyReport(count, vectors, rows, (*problems, *found, *wrong, *off))
+
+    def rebuild(self, *, namespace: str | None = None, progress: Progress | None = None) -> int:
+        """Make the vector index anew from the store and save it; return its rows.
+
+        Texts whose vectors are missing or were made by another encoder than the memory's are encoded first.
+
+        Raises:
+            StoreError, VectorIndexError: something could not be written; what was there is untouched.
+        """
+        name = self._space(namespace)
+        renewal.encode_missing(self._database, self._encoder, name, progress)
+        with self._database.read() as connection:
+            space = self._lookup.space(name)
+            space.rebuild(connection)
+            space.save(connection)
+        return len(space.vectors)
+
+    def vacuum(self, *, forget_before: datetime | None = None) -> None:
+        """Give unused space back to the system.
+
+        Args:
+            forget_before: also erase for good, in every namespace, what was withdrawn or replaced before this time:
+                withdrawn edits and past versions; :meth:`as_of` and :meth:`history` no longer know them.
+        """
+        moment = check_time(forget_before, "forget_before")
+        if moment is not None:
+            renewal.forget(self._database, moment)
+        self._database.compact()
+
+    def _index_rows(self, namespace: str) -> int | None:
+        """Rows of the index in memory or, failing that, of the cached file."""
+        space = self._lookup.space(namespace)
+        if space.loaded:
+            return len(space.vectors)
+        try:
+            return None if space.path is None else read_manifest(space.path).count
+        except (OSError, ValueError):
+            return None
