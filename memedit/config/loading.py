@@ -4,7 +4,7 @@ import difflib
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
 }
 """Schemas by the ``kind`` at the top of a file."""
 
+_PARTS = ("model", "scope", "adapter")
 _MAX_BYTES = 1 << 20
 _SHOWN = 80
 
@@ -104,22 +105,20 @@ def load_config(path: str | Path) -> BaseModel:
     return validate(schema, data, str(path))
 
 
-def load_settings(path: str | Path | None = None, **overrides: Any) -> Settings:
-    """Settings from arguments, environment, file and defaults, in this order of precedence.
+def load_settings(path: str | Path | Sequence[str | Path] | None = None, **overrides: Any) -> Settings:
+    """Settings from arguments, environment, files and defaults, in this order of precedence.
 
     Args:
-        path: a YAML file of ``kind: settings``; None reads no file.
+        path: YAML files, the later winning over the earlier: of ``kind: settings``, or of kind model, scope or adapter
+            for that part alone; None reads no file.
         **overrides: fields of :class:`Settings`.
 
     Raises:
         ConfigError: listing every problem of all sources together.
     """
-    data = load_yaml(path) if path is not None else {}
-    source = str(path) if path is not None else "settings"
-    problems = []
-    kind = data.pop("kind", "settings")
-    if kind != "settings":
-        problems.append(f"kind: is {kind!r}; settings are read from a file of kind 'settings'")
+    paths = [path] if isinstance(path, str | Path) else list(path or ())
+    problems: list[str] = []
+    data = _read_files(paths, problems)
     problems += _misspelt_environment()
     try:
         settings = _settings_class(data)(**overrides)
@@ -128,8 +127,35 @@ def load_settings(path: str | Path | None = None, **overrides: Any) -> Settings:
     except ValueError as error:  # an environment variable for a nested part is no JSON
         problems.append(str(error))
     if problems:
-        raise ConfigError(problems, source)
+        raise ConfigError(problems, ", ".join(map(str, paths)) or "settings")
     return settings
+
+
+def _read_files(paths: Sequence[str | Path], problems: list[str]) -> dict[str, Any]:
+    """Merge files of settings and of parts of them; what cannot be merged is added to ``problems``."""
+    merged: dict[str, Any] = {}
+    for path in paths:
+        data = load_yaml(path)
+        kind = data.pop("kind", "settings")
+        if kind in _PARTS:
+            merged = _merged(merged, {kind: data})
+        elif kind == "settings":
+            merged = _merged(merged, data)
+        else:
+            problems.append(f"kind: is {kind!r}; settings are read from files of kind settings, {', '.join(_PARTS)}")
+    return merged
+
+
+def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both mappings as one, level by level; where both have a value, the second's counts."""
+    result = dict(first)
+    for key, value in second.items():
+        old = result.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            result[key] = _merged(old, value)
+        else:
+            result[key] = value
+    return result
 
 
 def _settings_class(file: Mapping[str, Any]) -> type[Settings]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from memedit.config.schemas import AdapterConfig, Dtype, ModelConfig, Name, ScopeConfig
+from memedit.config.schemas import AdapterConfig, ModelConfig, Name, ScopeConfig
 
 ENV_PREFIX = "MEMEDIT_"
 
@@ -31,8 +31,6 @@ class Settings(BaseSettings):
     namespace: Name = Field(default="default", description="edits of other namespaces are never seen")
     encoder: Name = Field(default="minilm", description="alias, folder or sentence-transformers id")
     index: Name = Field(default="flat", description="kind of vector index: flat, hnsw, ivf, exact, gpu")
-    device: Name = Field(default="cpu", description="torch device of encoder and model")
-    dtype: Dtype = Field(default="float32", description="of the language model")
     model: ModelConfig = Field(default_factory=ModelConfig)
     scope: ScopeConfig = Field(default_factory=ScopeConfig)
     adapter: AdapterConfig = Field(default_factory=AdapterConfig)

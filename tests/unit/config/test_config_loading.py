@@ -62,7 +62,8 @@ def test_arguments_win_over_environment_over_file_over_defaults(
 def test_every_problem_is_listed_with_where_and_what(tmp_path: Path) -> None:
     path = write(
         tmp_path,
-        "kind: settings\nmemroy: a.db\nscope: {threshold: 1.5, candidates: none, treshold: 0.2}\ndtype: float64\n",
+        "kind: settings\nmemroy: a.db\nmodel: {dtype: float64}\n"
+        "scope: {threshold: 1.5, candidates: none, treshold: 0.2}\n",
     )
     with pytest.raises(ConfigError) as caught:
         load_settings(path)
@@ -137,8 +138,6 @@ def test_kind_decides_the_schema(tmp_path: Path) -> None:
     assert loaded.metrics == ("reliability",)
     with pytest.raises(ConfigError, match="given twice"):
         load_config(write(tmp_path, "kind: eval\ndataset: counterfact\nmetrics: [reliability, reliability]\n"))
-    with pytest.raises(ConfigError, match="kind"):
-        load_settings(write(tmp_path, "kind: model\n"))
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=200))
@@ -146,3 +145,21 @@ def test_any_text_loads_or_is_a_config_error(tmp_path_factory: pytest.TempPathFa
     path = write(tmp_path_factory.mktemp("yaml"), text)
     with contextlib.suppress(ConfigError):
         assert isinstance(load_config(path), tuple(SCHEMAS.values()))
+
+
+def test_files_of_parts_are_merged_in_order(tmp_path: Path) -> None:
+    texts = {
+        "base.yaml": "kind: settings\nmemory: a.db\nmodel: {name: one, dtype: bfloat16}\n",
+        "model.yaml": "kind: model\nname: two\n",
+        "scope.yaml": "kind: scope\nthreshold: 0.4\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    settings = load_settings([tmp_path / name for name in texts])
+    assert (settings.memory, settings.model.name, settings.model.dtype) == ("a.db", "two", "bfloat16")
+    assert settings.scope.threshold == 0.4
+
+
+def test_a_file_of_another_kind_is_no_settings_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="kind: is 'eval'"):
+        load_settings(write(tmp_path, "kind: eval\ndataset: counterfact\n"))
