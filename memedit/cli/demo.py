@@ -23,12 +23,10 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Show a real small model before and after a dozen corrections, and the questions beside them untouched."""
         from memedit.workflows.demo import load_script, run_demo
-        from memedit.workflows.open import open_memory
 
-        with open_memory(":memory:", encoder=session.encoder) as memory:
-            model = session.model(memory)
-            with session.output.progress("asking") as progress:
-                report = run_demo(model, load_script(), max_new_tokens=max_new_tokens, progress=progress)
+        model = session.model(session.memory(":memory:"))
+        with session.output.progress("asking") as progress:
+            report = run_demo(model, load_script(), max_new_tokens=max_new_tokens, progress=progress)
         session.output.emit(_document(report), lambda out: _show(out, report))
 
 

@@ -182,7 +182,7 @@ def update(
     on_conflict: Conflict = OnConflict.ERROR,
 ) -> None:
     """Change an edit; the version before stays in its history."""
-    changes = {
+    changes: dict[str, Any] = {
         "prompt": prompt,
         "target": target,
         "subject": subject,

@@ -29,7 +29,7 @@ def verify(session: "Session") -> None:
     document = {**plain(report), "ok": report.ok}
     summary = f"{report.edits} edits, {report.vectors} vectors, {report.index_rows} index rows"
     verdict = [f"  - {problem}" for problem in report.problems] or ["no problems found"]
-    session.output.emit(document, lambda out: [out.line(text) for text in [summary, *verdict]])
+    session.output.emit(document, lambda out: out.lines([summary, *verdict]))
     if not report.ok:
         raise typer.Exit(FAILED)
 

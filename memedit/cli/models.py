@@ -44,7 +44,7 @@ def pull(
     for name in names:
         with session.output.working(f"preparing {name}"):
             ready.append(pull_model(name))
-    session.output.emit(ready, lambda out: [out.line(f"{item.name}: {item.path}") for item in ready])
+    session.output.emit(ready, lambda out: out.lines(f"{item.name}: {item.path}" for item in ready))
 
 
 @command(app, "check")

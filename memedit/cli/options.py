@@ -26,21 +26,25 @@ EncoderName = Annotated[
 ModelName = Annotated[
     str | None,
     typer.Option(
-        "--model", envvar="MEMEDIT_MODEL", help="Language model: an alias, path or hub id. [default: smollm2]"
+        "--model", envvar="MEMEDIT_MODEL__NAME", help="Language model: an alias, path or hub id. [default: smollm2]"
     ),
 ]
 ScopeName = Annotated[
     str | None,
-    typer.Option("--scope", envvar="MEMEDIT_SCOPE", help="What decides whether an edit applies. [default: default]"),
+    typer.Option(
+        "--scope", envvar="MEMEDIT_SCOPE__NAME", help="What decides whether an edit applies. [default: default]"
+    ),
 ]
 AdapterName = Annotated[
     str | None,
-    typer.Option("--adapter", envvar="MEMEDIT_ADAPTER", help="How an edit changes the answer. [default: default]"),
+    typer.Option(
+        "--adapter", envvar="MEMEDIT_ADAPTER__NAME", help="How an edit changes the answer. [default: default]"
+    ),
 ]
 ConfigFile = Annotated[
-    Path | None,
+    list[Path] | None,
     typer.Option(
-        "--config", exists=True, dir_okay=False, metavar="FILE", help="Settings as YAML; options win over it."
+        "--config", exists=True, dir_okay=False, metavar="FILE", help="Settings as YAML, may be repeated; options win."
     ),
 ]
 JsonMode = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]

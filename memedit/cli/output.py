@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ ProgressCallback = Callable[[int, int], None]
 
 # Shorter work shows no bar: it would only flicker.
 _SHOW_AFTER_SECONDS = 0.5
+_PIPE_WIDTH = 400
 
 
 class Output:
@@ -43,14 +44,21 @@ class Output:
         """Print one line of text to stdout; it may hold stored text."""
         self.console.print(Text(visible(text), style=style))
 
+    def lines(self, texts: Iterable[str]) -> None:
+        """Print several lines."""
+        for text in texts:
+            self.line(text)
+
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
         """Print a table; cells may hold stored text."""
         table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
         for column in columns:
-            table.add_column(column, overflow="fold")
+            # an id must stay in one piece to be copied
+            table.add_column(column, overflow="fold", no_wrap=column == "id")
         for row in rows:
             table.add_row(*(Text(visible(cell)) for cell in row))
-        self.console.print(table, soft_wrap=False)
+        # a pipe has no width to fit in
+        self.console.print(table, soft_wrap=False, width=None if self.console.is_terminal else _PIPE_WIDTH)
 
     def note(self, text: str, style: str = "dim") -> None:
         """Print one line to stderr."""

@@ -23,10 +23,9 @@ def explain(
 ) -> None:
     """Show which edits would apply to a question, with their scores; no language model is loaded."""
     from memedit.workflows.scope import explain as run_explain
-    from memedit.workflows.scope import open_scope
 
     memory = session.memory()
-    decision = run_explain(memory, open_scope(memory, session.scope), [prompt])[0]
+    decision = run_explain(memory, session.scope(memory), [prompt])[0]
     session.output.emit(decision, lambda out: print_decision(out, decision))
 
 
@@ -47,7 +46,7 @@ def calibrate(
     memory = session.memory()
     with session.output.progress("scoring examples") as progress:
         found = calibrate_scope(
-            memory, session.scope, file, max_false_fire=max_false_fire, save=save, progress=progress
+            memory, session.scope(memory), file, max_false_fire=max_false_fire, save=save, progress=progress
         )
     session.output.emit(
         found,

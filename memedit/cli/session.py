@@ -1,15 +1,20 @@
 """What one command works with: its output, its settings, and the memory and model they name."""
 
+import os
+from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from memedit.cli.output import Output
 
 if TYPE_CHECKING:
+    from memedit.config import Settings
     from memedit.memory import EditMemory
     from memedit.runtime import EditableModel
+    from memedit.scope import Scope
 
 
 class Session:
@@ -22,7 +27,7 @@ class Session:
         self,
         *,
         json_mode: bool = False,
-        config: Path | None = None,
+        config: Sequence[Path] | None = None,
         memory: str | None = None,
         namespace: str | None = None,
         encoder: str | None = None,
@@ -32,26 +37,53 @@ class Session:
     ) -> None:
         self.output = Output(json_mode=json_mode)
         self._stack = ExitStack()
-        self.memory_url = memory or "edits.db"
-        self.namespace = namespace or "default"
-        self.encoder = encoder or "minilm"
-        self.model_name = model or "smollm2"
-        self.scope = scope or "default"
-        self.adapter = adapter or "default"
+        self._config = config
+        plain = {"memory": memory, "namespace": namespace, "encoder": encoder}
+        named = {"model": model, "scope": scope, "adapter": adapter}
+        self._overrides: dict[str, Any] = {name: value for name, value in plain.items() if value is not None}
+        self._overrides |= {part: {"name": name} for part, name in named.items() if name is not None}
 
-    def memory(self) -> "EditMemory":
-        """Open the edit memory."""
+    @cached_property
+    def settings(self) -> "Settings":
+        """The settings in force for this command.
+
+        Raises:
+            ConfigError: one or more are wrong; all are listed.
+        """
+        from memedit.config import load_settings
+
+        settings = load_settings(self._config, **self._overrides)
+        # models and caches look the folder up where they need it, in the environment
+        os.environ.setdefault("MEMEDIT_HOME", str(settings.home))
+        return settings
+
+    def memory(self, url: str | None = None) -> "EditMemory":
+        """Open the edit memory, or another one at ``url`` with the same settings."""
         from memedit.workflows.open import open_memory
 
-        return self._stack.enter_context(open_memory(self.memory_url, namespace=self.namespace, encoder=self.encoder))
+        settings = self.settings
+        memory = open_memory(
+            settings.memory if url is None else url,
+            namespace=settings.namespace,
+            encoder=settings.encoder,
+            index=settings.index,
+        )
+        return self._stack.enter_context(memory)
+
+    def scope(self, memory: "EditMemory") -> "Scope":
+        """Make the scope for the memory's encoder, at the threshold set or calibrated."""
+        from memedit.workflows.scope import open_scope
+
+        wanted = self.settings.scope
+        return open_scope(memory, wanted.name, threshold=wanted.threshold, **wanted.options)
 
     def model(self, memory: "EditMemory | None" = None) -> "EditableModel":
         """Load the language model and put it on ``memory`` (opened when not given)."""
         from memedit.workflows.open import open_model
 
         memory = self.memory() if memory is None else memory
-        with self.output.working(f"loading {self.model_name}"):
-            return open_model(self.model_name, memory, scope=self.scope, adapter=self.adapter)
+        with self.output.working(f"loading {self.settings.model.name}"):
+            return open_model(self.settings.model, memory, scope=self.scope(memory), adapter=self.settings.adapter)
 
     def __enter__(self) -> Self:
         return self

@@ -66,7 +66,7 @@ def _failing(error: BaseException) -> typer.Typer:
     @command(inner, "work", Needs.MEMORY)
     def work(session: Session) -> None:
         """Succeed."""
-        session.output.emit({"memory": session.memory_url}, lambda out: out.line(session.memory_url))
+        session.output.emit({"memory": session.settings.memory}, lambda out: out.line(session.settings.memory))
 
     failing.add_typer(inner, name="inner")
     return failing
