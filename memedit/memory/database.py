@@ -23,6 +23,7 @@ from memedit.memory.migrations import LATEST, check_version, migrate, recorded_v
 
 APPLICATION_ID = 0x4D454454  # "MEDT", in the header of every SQLite file of ours
 _PAGE_BYTES = 8192  # five 384-wide float32 vectors a page; the default of 4096 holds two and wastes a quarter
+_LOG_BYTES = 32 << 20  # the log is folded into the file when it reaches this size, not within every large commit
 _WRITE = "memedit_write"
 
 
@@ -160,6 +161,7 @@ class Database:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA cache_size=-65536")
         connection.execute("PRAGMA journal_size_limit=67108864")
+        connection.execute(f"PRAGMA wal_autocheckpoint={_LOG_BYTES // _PAGE_BYTES}")
         return connection
 
     def _prepare(self) -> None:

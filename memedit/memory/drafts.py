@@ -1,9 +1,10 @@
 """Checking what an author wrote, before anything is stored."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from memedit.errors import FieldError
@@ -23,7 +24,7 @@ MAX_PARAPHRASES = 1_000
 MAX_NAMESPACE_BYTES = 255
 """Longest namespace name, in UTF-8 bytes."""
 
-_FIELDS = tuple(field.name for field in fields(EditDraft))
+_FIELDS = frozenset(field.name for field in fields(EditDraft))
 
 
 def check_text(value: Any, field: str, *, limit: int = MAX_TEXT_BYTES, blank: bool = False) -> str:
@@ -112,6 +113,8 @@ def check_kind(value: Any) -> EditKind:
     Raises:
         FieldError: no such kind.
     """
+    if type(value) is EditKind:
+        return value
     try:
         return EditKind(value)
     except ValueError:
@@ -128,21 +131,25 @@ def _paraphrases(value: Any) -> tuple[str, ...]:
     return tuple(check_text(text, f"paraphrases[{i}]") for i, text in enumerate(value))
 
 
+def _getter(value: Any) -> Callable[..., Any]:
+    """How to read a field of an :class:`EditDraft` or of a mapping that has no other fields."""
+    if isinstance(value, EditDraft):
+        return partial(getattr, value)
+    if not isinstance(value, Mapping):
+        raise FieldError("edit", f"expected an EditDraft or a mapping, got {type(value).__name__}")
+    if not value.keys() <= _FIELDS:
+        name = next(str(name) for name in value if name not in _FIELDS)
+        raise FieldError(name, unknown_name_message("field of an edit", name, sorted(_FIELDS)))
+    return value.get
+
+
 def check_draft(value: Any) -> EditDraft:
     """Check every field of an :class:`EditDraft` or a mapping of its fields.
 
     Raises:
         FieldError: a field is missing, unknown or cannot be used; names the field and the value.
     """
-    if isinstance(value, EditDraft):
-        get: Any = {name: getattr(value, name) for name in _FIELDS}.get
-    elif isinstance(value, Mapping):
-        for name in value:
-            if name not in _FIELDS:
-                raise FieldError(str(name), unknown_name_message("field of an edit", str(name), list(_FIELDS)))
-        get = value.get
-    else:
-        raise FieldError("edit", f"expected an EditDraft or a mapping, got {type(value).__name__}")
+    get = _getter(value)
     subject, ground_truth, source = get("subject"), get("ground_truth"), get("source")
     draft = EditDraft(
         prompt=check_text(get("prompt"), "prompt"),

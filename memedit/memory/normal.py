@@ -1,7 +1,6 @@
 """One form for texts that differ only in spelling habits, and the hashes the store looks edits up by."""
 
 import hashlib
-import json
 import unicodedata
 from collections.abc import Sequence
 
@@ -26,5 +25,6 @@ def lookup_hash(namespace: str, text: str) -> int:
 
 def content_hash(namespace: str, prompt: str, target: str, subject: str | None, paraphrases: Sequence[str]) -> str:
     """SHA-256, in hex, of what makes an edit the same edit: verbatim texts and namespace."""
-    parts = json.dumps([namespace, prompt, target, subject, list(paraphrases)], ensure_ascii=False)
+    # no text holds a NUL, so it separates without doubt
+    parts = "\0".join([namespace, prompt, target, "-" if subject is None else f"+{subject}", *paraphrases])
     return hashlib.sha256(parts.encode()).hexdigest()

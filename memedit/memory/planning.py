@@ -1,6 +1,6 @@
 """What adding a batch will do, worked out before anything is written."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -57,14 +57,19 @@ def plan_batch(
     Raises:
         ConflictError: a row contradicts a live edit or an earlier row, and ``policy`` is "error".
     """
-    batch = [Member.of(row, row=i) for i, row in enumerate(rows)]
-    pairs = judge.pairs(known, batch)
+    batch = {i: Member.of(rows[i], row=i) for i in _sharing(rows, known)}
+    pairs = judge.pairs(known, list(batch.values()))
     by_prompt: dict[int, list[Member]] = defaultdict(list)
     for member in known:
         by_prompt[member.prompt_hash].append(member)
-    last = {member.content_hash: i for i, member in enumerate(batch)}
+    last = {member.content_hash: i for i, member in batch.items()}
     plan = Plan()
-    for i, member in enumerate(batch):
+    for i, row in enumerate(rows):
+        if i not in batch:
+            plan.ids.append(row["id"])
+            plan.inserts.append(i)
+            continue
+        member = batch[i]
         peers = by_prompt[member.prompt_hash]
         found: list[tuple[Member, float | None]] = [
             (m, None) for m in peers if m.alive and m.goal != member.goal and m.overlaps(member)
@@ -88,6 +93,16 @@ def plan_batch(
         plan.inserts.append(i)
         peers.append(member)
     return plan
+
+
+def _sharing(rows: Sequence[Mapping[str, Any]], known: Sequence[Member]) -> list[int]:
+    """The rows that share a prompt or a subject with a known member or another row; the others are simply new."""
+    prompts = Counter(row["prompt_hash"] for row in rows)
+    prompts.update(member.prompt_hash for member in known)
+    subjects = Counter(row["subject_hash"] for row in rows)
+    subjects.update(member.subject_hash for member in known)
+    del subjects[None]
+    return [i for i, row in enumerate(rows) if prompts[row["prompt_hash"]] > 1 or subjects[row["subject_hash"]] > 1]
 
 
 def _same(one: Member, other: Member) -> bool:

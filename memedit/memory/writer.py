@@ -1,10 +1,11 @@
 """One write transaction's worth of changes, gathered and then written in a few large statements."""
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, delete, func, insert, select, update
 from sqlalchemy import bindparam as bind
 
 from memedit.encoders.base import Encoder
@@ -13,6 +14,12 @@ from memedit.memory.rows import EditRow
 from memedit.memory.schema import ORDINAL_BITS, changes, edits, encoders, vectors
 from memedit.memory.times import now_micros
 from memedit.types import FloatArray
+
+
+LogEntry = tuple[str, int | None, int | None, str, str | None]
+"""namespace, seq, version, action, other"""
+
+_edit_values = itemgetter(*edits.c.keys())
 
 
 class Writer:
@@ -32,8 +39,8 @@ class Writer:
         self.now = max(now_micros(), (connection.execute(newest).scalar() or 0) + 1)
         self._inserts: list[EditRow] = []
         self._expired: list[dict[str, Any]] = []
-        self._log: list[dict[str, Any]] = []
-        self._vectors: list[dict[str, Any]] = []
+        self._log: list[LogEntry] = []
+        self._vectors: list[tuple[int, int, memoryview]] = []
 
     def add(self, rows: Sequence[EditRow]) -> None:
         """Take new edits: gives each its ``seq``."""
@@ -47,16 +54,7 @@ class Writer:
 
     def log(self, row: Mapping[str, Any], action: str, other: str | None = None) -> None:
         """Record that ``action`` made the version ``row``."""
-        self._log.append(
-            {
-                "namespace": row["namespace"],
-                "seq": row["seq"],
-                "version": row["version"],
-                "action": action,
-                "other": other,
-                "at": self.now,
-            }
-        )
+        self._log.append((row["namespace"], row["seq"], row["version"], action, other))
 
     def replace(self, old: EditRow, new: EditRow) -> None:
         """Close version ``old`` (stored, or given to :meth:`add` just now) and put ``new`` after it."""
@@ -77,7 +75,7 @@ class Writer:
             key = row["seq"] << ORDINAL_BITS
             for ordinal in range(row["texts"]):
                 blob = view[start : start + width]
-                self._vectors.append({"key": key | ordinal, "encoder": encoder_id, "vector": blob})
+                self._vectors.append((key | ordinal, encoder_id, blob))
                 start += width
 
     def drop_vectors(self, seqs: Sequence[int]) -> None:
@@ -89,25 +87,36 @@ class Writer:
 
     def note(self, namespace: str, action: str, other: str | None = None) -> None:
         """Record a change that is not one of an edit."""
-        entry = {"namespace": namespace, "seq": None, "version": None, "action": action, "other": other}
-        self._log.append({**entry, "at": self.now})
+        self._log.append((namespace, None, None, action, other))
 
     def flush(self) -> None:
         """Write everything gathered."""
-        run = self._connection.execute
         if self._expired:
             row = (edits.c.seq == bind("s")) & (edits.c.version == bind("v"))
-            run(update(edits).where(row).values(expired_at=self.now), self._expired)
+            self._connection.execute(update(edits).where(row).values(expired_at=self.now), self._expired)
         if self._inserts:
-            run(insert(edits), self._inserts)
+            _insert_many(self._connection, edits, list(map(_edit_values, self._inserts)))
         if self._vectors:
-            run(insert(vectors), self._vectors)
+            _insert_many(self._connection, vectors, self._vectors)
         if self._log:
             first = self._database.advance(self._connection, "revision", len(self._log))
-            for revision, entry in enumerate(self._log, start=first):
-                entry["revision"] = revision
-            run(insert(changes), self._log)
+            log = [(first + i, *entry, self.now) for i, entry in enumerate(self._log)]
+            _insert_many(self._connection, changes, log)
         self._inserts, self._expired, self._log, self._vectors = [], [], [], []
+
+
+def _insert_many(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows of all columns in the table's order.
+
+    The statement is compiled by SQLAlchemy, but the rows go to the driver as they are: its own handling of every
+    parameter of every row would cost more than the database does.
+    """
+    compiled = insert(table).compile(dialect=connection.dialect)
+    if compiled.positional:
+        connection.exec_driver_sql(str(compiled), list(rows))
+    else:
+        names = table.c.keys()
+        connection.exec_driver_sql(str(compiled), [dict(zip(names, row, strict=True)) for row in rows])
 
 
 def encoder_row(connection: Connection, encoder: Encoder) -> int:
