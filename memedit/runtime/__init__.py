@@ -1,1 +1,8 @@
-"""TODO."""
+"""The runtime: a causal LM and an edit memory behind the model's own interface."""
+
+from memedit.runtime.answers import Answer, Score
+from memedit.runtime.editable import EditableModel
+from memedit.runtime.routing import Router
+from memedit.runtime.streaming import TextStream
+
+__all__ = ["Answer", "EditableModel", "Router", "Score", "TextStream"]

@@ -1,0 +1,48 @@
+"""What the runtime hands back."""
+
+from dataclasses import dataclass
+
+from memedit.types import Hit, Route
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One generated answer and why it came out so.
+
+    ``token_ids`` are the new tokens up to the end-of-text token, which is included when the model wrote it; ``text``
+    is their text without control tokens. ``route`` tells which edits fired, at which scores and threshold, and by
+    which adapter the answer was given (None: the bare model).
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    route: Route
+
+    @property
+    def edits(self) -> tuple[Hit, ...]:
+        """The edits that fired, best first; empty for the bare model's answer."""
+        return self.route.decision.fired if self.route.adapter is not None else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A target under teacher forcing: natural-log probabilities of its tokens, and whether each was the argmax.
+
+    ``predicted`` are the argmax tokens themselves.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    argmax: tuple[bool, ...]
+    route: Route
+    predicted: tuple[int, ...] = ()
+
+    @property
+    def total(self) -> float:
+        """Log probability of the whole target (nats)."""
+        return sum(self.logprobs)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of tokens that were the argmax; 1.0 for an empty target."""
+        return sum(self.argmax) / len(self.argmax) if self.argmax else 1.0

@@ -1,0 +1,328 @@
+"""EditableModel: a Hugging Face causal LM whose answers follow an edit memory."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from memedit.adapters import Adapter, create_adapter
+from memedit.adapters.base import ChatMessages, Row
+from memedit.errors import InputError
+from memedit.models import load_model, prepare_tokenizer
+from memedit.models.chat import chat_layout
+from memedit.runtime.answers import Answer, Score
+from memedit.runtime.artefacts import Artefacts
+from memedit.runtime.lengths import check_fits, effective
+from memedit.runtime.passes import Base, EditedRows, PassResult, merge, run_edited
+from memedit.runtime.routing import Router
+from memedit.runtime.rows import Prompt, Prompts, attention_mask, left_pad, prompt_list, prompt_row, tensor_rows
+from memedit.runtime.scoring import score_rows, target_ids
+from memedit.runtime.streaming import TextStream
+from memedit.scope import Scope, load_scope
+from memedit.types import BatchPlan, Route
+
+BATCH = 32
+"""Prompts that :meth:`EditableModel.answer` generates at once unless told otherwise."""
+
+
+class EditableModel:
+    """A causal LM and an edit memory that speaks up where it has something to say.
+
+    Every row of a batch is looked up first. A batch in which no edit fires goes to the model's own ``generate`` with
+    the caller's own arguments. Otherwise the model runs once on the caller's tensors, for the rows without an edit
+    (these are the bare model's, bit for bit), and once on the rewritten edited rows, under the adapter. All attributes
+    that are not listed here are the model's own (``config``, ``device``, ``generation_config``, ...), so the object
+    serves where transformers expects the model, ``pipeline("text-generation")`` included.
+
+    Safe to use from several threads: generation passes are done one at a time. The model's mode (train or eval) is
+    left as it is; :meth:`from_pretrained` sets eval.
+
+    Args:
+        model: a transformers causal LM; it is never changed.
+        tokenizer: its tokenizer; without a padding token it is given its end-of-text token for one.
+        memory: the edit memory.
+        scope: decides which edits apply: a scope or the registered name of one.
+        adapter: makes the model follow them: an adapter or the registered name of one.
+        namespace: the memory's namespace to use; None is the memory's own.
+        threshold: replaces the scope's own.
+        k: vector neighbours looked up for each query.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        memory: Any,
+        *,
+        scope: str | Scope = "default",
+        adapter: str | Adapter = "default",
+        namespace: str | None = None,
+        threshold: float | None = None,
+        k: int = 8,
+    ) -> None:
+        self._base, self._tokenizer, self._memory = model, prepare_tokenizer(tokenizer), memory
+        self._scope, self._adapter = scope, adapter
+        self._adapter_name = adapter if isinstance(adapter, str) else None
+        self._layout = chat_layout(tokenizer)
+        self._artefacts = Artefacts(memory, namespace)
+        self._router = Router(memory, lambda: self.scope, namespace=namespace, k=k, threshold=threshold)
+        self._lock = threading.RLock()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        memory: Any = None,
+        scope: str | Scope = "default",
+        adapter: str | Adapter = "default",
+        namespace: str | None = None,
+        threshold: float | None = None,
+        **hf: Any,
+    ) -> Self:
+        """Load a model by alias, path or hub id (see :func:`memedit.models.load_model`) and wrap it.
+
+        Args:
+            name: the model.
+            memory: an ``EditMemory``, the path or URL of one, or None for a new one in this process's memory.
+            scope: as for the class; so are ``adapter``, ``namespace`` and ``threshold``.
+            hf: arguments of ``load_model``: dtype, device_map, revision ...
+        """
+        loaded = load_model(name, **hf)
+        return cls.wrap(
+            loaded.model,
+            loaded.tokenizer,
+            memory,
+            scope=scope,
+            adapter=adapter,
+            namespace=namespace,
+            threshold=threshold,
+        )
+
+    @classmethod
+    def wrap(cls, model: Any, tokenizer: Any, memory: Any = None, **options: Any) -> Self:
+        """Wrap a loaded model; ``memory`` as for :meth:`from_pretrained`, ``options`` as for the class."""
+        if memory is None or isinstance(memory, str | Path):
+            from memedit.memory import EditMemory
+
+            memory = EditMemory(memory if memory is not None else ":memory:")
+        return cls(model, tokenizer, memory, **options)
+
+    @property
+    def base(self) -> Any:
+        """The bare model."""
+        return self._base
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return self._tokenizer
+
+    @property
+    def memory(self) -> Any:
+        """The edit memory."""
+        return self._memory
+
+    @property
+    def scope(self) -> Scope:
+        """The scope, loaded now if it was not yet."""
+        with self._lock:
+            if isinstance(self._scope, str):
+                self._scope = load_scope(self._scope, self._memory.encoder)
+            return self._scope
+
+    @property
+    def adapter(self) -> Adapter:
+        """The adapter, made now if it was not yet."""
+        with self._lock:
+            if isinstance(self._adapter, str):
+                self._adapter = create_adapter(self._adapter, self._base, self._tokenizer)
+            return self._adapter
+
+    def generate(self, inputs: Tensor | None = None, **options: Any) -> Any:
+        """Generate as the model's own ``generate`` does, with its arguments and its kind of result.
+
+        Rows are read back from ``inputs`` or ``input_ids [B, T]``. In the result prompt ids stand as given; what an
+        adapter puts before the model is not shown. Lengths, stopping criteria, logits processors, penalties and
+        streamers all go by the caller's prompt. On rows with an edit a ``past_key_values`` is not used. Calls without
+        token ids (``inputs_embeds`` alone, no prompt) are the bare model's.
+
+        Raises:
+            InputError: a prompt does not fit the model's context.
+        """
+        ids = inputs if inputs is not None else options.get("input_ids")
+        if not isinstance(ids, Tensor) or ids.dim() != 2 or options.get("inputs_embeds") is not None:
+            return self._bare(inputs, options)
+        if ids.shape[1] == 0:
+            raise InputError(f"input_ids of shape {tuple(ids.shape)} hold no token; give at least one")
+        check_fits([Row(ids=tuple(range(ids.shape[1])), text="")], self._limit)
+        if self._router.nothing_stored():
+            return self._bare(inputs, options)
+        mask = attention_mask(self._tokenizer, self._base.generation_config, ids, options.get("attention_mask"))
+        rows = tensor_rows(self._tokenizer, self._layout, ids, mask)
+        return self._planned(rows, self._plan(rows), ids, inputs, options)
+
+    def answer(self, prompts: Prompts, *, batch_size: int = BATCH, **options: Any) -> list[Answer]:
+        """Answer texts (continued as they stand) and chats (lists of messages), in order, with provenance.
+
+        Args:
+            prompts: one or many.
+            batch_size: how many are generated at once.
+            options: arguments of ``generate``. With ``num_return_sequences`` n, each prompt has n answers in a row.
+
+        Raises:
+            InputError: a prompt is empty, not valid Unicode, or does not fit the model's context.
+        """
+        if batch_size < 1:
+            raise InputError(f"batch_size={batch_size} is below 1")
+        rows = self._rows(prompts)
+        options = {k: v for k, v in options.items() if k != "return_dict_in_generate"}
+        answers: list[Answer] = []
+        for start in range(0, len(rows), batch_size):
+            chunk = rows[start : start + batch_size]
+            answers += self._answer_batch(chunk, self._plan(chunk), options)
+        return answers
+
+    def chat(self, messages: ChatMessages, **options: Any) -> Answer:
+        """Answer one chat; ``options`` are arguments of ``generate``."""
+        return self.answer([messages], **options)[0]
+
+    def stream(self, prompt: Prompt, **options: Any) -> TextStream:
+        """Answer one prompt or chat piece by piece; ``route`` of the result tells which edits fired."""
+        row = self._rows([prompt])[0]
+        plan = self._plan([row])
+
+        def generate(streamer: Any, stop: Any) -> None:
+            criteria = [*(options.get("stopping_criteria") or ()), stop]
+            self._run_rows([row], plan, {**options, "streamer": streamer, "stopping_criteria": criteria})
+
+        return TextStream(plan.routes[0], self._tokenizer, generate)
+
+    def explain(self, prompt: Prompt) -> Route:
+        """Say which edits would fire on a prompt, and why, without generating."""
+        return self.plan([prompt]).routes[0]
+
+    def plan(self, prompts: Prompts) -> BatchPlan:
+        """Return what would happen to a batch of prompts, without generating."""
+        return self._plan(self._rows(prompts))
+
+    def score(self, prompts: Prompts, targets: Sequence[str], *, batch_size: int = BATCH) -> list[Score]:
+        """Return log probabilities of targets after prompts, under the same routing as generation.
+
+        Raises:
+            InputError: as many targets as prompts are needed, and none may be empty.
+        """
+        rows = self._rows(prompts)
+        if len(rows) != len(targets):
+            raise InputError(f"{len(rows)} prompts and {len(targets)} targets: give one target a prompt")
+        scores: list[Score] = []
+        for start in range(0, len(rows), batch_size):
+            chunk = rows[start : start + batch_size]
+            wanted = [target_ids(self._tokenizer, r, t) for r, t in zip(chunk, targets[start:], strict=False)]
+            plan = self._plan(chunk)
+            edited = self._edited(chunk, plan)
+            adapter = self.adapter if edited is not None else None
+            with self._lock:
+                scores += score_rows(self._engine, chunk, wanted, plan.routes, edited=edited, adapter=adapter)
+        return scores
+
+    def _rows(self, prompts: Prompts) -> list[Row]:
+        rows = [prompt_row(self._tokenizer, prompt) for prompt in prompt_list(prompts)]
+        check_fits(rows, self._limit)
+        return rows
+
+    def _plan(self, rows: Sequence[Row]) -> BatchPlan:
+        return self._router.plan([row.text for row in rows], lambda: self.adapter.name)
+
+    def _answer_batch(self, rows: list[Row], plan: BatchPlan, options: dict[str, Any]) -> list[Answer]:
+        ids, sequences = self._run_rows(rows, plan, options)
+        n = sequences.shape[0] // len(rows)
+        answers = []
+        for number, new in enumerate(sequences[:, ids.shape[1] :].tolist()):
+            kept = self._until_end(new, options)
+            text = self._tokenizer.decode(kept, skip_special_tokens=True)
+            answers.append(Answer(text=text, token_ids=tuple(kept), route=plan.routes[number // n]))
+        return answers
+
+    def _run_rows(self, rows: list[Row], plan: BatchPlan, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        ids, mask, _ = left_pad(rows, self._pad, self._base.device)
+        if "stop_strings" in options:
+            options = {"tokenizer": self._tokenizer, **options}
+        arguments = {**options, "input_ids": ids, "attention_mask": mask}
+        return ids, self._planned(rows, plan, ids, None, arguments)
+
+    def _planned(
+        self, rows: list[Row], plan: BatchPlan, ids: Tensor, inputs: Tensor | None, options: dict[str, Any]
+    ) -> Any:
+        """Run a batch as planned."""
+        edited = self._edited(rows, plan)
+        if edited is None:
+            return self._bare(inputs, options)
+        adapter = self.adapter
+        with self._lock, torch.no_grad():
+            bare = None
+            if len(edited.numbers) < len(rows):
+                bare = PassResult(self._bare(inputs, options), ids.shape[1], tuple(range(len(rows))))
+            result = run_edited(self._engine, adapter, edited, ids, options)
+        return merge(bare, result, ids, self._pad)
+
+    def _bare(self, inputs: Tensor | None, options: Mapping[str, Any]) -> Any:
+        """Call the model's own ``generate`` with the caller's own arguments."""
+        with self._lock:
+            return self._base.generate(**options) if inputs is None else self._base.generate(inputs, **options)
+
+    def _edited(self, rows: Sequence[Row], plan: BatchPlan) -> EditedRows | None:
+        numbers = plan.edited_rows
+        if not numbers:
+            return None
+        edits = tuple(tuple(hit.edit for hit in plan.routes[n].decision.fired) for n in numbers)
+        found = self._artefacts.of(self.adapter, [edit for group in edits for edit in group])
+        return EditedRows(numbers, tuple(rows[n] for n in numbers), edits, found)
+
+    def _until_end(self, ids: list[int], options: dict[str, Any]) -> list[int]:
+        """Cut after the first end-of-text token; what follows it is padding."""
+        ends = effective(options, self._base, "eos_token_id")
+        known = {ends} if isinstance(ends, int) else set(ends or ())
+        at = next((i for i, token in enumerate(ids) if token in known), len(ids) - 1)
+        return ids[: at + 1]
+
+    @property
+    def _engine(self) -> Base:
+        return Base(self._base, self._pad, self._limit)
+
+    @property
+    def _pad(self) -> int:
+        given = self._base.generation_config.pad_token_id
+        return int(self._tokenizer.pad_token_id if given is None else given)
+
+    @property
+    def _limit(self) -> int | None:
+        config = self._base.config
+        config = config.get_text_config() if hasattr(config, "get_text_config") else config
+        found = getattr(config, "max_position_embeddings", None)
+        return int(found) if found is not None else None
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move or cast the model, as ``torch.nn.Module.to``; an adapter made by name is made anew when next used."""
+        with self._lock:
+            self._base.to(*args, **kwargs)
+            self._adapter = self._adapter_name or self._adapter
+        return self
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """The model's class, as a proxy has it: transformers decides by class name what a pipeline accepts."""
+        base = self.__dict__.get("_base")
+        return EditableModel if base is None else type(base)
+
+    def __getattr__(self, name: str) -> Any:
+        base = self.__dict__.get("_base")  # absent while the object is being copied or unpickled
+        if base is None:
+            raise AttributeError(name)
+        return getattr(base, name)
+
+    def __repr__(self) -> str:
+        return f"EditableModel({type(self._base).__name__}, memory={getattr(self._memory, 'url', self._memory)!r})"

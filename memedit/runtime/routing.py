@@ -1,0 +1,97 @@
+"""Who answers each row: look-up, scope, and the plan for a batch."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from memedit.encoders import split_long
+from memedit.scope.base import Scope
+from memedit.types import BatchPlan, Hit, Route, ScopeDecision
+
+
+class Router:
+    """Decides for queries which stored edits apply.
+
+    A long query is split into overlapping parts and every part is looked up; the row gets what any part fired.
+
+    Args:
+        memory: the edit memory.
+        scope: returns the scope; called when there is something to judge, never before.
+        namespace: the memory's namespace to look in; None is the memory's own.
+        k: vector neighbours fetched for each part.
+        threshold: overrides the scope's own.
+    """
+
+    def __init__(
+        self,
+        memory: Any,
+        scope: Callable[[], Scope],
+        *,
+        namespace: str | None = None,
+        k: int = 8,
+        threshold: float | None = None,
+    ) -> None:
+        self._memory, self._scope = memory, scope
+        self._namespace, self._k, self._threshold = namespace, k, threshold
+        self._counted: tuple[int, bool] | None = None
+
+    def nothing_stored(self) -> bool:
+        """Whether no edit is in force; costs one look at the store's change counter."""
+        revision = int(self._memory.revision)
+        if self._counted is None or self._counted[0] != revision:
+            stored = self._memory.count(state="active", namespace=self._namespace)
+            self._counted = (revision, stored == 0)
+        return self._counted[1]
+
+    def decide(self, queries: Sequence[str]) -> list[ScopeDecision]:
+        """Return one decision a query, in order; all parts of all queries go through the encoder together."""
+        if not any(query.strip() for query in queries) or self.nothing_stored():
+            return [_silent(query) for query in queries]
+        scope = self._scope()
+        parts = [(row, part) for row, query in enumerate(queries) if query.strip() for part in split_long(query)]
+        encodings = self._memory.encoder.encode_tokens([part for _, part in parts])
+        candidates = self._memory.candidates(encodings, k=self._k, namespace=self._namespace)
+        judged = scope.decide(encodings, candidates, threshold=self._threshold)
+        rows: list[list[ScopeDecision]] = [[] for _ in queries]
+        for (row, _), decision in zip(parts, judged, strict=True):
+            rows[row].append(decision)
+        return [_joined(query, found) for query, found in zip(queries, rows, strict=True)]
+
+    def plan(self, queries: Sequence[str], adapter: Callable[[], str]) -> BatchPlan:
+        """Return the plan for a batch; ``adapter`` names the adapter and is called only if an edit fires."""
+        decisions = self.decide(queries)
+        return BatchPlan(
+            tuple(
+                Route(row=row, decision=decision, adapter=adapter() if decision.fired else None)
+                for row, decision in enumerate(decisions)
+            )
+        )
+
+
+def _silent(query: str) -> ScopeDecision:
+    """Nothing was looked up: there is nothing stored, or nothing asked."""
+    return ScopeDecision(query=query, scope="none", threshold=1.0, fired=(), considered=())
+
+
+def _joined(query: str, parts: Sequence[ScopeDecision]) -> ScopeDecision:
+    if not parts:
+        return _silent(query)
+    if len(parts) == 1 and parts[0].query == query:
+        return parts[0]
+    fired = _best_of([hit for part in parts for hit in part.fired])
+    return ScopeDecision(
+        query=query,
+        scope=parts[0].scope,
+        threshold=parts[0].threshold,
+        fired=fired,
+        considered=_best_of([hit for part in parts for hit in part.considered]),
+        abstained=not fired and any(part.abstained for part in parts),
+    )
+
+
+def _best_of(hits: Sequence[Hit]) -> tuple[Hit, ...]:
+    """Return each edit once, at its best score, best first."""
+    best: dict[str, Hit] = {}
+    for hit in hits:
+        if hit.edit.id not in best or hit.score > best[hit.edit.id].score:
+            best[hit.edit.id] = hit
+    return tuple(sorted(best.values(), key=lambda hit: -hit.score))

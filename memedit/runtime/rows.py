@@ -1,0 +1,113 @@
+"""From what callers pass (texts, chats, tensors) to rows, and from rows to left-padded tensors."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memedit.adapters.base import ChatMessages, Row
+from memedit.errors import InputError
+from memedit.models.chat import ChatLayout, render_chat
+
+Prompt = str | ChatMessages
+Prompts = Prompt | Sequence[Prompt]
+
+
+def prompt_list(prompts: Prompts) -> list[Prompt]:
+    """Return one prompt or many as a list; a list of messages is one chat.
+
+    Raises:
+        InputError: something in it is neither text nor a chat.
+    """
+    if isinstance(prompts, str):
+        return [prompts]
+    if not isinstance(prompts, Sequence):
+        raise InputError(f"prompts must be text, a chat, or a sequence of these, not {type(prompts).__name__}")
+    if prompts and isinstance(prompts[0], Mapping):
+        return [_chat(prompts)]
+    return [prompt if isinstance(prompt, str) else _chat(prompt) for prompt in prompts]
+
+
+def _chat(messages: Any) -> ChatMessages:
+    fine = isinstance(messages, Sequence) and len(messages) > 0
+    if not fine or not all(isinstance(m, Mapping) and "role" in m and "content" in m for m in messages):
+        raise InputError(f"a chat is a non-empty list of messages with 'role' and 'content', not {messages!r:.200}")
+    found: ChatMessages = messages
+    return found
+
+
+def prompt_row(tokenizer: Any, prompt: Prompt) -> Row:
+    """Tokenise one prompt as transformers would; ``text`` is what is looked up (a chat's last user turn).
+
+    Raises:
+        InputError: empty, not encodable as UTF-8, or a chat for a tokenizer without a chat template.
+    """
+    if isinstance(prompt, str):
+        _check_text(prompt)
+        ids = tuple(int(i) for i in tokenizer(prompt)["input_ids"])
+        if not prompt or not ids:
+            raise InputError("the prompt is empty; give at least one character")
+        return Row(ids=ids, text=prompt)
+    for message in prompt:
+        _check_text(content_text(message))
+    if getattr(tokenizer, "chat_template", None) is None:
+        raise InputError(
+            "this model's tokenizer has no chat template; give a plain prompt, or set tokenizer.chat_template"
+        )
+    asked = [message for message in prompt if message["role"] == "user"]
+    return Row(ids=render_chat(tokenizer, prompt), text=content_text((asked or prompt)[-1]), messages=prompt)
+
+
+def content_text(message: Mapping[str, Any]) -> str:
+    """Return the text of a message whose content is a string or a list of typed parts."""
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, Sequence) else ()
+    return "\n".join(str(part.get("text", "")) for part in parts if isinstance(part, Mapping))
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the prompt holds a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start}, which no "
+            "tokenizer can read; decode the text properly or replace the character"
+        ) from error
+
+
+def tensor_rows(tokenizer: Any, layout: ChatLayout | None, ids: Tensor, mask: Tensor) -> list[Row]:
+    """Read rows back from ``ids [B, T]`` and their attention mask; control tokens are left out of the text.
+
+    Ids made with the tokenizer's chat template are recognised by its markers: their text is the last user turn.
+    """
+    rows = []
+    for row_ids, row_mask in zip(ids.tolist(), mask.tolist(), strict=True):
+        kept = tuple(i for i, on in zip(row_ids, row_mask, strict=True) if on)
+        span = layout.last_user_span(kept) if layout is not None else None
+        asked = kept[span[0] : span[1]] if span is not None else kept
+        rows.append(Row(ids=kept, text=tokenizer.decode(list(asked), skip_special_tokens=True)))
+    return rows
+
+
+def attention_mask(tokenizer: Any, config: Any, ids: Tensor, given: Tensor | None) -> Tensor:
+    """Return the mask that ``generate`` will use: the caller's, or padding told apart from text where it can be."""
+    if given is not None:
+        return given
+    pad = getattr(config, "pad_token_id", None)
+    eos = getattr(config, "eos_token_id", None)
+    ends = eos if isinstance(eos, list) else [eos]
+    if pad is None or pad in ends:
+        return torch.ones_like(ids)
+    return (ids != pad).to(ids.dtype)
+
+
+def left_pad(rows: Sequence[Row], pad_id: int, device: Any) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    """Return ids ``[B, T]``, attention mask ``[B, T]`` and the padding in front of each row."""
+    width = max(len(row.ids) for row in rows)
+    pads = tuple(width - len(row.ids) for row in rows)
+    ids = [[pad_id] * pad + list(row.ids) for row, pad in zip(rows, pads, strict=True)]
+    mask = [[0] * pad + [1] * len(row.ids) for row, pad in zip(rows, pads, strict=True)]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device), pads

@@ -1,0 +1,89 @@
+"""Teacher forcing: how likely given targets are after prompts, through the same routing as generation."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from memedit.adapters.base import Adapter, AdapterBatch, Row
+from memedit.errors import InputError
+from memedit.runtime.answers import Score
+from memedit.runtime.lengths import check_fits
+from memedit.runtime.passes import Base, EditedRows
+from memedit.runtime.rows import left_pad
+from memedit.types import Route
+
+
+def target_ids(tokenizer: Any, row: Row, target: str) -> tuple[int, ...]:
+    """Tokenise a target as the continuation of a prompt: a space goes before it unless there is one, or in a chat.
+
+    Raises:
+        InputError: the target is empty.
+    """
+    if not target.strip():
+        raise InputError(f"target {target!r} is empty; there is nothing to score")
+    glued = row.messages is not None or row.text[-1:].isspace() or target[:1].isspace()
+    ids = tokenizer(target if glued else f" {target}", add_special_tokens=False)["input_ids"]
+    return tuple(int(i) for i in ids)
+
+
+def score_rows(
+    base: Base,
+    rows: Sequence[Row],
+    targets: Sequence[tuple[int, ...]],
+    routes: Sequence[Route],
+    *,
+    edited: EditedRows | None = None,
+    adapter: Adapter | None = None,
+) -> list[Score]:
+    """Score ``targets`` (token ids) after ``rows``; edited rows run in a pass of their own, under the adapter."""
+    touched = set(edited.numbers) if edited is not None else set()
+    found: dict[int, tuple[list[float], list[int]]] = {}
+    plain = [n for n in range(len(rows)) if n not in touched]
+    if plain:
+        wanted = [targets[n] for n in plain]
+        forced = _forced([rows[n] for n in plain], wanted)
+        found.update(zip(plain, _forward(base, base.model, forced, wanted), strict=True))
+    if edited is not None and adapter is not None:
+        wanted = [targets[n] for n in edited.numbers]
+        forced = _forced(edited.rewritten(adapter, base.limit), wanted)
+        _, _, pads = left_pad(forced, base.pad, "cpu")
+        batch = AdapterBatch(tuple(forced), edited.edits, pads)
+        with adapter.active(batch, edited.artefacts):
+            results = _forward(base, adapter.model() or base.model, forced, wanted)
+        found.update(zip(edited.numbers, results, strict=True))
+    return [_score(targets[n], found[n][0], found[n][1], routes[n]) for n in range(len(rows))]
+
+
+def _score(target: tuple[int, ...], logprobs: list[float], predicted: list[int], route: Route) -> Score:
+    matches = tuple(p == t for p, t in zip(predicted, target, strict=True))
+    return Score(token_ids=target, logprobs=tuple(logprobs), argmax=matches, route=route, predicted=tuple(predicted))
+
+
+def _forced(rows: Sequence[Row], targets: Sequence[tuple[int, ...]]) -> list[Row]:
+    return [replace(row, ids=row.ids + target) for row, target in zip(rows, targets, strict=True)]
+
+
+@torch.no_grad()
+def _forward(
+    base: Base, model: Any, rows: Sequence[Row], targets: Sequence[tuple[int, ...]]
+) -> list[tuple[list[float], list[int]]]:
+    check_fits(list(rows), base.limit)
+    ids, mask, _ = left_pad(rows, base.pad, model.device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    extra = {"position_ids": positions} if _takes_positions(model) else {}
+    longest = max(len(target) for target in targets)
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **extra).logits[:, -longest - 1 : -1]
+    scores = []
+    for row, target in enumerate(targets):
+        wanted = torch.tensor(target, device=logits.device)
+        steps = logits[row, -len(target) :].float().log_softmax(-1)
+        logprobs = steps.gather(-1, wanted[:, None])[:, 0]
+        scores.append((logprobs.tolist(), steps.argmax(-1).tolist()))
+    return scores
+
+
+def _takes_positions(model: Any) -> bool:
+    return "position_ids" in inspect.signature(model.forward).parameters
