@@ -10,6 +10,8 @@ from memedit.scope.calibration import Calibration, LabelledQuery, calibrate
 SCOPES: Registry[ScopeFactory] = Registry("scope")
 SCOPES.register("similarity", "memedit.scope.similarity:SimilarityScope")
 SCOPES.register("subject", "memedit.scope.subject:SubjectScope")
+SCOPES.register("classifier", "memedit.scope.classifier:ClassifierScope")
+SCOPES.register("sentinel", "memedit.scope.sentinel:SentinelScope")
 
 
 def load_scope(name: str = "default", encoder: Encoder | None = None, **options: Any) -> Scope:
@@ -32,7 +34,9 @@ def load_scope(name: str = "default", encoder: Encoder | None = None, **options:
 
 def default_scope(encoder: Encoder) -> str:
     """Return the name of the scope that ``"default"`` stands for with this encoder."""
-    return "subject"
+    from memedit.scope.classifier import ships_for
+
+    return "classifier" if ships_for(encoder.fingerprint) else "subject"
 
 
 __all__ = [

@@ -64,7 +64,7 @@ class Bench:
             "invalid_at": None,
             "version": 1,
             "state": EditState.ACTIVE,
-            "content_hash": hashlib.sha256(f"{prompt}|{target}|{subject}".encode()).hexdigest(),
+            "content_hash": hashlib.sha256(f"{prompt}|{target}|{subject}".encode("utf-8", "surrogatepass")).hexdigest(),
         }
         return Edit(**(values | changes))  # type: ignore[arg-type]
 

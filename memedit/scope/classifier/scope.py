@@ -1,0 +1,169 @@
+"""The trained scope, behind the same interface as the rules."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from memedit.encoders.base import Encoder
+from memedit.scope.classifier.batch import EditSide, QuerySide, query_side, stack_edits, windows
+from memedit.scope.classifier.cache import EditViews
+from memedit.scope.classifier.features import FEATURES, Comparison, compare
+from memedit.scope.classifier.head import head_logits
+from memedit.scope.classifier.model import SHIPPED, ClassifierModel, load_model
+from memedit.scope.classifier.projection import Projection
+from memedit.scope.classifier.views import EditView
+from memedit.scope.decision import FiringRule, ScoredCandidate, decide_query
+from memedit.scope.identity import check_threshold, is_verbatim, scope_fingerprint
+from memedit.scope.text import normalise
+from memedit.types import Candidate, Edit, Encoding, FloatArray, Hit, ScopeDecision
+
+MAX_CANDIDATES = 16
+_HIGHEST = 0.9999
+"""Scores of the head end here: 1 is a verbatim prompt's."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """One text of one candidate: its logit, and the features behind it."""
+
+    row: int
+    logit: float
+    features: FloatArray
+
+
+class ClassifierScope:
+    """Score = calibrated probability that the query falls under the edit, from a small trained head.
+
+    The head reads the encoder's token vectors of the query and of each candidate's texts, all candidates in one batch,
+    and needs no other forward pass. Token vectors of edits are kept in a cache; :meth:`prepare` makes them as bytes
+    when edits are added, :meth:`accept` takes them back, what is missing is encoded when first needed. A verbatim
+    prompt scores 1.
+
+    Args:
+        encoder: the encoder of the queries.
+        threshold: default: the one that was calibrated in training.
+        band: width of the abstention band under the threshold; default: the trained one.
+        margin: of edits whose subjects overlap in the query only the best fires and those less than this below it.
+        weights: folder of the trained parameters; default: the shipped ones.
+        cache_size: how many edits' token vectors are kept.
+
+    Raises:
+        InputError: threshold out of range, or the weights cannot be read.
+        FingerprintMismatchError: the weights were trained on another encoder.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        threshold: float | None = None,
+        band: float | None = None,
+        margin: float = 0.0,
+        weights: Path | str | None = None,
+        cache_size: int = 10_000,
+    ) -> None:
+        self._model = load_model(Path(weights) if weights is not None else SHIPPED, encoder.fingerprint)
+        chosen = check_threshold(threshold, self._model.threshold)
+        self._rule = FiringRule(chosen, self._model.band if band is None else band, margin)
+        self._projection = Projection(self._model.projection, self._model.rarity)
+        self._views = EditViews(encoder, self._projection, cache_size)
+        self._fingerprint = scope_fingerprint(self.name, encoder.fingerprint, model=self._model.fingerprint())
+
+    @property
+    def name(self) -> str:
+        """Registered name."""
+        return "classifier"
+
+    @property
+    def threshold(self) -> float:
+        """Scores at or above it fire."""
+        return self._rule.threshold
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything the scores depend on, the encoder's fingerprint included."""
+        return self._fingerprint
+
+    @property
+    def model(self) -> ClassifierModel:
+        """The trained parameters."""
+        return self._model
+
+    def prepare(self, edits: Sequence[Edit]) -> Mapping[str, bytes]:
+        """Return the projected token vectors of edits as bytes by edit id, for the memory to keep."""
+        return self._views.pack(edits)
+
+    def missing(self, edits: Sequence[Edit]) -> list[Edit]:
+        """Return the edits whose token vectors are not in the cache."""
+        return self._views.missing(edits)
+
+    def accept(self, artefacts: Mapping[str, bytes]) -> int:
+        """Take what :meth:`prepare` returned into the cache; damaged entries are left out. Return how many came in."""
+        return self._views.accept(artefacts)
+
+    def decide(
+        self, queries: Sequence[Encoding], candidates: Sequence[Sequence[Candidate]], *, threshold: float | None = None
+    ) -> list[ScopeDecision]:
+        """Judge each query's candidates in one batch; several edits may fire on one query."""
+        rule = self._rule.at(threshold)
+        rows = [_most_promising(row) for row in candidates]
+        views = self._views.get([candidate.edit for row in rows for candidate in row])
+        return [
+            decide_query(self.name, query, self._judge(query, row, views), rule)
+            for query, row in zip(queries, rows, strict=True)
+        ]
+
+    def _judge(
+        self, query: Encoding, candidates: Sequence[Candidate], views: Mapping[str, tuple[EditView, ...]]
+    ) -> list[ScoredCandidate]:
+        if not candidates:
+            return []
+        asked = normalise(query.text)
+        best: dict[int, _Judged] = {}
+        for judged in self._logits(query, candidates, views):
+            if judged.row not in best or judged.logit > best[judged.row].logit:
+                best[judged.row] = judged
+        return [self._scored(asked, item, best[row]) for row, item in enumerate(candidates)]
+
+    def _scored(self, asked: str, candidate: Candidate, judged: _Judged) -> ScoredCandidate:
+        slope, offset = self._model.calibration
+        verbatim = is_verbatim(asked, candidate.edit)
+        probability = min(float(1.0 / (1.0 + np.exp(-(slope * judged.logit + offset)))), _HIGHEST)
+        reasons = {"verbatim": float(verbatim), "logit": judged.logit}
+        reasons |= dict(zip(FEATURES, judged.features.tolist(), strict=True))
+        hit = Hit(candidate.edit, 1.0 if verbatim else probability, candidate.similarity, reasons)
+        return ScoredCandidate(hit, candidate.subject_span)
+
+    def _logits(
+        self, query: Encoding, candidates: Sequence[Candidate], views: Mapping[str, tuple[EditView, ...]]
+    ) -> list[_Judged]:
+        """Compare the query with every text of every candidate."""
+        rows = [(row, view) for row, item in enumerate(candidates) for view in views[item.edit.content_hash]]
+        whole = self._projection.view(query)
+        judged: list[_Judged] = []
+        for view, chosen in windows(whole, [candidates[row].subject_span for row, _ in rows]):
+            picked = [rows[i] for i in chosen]
+            items = [candidates[row] for row, _ in picked]
+            side = query_side(view, [item.subject_span for item in items])
+            edits = stack_edits([text for _, text in picked])
+            similarity = np.array([item.similarity for item in items], np.float32)
+            comparison = compare(side, edits, similarity, [item.edit.subject or item.edit.id for item in items])
+            logits = self._head(side, edits, comparison)
+            judged += [
+                _Judged(row, float(logit), features)
+                for (row, _), logit, features in zip(picked, logits, comparison.features, strict=True)
+            ]
+        return judged
+
+    def _head(self, query: QuerySide, edits: EditSide, comparison: Comparison) -> FloatArray:
+        return head_logits(self._model.head, query, edits, comparison)
+
+
+def _most_promising(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Keep at most ``MAX_CANDIDATES``: those whose subject stands in the query first, then the most similar."""
+    if len(candidates) <= MAX_CANDIDATES:
+        return list(candidates)
+    ordered = sorted(candidates, key=lambda item: (item.subject_span is None, -item.similarity))
+    return ordered[:MAX_CANDIDATES]

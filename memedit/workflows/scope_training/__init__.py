@@ -1,0 +1,1 @@
+"""Training the scope classifier: from data files to weights."""

@@ -1,0 +1,240 @@
+"""Train the scope classifier from data files: the same files and seed give the same weights."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memedit.encoders import load_encoder
+from memedit.encoders.base import Encoder
+from memedit.errors import InputError
+from memedit.scope.classifier.features import FEATURES, TOKEN_FEATURES
+from memedit.scope.classifier.model import ClassifierModel
+from memedit.scope.classifier.vocabulary import WordRarity, count_documents
+from memedit.types import FloatArray
+from memedit.workflows.scope_training.dataset import ExampleSet, collect
+from memedit.workflows.scope_training.examples import SimulatedMemory, judged_queries
+from memedit.workflows.scope_training.fitting import FitSettings, fit_head, group_weights
+from memedit.workflows.scope_training.judging import (
+    Outcome,
+    calibrate_outcomes,
+    choose_threshold,
+    judge_rows,
+    report,
+)
+from memedit.workflows.scope_training.network import HeadSize
+from memedit.workflows.scope_training.queries import QueryMaker, TrainingQuery
+from memedit.workflows.scope_training.relations import Relations
+from memedit.workflows.scope_training.rows import EditRow, read_rows
+from memedit.workflows.scope_training.texts import EncodedTexts, principal_directions
+from memedit.workflows.splits import is_training_row
+
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, total)."""
+
+REPORT_FILE = "report.json"
+_BAND = 0.15
+
+
+@dataclass(frozen=True)
+class ScopeTraining:
+    """What a run trains on and how. ``max_rows`` of each file are read, so later rows stay unseen.
+
+    ``negatives``: wrong candidates kept per query. ``vocabulary``: words in the rarity table.
+    """
+
+    max_rows: int = 9000
+    negatives: int = 4
+    vocabulary: int = 8000
+    head: HeadSize = field(default_factory=HeadSize)
+    fit: FitSettings = field(default_factory=FitSettings)
+
+
+def train_scope(
+    data_files: Sequence[Path | str],
+    out: Path | str,
+    *,
+    seed: int = 0,
+    encoder: Encoder | str = "minilm",
+    background: Sequence[Path | str] = (),
+    settings: ScopeTraining | None = None,
+    work: Path | str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train, calibrate and report on the scope classifier; write its weights into ``out``.
+
+    Rows of the training half (:func:`~memedit.workflows.splits.is_training_row`) are fitted, one in eight of them kept
+    back for calibration; the report is on the other half, all rows of a file in memory. Encoded texts, examples and
+    checkpoints are kept in ``work``: a killed run goes on from there. The result is deterministic by seed for one
+    version of the libraries.
+
+    Args:
+        data_files: files of published forms (CounterFact, zsRE, WikiBigEdit, KnowEdit, QAEdit, UnKE, MQuAKE).
+        out: folder for ``classifier.safetensors``, ``classifier.json`` and ``report.json``.
+        seed: of the made queries, the initial weights and the order of steps.
+        encoder: the frozen encoder, or its name.
+        background: plain text files that word rarity is counted on beside the training rows.
+        settings: sizes and learning rate.
+        work: folder of intermediate results; default: ``out / "work"``.
+        progress: called as work goes on.
+
+    Returns:
+        The report: rates by file and kind of query at the chosen threshold, AUCs beside cosine and cosine + subject.
+
+    Raises:
+        DatasetError: a data file is of no known form or holds a wrong row.
+        InputError: there are no training rows.
+    """
+    run = _Run(
+        encoder=load_encoder(encoder) if isinstance(encoder, str) else encoder,
+        settings=settings or ScopeTraining(),
+        seed=seed,
+        work=Path(work) if work is not None else Path(out) / "work",
+        tell=progress or (lambda stage, done, total: None),
+    )
+    rows = read_rows([Path(path) for path in data_files], max_rows=run.settings.max_rows)
+    model, result = run.train(rows, [Path(path) for path in background])
+    model.save(Path(out))
+    (Path(out) / REPORT_FILE).write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", "utf-8")
+    return result
+
+
+@dataclass(frozen=True)
+class _Run:
+    encoder: Encoder
+    settings: ScopeTraining
+    seed: int
+    work: Path
+    tell: Progress
+
+    def train(self, rows: Sequence[EditRow], background: Sequence[Path]) -> tuple[ClassifierModel, dict[str, Any]]:
+        fitted = [row for row in rows if is_training_row(row.prompt) and not _for_calibration(row.prompt)]
+        if not fitted:
+            raise InputError(f"none of the {len(rows)} rows read belongs to the training half; give larger files")
+        known = [row for row in rows if is_training_row(row.prompt)]
+        counts, documents = self._count_words(fitted, background)
+        texts = EncodedTexts(WordRarity(counts, documents))
+        relations = Relations(fitted)
+        queries = QueryMaker(fitted, relations, self.seed).all()
+        directions = self._encode(texts, rows, queries)
+        memory = SimulatedMemory(fitted, texts, WordRarity(counts, documents))
+        key = self._key(directions, counts, queries)
+        examples = self._examples(key, memory, fitted, relations, queries)
+        weights = group_weights([queries[number].group for number in examples.query])
+        head = fit_head(
+            examples,
+            weights,
+            replace(self.settings.head, projection=directions.shape[1]),
+            self.settings.fit,
+            seed=self.seed,
+            checkpoint=self.work / f"head-{key}.safetensors",
+            progress=lambda done, total: self.tell("fit", done, total),
+        )
+        model = ClassifierModel(
+            encoder=self.encoder.fingerprint,
+            projection=directions,
+            head=head.arrays(),
+            calibration=np.array([1.0, 0.0], np.float32),
+            threshold=0.5,
+            band=_BAND,
+            word_counts=counts,
+            documents=documents,
+            notes={"seed": self.seed, "rows": len(fitted), "queries": len(queries), "settings": asdict(self.settings)},
+        )
+        calibrated = self._calibrate(model, known, texts)
+        return calibrated, self._report(calibrated, rows, texts)
+
+    def _count_words(self, rows: Sequence[EditRow], background: Sequence[Path]) -> tuple[dict[str, int], int]:
+        own = [text for row in rows for text in (row.prompt, *(text for _, text in (*row.inside, *row.outside)))]
+        lines = [line for path in background for line in path.read_text("utf-8").splitlines()]
+        sentences = [sentence for line in lines if len(line.split()) > 3 for sentence in line.split(" . ")]
+        return count_documents([*sentences, *own], limit=self.settings.vocabulary)
+
+    def _encode(self, texts: EncodedTexts, rows: Sequence[EditRow], queries: Sequence[TrainingQuery]) -> FloatArray:
+        own = [text for row in rows for text in (row.prompt, *(text for _, text in (*row.inside, *row.outside)))]
+        training = sorted({query.text for query in queries})
+        width = min(self.settings.head.projection, self.encoder.dimension)
+        directions = principal_directions(self.encoder, training, width, seed=self.seed)
+        everything = [*own, *training]
+        texts.add(
+            self.encoder,
+            directions,
+            everything,
+            self.work / "texts",
+            lambda done, total: self.tell("encode", done, total),
+        )
+        return directions
+
+    def _key(self, directions: FloatArray, counts: dict[str, int], queries: Sequence[TrainingQuery]) -> str:
+        """Return a hash of everything that examples and checkpoints depend on."""
+        described = json.dumps(
+            [
+                self.encoder.fingerprint,
+                hashlib.sha256(directions.tobytes()).hexdigest(),
+                counts,
+                [asdict(query) for query in queries],
+                asdict(self.settings),
+                self.seed,
+                FEATURES,
+                TOKEN_FEATURES,
+            ]
+        )
+        return hashlib.sha256(described.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+    def _examples(
+        self,
+        key: str,
+        memory: SimulatedMemory,
+        rows: Sequence[EditRow],
+        relations: Relations,
+        queries: Sequence[TrainingQuery],
+    ) -> ExampleSet:
+        path = self.work / f"examples-{key}.safetensors"
+        if not path.is_file():
+            judged = judged_queries(memory, rows, relations, queries, negatives=self.settings.negatives, seed=self.seed)
+            collect(self._told("compare", judged, len(queries))).save(path)
+        return ExampleSet.load(path)
+
+    def _told(self, stage: str, items: Any, total: int) -> Any:
+        for done, item in enumerate(items, 1):
+            self.tell(stage, done, total)
+            yield item
+
+    def _calibrate(self, model: ClassifierModel, rows: Sequence[EditRow], texts: EncodedTexts) -> ClassifierModel:
+        """Fit probabilities and threshold on the training rows that were not fitted, file by file."""
+        outcomes = self._outcomes(model, rows, texts, lambda row: _for_calibration(row.prompt), "calibrate")
+        if not outcomes:
+            return model
+        calibration = calibrate_outcomes(outcomes)
+        return replace(model, calibration=calibration, threshold=choose_threshold(outcomes, calibration))
+
+    def _report(self, model: ClassifierModel, rows: Sequence[EditRow], texts: EncodedTexts) -> dict[str, Any]:
+        outcomes = self._outcomes(model, rows, texts, lambda row: not is_training_row(row.prompt), "report")
+        return report(outcomes, model.calibration, model.threshold)
+
+    def _outcomes(
+        self,
+        model: ClassifierModel,
+        rows: Sequence[EditRow],
+        texts: EncodedTexts,
+        wanted: Callable[[EditRow], bool],
+        stage: str,
+    ) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        sources = list(dict.fromkeys(row.source for row in rows))
+        for done, source in enumerate(sources, 1):
+            stored = [row for row in rows if row.source == source]
+            memory = SimulatedMemory(stored, texts, model.rarity)
+            numbers = [number for number, row in enumerate(stored) if wanted(row)]
+            outcomes += judge_rows(model.head, memory, stored, numbers)
+            self.tell(stage, done, len(sources))
+        return outcomes
+
+
+def _for_calibration(prompt: str) -> bool:
+    digest = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
+    return int(digest[0], 16) < 2
