@@ -2,6 +2,8 @@
 
 from memedit.models.aliases import ALIASES, PackagedModel
 from memedit.models.cache import cache_home
+from memedit.models.chat import ChatLayout, chat_layout, render_chat
+from memedit.models.check import ModelReport, check_model
 from memedit.models.fingerprint import model_fingerprint
 from memedit.models.loading import LoadedModel, load_model
 from memedit.models.spec import LinearSpec, ModelSpec
@@ -9,14 +11,19 @@ from memedit.models.tokenizers import control_ids, encode_as_data, prepare_token
 
 __all__ = [
     "ALIASES",
+    "ChatLayout",
     "LinearSpec",
     "LoadedModel",
+    "ModelReport",
     "ModelSpec",
     "PackagedModel",
     "cache_home",
+    "chat_layout",
+    "check_model",
     "control_ids",
     "encode_as_data",
     "load_model",
     "model_fingerprint",
     "prepare_tokenizer",
+    "render_chat",
 ]
