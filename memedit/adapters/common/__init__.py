@@ -1,0 +1,1 @@
+"""What the trained adapters share: examples, token rows, checkpoints."""

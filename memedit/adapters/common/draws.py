@@ -1,0 +1,92 @@
+"""Edits to learn from, drawn by seed and step."""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+from memedit.encoders.knowledge import knowledge_text
+from memedit.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class EditExample:
+    """An edit to learn from: ``asks`` are other wordings of the prompt, ``off_topic`` queries it has no bearing on.
+
+    ``source`` names the data set it came from.
+    """
+
+    prompt: str
+    target: str
+    asks: tuple[str, ...] = ()
+    off_topic: tuple[str, ...] = ()
+    source: str = ""
+
+    @property
+    def text(self) -> str:
+        """The sentence that stands for the edit."""
+        return knowledge_text(self.prompt, self.target)
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One step's edits with the query drawn for each: a prompt or a paraphrase, and one off topic (or None)."""
+
+    examples: tuple[EditExample, ...]
+    queries: tuple[str, ...]
+    off_topic: tuple[str | None, ...]
+    chat: tuple[bool, ...]
+
+
+class Sampler:
+    """Draws batches; the draw of a step depends on the seed and the step's number alone, so that runs can resume.
+
+    Args:
+        examples: what to draw from.
+        seed: decides every draw.
+        swap: share of edits whose target is replaced by another example's. An edit may say anything, and with
+            swapped targets the network cannot learn answers by heart.
+        paraphrased: share of queries that are paraphrases rather than the edit's own prompt.
+        chat: share of queries put as a chat's user turn.
+        flatness: exponent that a source's number of examples is raised to: 1 draws every example alike, 0 every
+            source.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[EditExample],
+        *,
+        seed: int,
+        swap: float,
+        paraphrased: float,
+        chat: float,
+        flatness: float = 1.0,
+    ) -> None:
+        if not examples:
+            raise InputError("there are no examples to train on")
+        counts = Counter(example.source for example in examples)
+        self._weights = list(accumulate(counts[example.source] ** (flatness - 1.0) for example in examples))
+        self._examples, self._seed = tuple(examples), seed
+        self._swap, self._paraphrased, self._chat = swap, paraphrased, chat
+
+    def draw(self, step: int, size: int) -> Draw:
+        """Return ``size`` edits, no two with the same prompt (fewer where few different ones exist)."""
+        rng = random.Random(f"{self._seed}:{step}")
+        chosen: dict[str, EditExample] = {}
+        for example in rng.choices(self._examples, cum_weights=self._weights, k=4 * size):
+            if len(chosen) < size:
+                chosen.setdefault(example.prompt, example)
+        examples = [self._swapped(rng, example) for example in chosen.values()]
+        return Draw(
+            examples=tuple(examples),
+            queries=tuple(self._query(rng, example) for example in examples),
+            off_topic=tuple(rng.choice(e.off_topic) if e.off_topic else None for e in examples),
+            chat=tuple(rng.random() < self._chat for _ in examples),
+        )
+
+    def _swapped(self, rng: random.Random, example: EditExample) -> EditExample:
+        return replace(example, target=rng.choice(self._examples).target) if rng.random() < self._swap else example
+
+    def _query(self, rng: random.Random, example: EditExample) -> str:
+        return rng.choice(example.asks) if example.asks and rng.random() < self._paraphrased else example.prompt

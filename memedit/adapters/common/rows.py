@@ -1,0 +1,121 @@
+"""Rows of token ids for training, and what a model predicts at their scored positions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memedit.models.tokenizers import encode_as_data
+
+IGNORE = -100
+"""Label of positions that are not scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """Token ids of one query with its answer; the last ``scored`` of them are predicted and scored.
+
+    ``source`` is the number of the edit it belongs to.
+    """
+
+    ids: tuple[int, ...]
+    scored: int
+    source: int
+
+
+def answer_row(tokenizer: Any, query: str, target: str, source: int, *, chat: bool, limit: int) -> TokenRow | None:
+    """Return the row of a query with its answer; None when it is longer than ``limit`` tokens."""
+    start = query_ids(tokenizer, query, chat=chat)
+    glued = chat or query[-1:].isspace()
+    answer = encode_as_data(tokenizer, target if glued else f" {target}")
+    row = TokenRow((*start, *answer), len(answer), source)
+    return row if answer and len(row.ids) <= limit else None
+
+
+def query_ids(tokenizer: Any, query: str, *, chat: bool) -> list[int]:
+    """Return a query's ids as the runtime feeds them: plain, or as the user turn of a chat."""
+    if not chat:
+        return [int(i) for i in tokenizer(query)["input_ids"]]
+    messages = [{"role": "user", "content": query}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return [int(i) for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
+
+
+def micro_batches(rows: Sequence[TokenRow], *, tokens: int) -> list[list[TokenRow]]:
+    """Group rows of similar length so that no group exceeds ``tokens`` padded tokens (single long rows may)."""
+    groups: list[list[TokenRow]] = []
+    for row in sorted(rows, key=lambda row: len(row.ids)):
+        width = len(row.ids)
+        short = groups and len(groups[-1][0].ids) * 2 >= width  # padding stays below half
+        if groups and short and (len(groups[-1]) + 1) * width <= tokens:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups
+
+
+@dataclass(frozen=True, slots=True)
+class PaddedRows:
+    """Rows padded on the left: ``ids [b, t]``, ``mask [b, t]`` and, for the last ``width`` positions, ``labels``."""
+
+    ids: Tensor
+    mask: Tensor
+    labels: Tensor
+    sources: Tensor
+
+    @property
+    def width(self) -> int:
+        """Scored positions of the row that has most."""
+        return int(self.labels.shape[1])
+
+
+def pad_rows(rows: Sequence[TokenRow], pad_id: int) -> PaddedRows:
+    """Pad rows on the left, so that the answers of all end at the same place."""
+    length, width = max(len(row.ids) for row in rows), max(row.scored for row in rows)
+    ids = torch.full((len(rows), length), pad_id)
+    mask = torch.zeros((len(rows), length), dtype=torch.long)
+    labels = torch.full((len(rows), width), IGNORE)
+    for i, row in enumerate(rows):
+        ids[i, length - len(row.ids) :] = torch.tensor(row.ids)
+        mask[i, length - len(row.ids) :] = 1
+        labels[i, width - row.scored :] = torch.tensor(row.ids[len(row.ids) - row.scored :])
+    return PaddedRows(ids, mask, labels, torch.tensor([row.source for row in rows]))
+
+
+def scored_logits(model: Any, rows: PaddedRows, prompts: Tensor | None = None) -> Tensor:
+    """Return logits ``[b, width, v]`` that predict the scored tokens of each row.
+
+    ``prompts [n, l, d_model]`` are placed before each row's first token (``rows.sources`` says which), behind the
+    padding, as at inference; None runs the model on the tokens alone. Differentiable in the prompts and in whatever
+    parameters of the model take gradients, but not in its token embeddings.
+    """
+    device = next(model.parameters()).device
+    ids, mask = rows.ids.to(device), rows.mask.to(device)
+    embedded = model.get_input_embeddings()(ids).detach()
+    if prompts is not None:
+        embedded, mask = _with_prompts(embedded, mask, prompts[rows.sources].to(embedded))
+    out = model(
+        inputs_embeds=embedded,
+        attention_mask=mask,
+        position_ids=(mask.cumsum(1) - 1).clamp_min(0),
+        use_cache=False,
+        logits_to_keep=rows.width + 1,
+    )
+    logits: Tensor = out.logits[:, -rows.width - 1 : -1]
+    return logits
+
+
+def _with_prompts(embedded: Tensor, mask: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor]:
+    """Insert ``prompts [b, l, d]`` between each row's left padding and its first token."""
+    _, length, width = embedded.shape
+    tokens = prompts.shape[1]
+    pads = length - mask.sum(1)
+    at = torch.arange(length + tokens, device=embedded.device).unsqueeze(0) - pads.unsqueeze(1)
+    is_prompt = (at >= 0) & (at < tokens)
+    from_row = torch.where(at < 0, at + pads.unsqueeze(1), at - tokens + pads.unsqueeze(1)).clamp(0, length - 1)
+    rows = embedded.gather(1, from_row.unsqueeze(-1).expand(-1, -1, width))
+    placed = prompts.gather(1, at.clamp(0, tokens - 1).unsqueeze(-1).expand(-1, -1, width))
+    whole = torch.where(is_prompt.unsqueeze(-1), placed, rows)
+    return whole, (at >= 0).to(mask.dtype)

@@ -1,0 +1,1 @@
+"""RECIPE: retrieval-augmented continuous prompts (arXiv 2405.03279)."""

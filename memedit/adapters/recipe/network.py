@@ -1,0 +1,129 @@
+"""Everything RECIPE trains, in one module, and its files."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from memedit.adapters.recipe.prompts import PromptConfig, PromptHead, embedding_rms
+from memedit.encoders.knowledge import KnowledgeConfig, KnowledgeEncoder, load_knowledge_encoder
+from memedit.encoders.knowledge_files import open_knowledge_encoder, save_knowledge_encoder
+from memedit.errors import InputError, ModelNotFoundError
+from memedit.models.identity import BaseRecord
+
+WEIGHTS, RECORD = "prompts.safetensors", "recipe.json"
+FORMAT = 1
+
+
+class RecipeNetwork(nn.Module):
+    """Knowledge encoder and prompt head; :meth:`trained_state` names start with ``encoder.`` and ``prompts.``."""
+
+    def __init__(self, encoder: KnowledgeEncoder, prompts: PromptHead) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.prompts = prompts
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """Return every parameter that training changes, by name."""
+        names = [f"encoder.{name}" for name in self.encoder.trained_state()]
+        own = dict(self.named_parameters())
+        return {name: own[name] for name in [*names, *(n for n in own if n.startswith("prompts."))]}
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeRecord:
+    """What ``recipe.json`` says: the prompt head's shape, the base model it was trained for, and how."""
+
+    prompts: PromptConfig
+    base: BaseRecord
+    training: Mapping[str, Any]
+
+
+def new_network(
+    model: Any, *, encoder: str | Path, knowledge: KnowledgeConfig, prompt_tokens: int, seed: int
+) -> RecipeNetwork:
+    """Build an untrained network for ``model``; ``seed`` decides it, the global random state stays."""
+    hidden = int(model.get_input_embeddings().weight.shape[1])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        shape = PromptConfig(knowledge.width, prompt_tokens, hidden)
+        prompts = PromptHead(shape, gain=embedding_rms(model))
+    return RecipeNetwork(load_knowledge_encoder(encoder, knowledge, seed=seed), prompts)
+
+
+def save_network(
+    folder: Path,
+    network: RecipeNetwork,
+    record: RecipeRecord,
+    *,
+    encoder: str | Path,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write the knowledge encoder's files, ``prompts.safetensors`` and ``recipe.json``; each is replaced whole."""
+    save_knowledge_encoder(folder, network.encoder, encoder=encoder, dtype=dtype)
+    tensors: dict[str, Tensor] = {
+        name: tensor.detach().to("cpu", dtype if tensor.dim() else torch.float32).contiguous()
+        for name, tensor in network.prompts.state_dict().items()
+    }
+    partial = folder / f".{WEIGHTS}.partial"
+    save_file(tensors, partial, metadata={"format": "pt"})
+    os.replace(partial, folder / WEIGHTS)
+    fields = {"format": FORMAT, "memedit": metadata.version("memedit"), **asdict(record)}
+    partial = folder / f".{RECORD}.partial"
+    partial.write_text(json.dumps(fields, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(partial, folder / RECORD)
+
+
+def read_record(folder: Path) -> RecipeRecord:
+    """Read ``recipe.json``.
+
+    Raises:
+        ModelNotFoundError: the folder holds none.
+        InputError: it is damaged or written by a newer version.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        raise ModelNotFoundError(f"{folder} holds no trained RECIPE network ({RECORD}); make one: memedit train recipe")
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        version = fields["format"]
+        record = RecipeRecord(
+            prompts=PromptConfig(**fields["prompts"]),
+            base=BaseRecord.parse(fields["base"]),
+            training=dict(fields["training"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged: {error!r}; train again or restore the file") from error
+    if version != FORMAT:
+        raise InputError(f"{path} has format {version}, this memedit reads {FORMAT}; update memedit")
+    return record
+
+
+def load_network(folder: Path, *, encoder: str | Path | None = None) -> tuple[RecipeNetwork, RecipeRecord]:
+    """Read a trained network, frozen.
+
+    Args:
+        folder: where :func:`save_network` wrote it.
+        encoder: the text encoder's place, when it does not lie under the recorded name.
+
+    Raises:
+        ModelNotFoundError: no network there, or no such encoder.
+        FingerprintMismatchError: the encoder is not the one it was trained over.
+        InputError: the files are damaged.
+    """
+    record = read_record(folder)
+    knowledge = open_knowledge_encoder(folder, encoder=encoder)
+    prompts = PromptHead(record.prompts, gain=1.0)
+    try:
+        prompts.load_state_dict({name: t.float() for name, t in load_file(folder / WEIGHTS).items()})
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise InputError(f"cannot use {folder / WEIGHTS}: {error}") from error
+    return RecipeNetwork(knowledge, prompts).eval().requires_grad_(False), record

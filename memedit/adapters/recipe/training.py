@@ -1,0 +1,239 @@
+"""RECIPE's joint training (arXiv 2405.03279, section 3.4) over a frozen language model."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from memedit.adapters.common.draws import Draw, EditExample, Sampler
+from memedit.adapters.common.rows import (
+    IGNORE,
+    PaddedRows,
+    TokenRow,
+    answer_row,
+    micro_batches,
+    pad_rows,
+    query_ids,
+    scored_logits,
+)
+from memedit.adapters.recipe.network import RecipeNetwork
+from memedit.adapters.recipe.objective import (
+    answer_loss,
+    locality_loss,
+    neighbour_contrastive,
+    out_of_scope_contrastive,
+    sentinel_contrastive,
+)
+from memedit.errors import InputError, UnsupportedModelError
+from memedit.models.tokenizers import encode_as_data
+
+_FALSE_WORDS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeSettings:
+    """What a RECIPE network depends on besides base model and data.
+
+    ``warm_steps`` train encoder and heads without the language model: prompt token j must point at the embedding of
+    the target's token j, and the contrastive terms hold. ``steps`` follow with the paper's whole objective. One row
+    per edit and step is scored (its prompt, or with probability ``paraphrased`` a paraphrase), and off-topic queries
+    of ``locality`` of the edits. ``dtype`` is that of the frozen model; everything trained is float32.
+    """
+
+    steps: int = 800
+    batch: int = 16
+    warm_steps: int = 300
+    warm_batch: int = 32
+    learning_rate: float = 5e-4
+    encoder_learning_rate: float = 2e-4
+    warm_factor: float = 2.0
+    ramp: int = 40
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    locality: float = 0.5
+    locality_positions: int = 3
+    locality_weight: float = 1.0
+    contrastive_weight: float = 1.0
+    paraphrased: float = 0.6
+    swap: float = 0.25
+    flatness: float = 0.5
+    chat: float = 0.15
+    row_tokens: int = 64
+    micro_tokens: int = 512
+    seed: int = 0
+    dtype: str = "auto"
+
+    def __post_init__(self) -> None:
+        counts = ("batch", "warm_batch", "locality_positions", "row_tokens", "micro_tokens")
+        wrong = [name for name in counts if getattr(self, name) < 1]
+        wrong += [name for name in ("steps", "warm_steps", "ramp") if getattr(self, name) < 0]
+        wrong += [n for n in ("locality", "paraphrased", "swap", "chat", "flatness") if not 0 <= getattr(self, n) <= 1]
+        if self.learning_rate <= 0 or self.encoder_learning_rate <= 0 or self.steps + self.warm_steps < 1:
+            wrong.append("learning rates or steps")
+        if wrong:
+            raise InputError(f"RECIPE settings out of range: {', '.join(wrong)}; got {self}")
+
+    @property
+    def total(self) -> int:
+        """Steps in all."""
+        return self.steps + self.warm_steps
+
+
+@dataclass(frozen=True, slots=True)
+class StepLosses:
+    """The parts of one step's loss; ``locality`` is NaN where none was scored."""
+
+    edit: float
+    locality: float
+    contrastive: float
+
+
+class RecipeTrainer:
+    """Runs training steps; the state lies in ``network`` and ``optimizer`` alone.
+
+    The text encoder computes in bfloat16 where the frozen model does; trained weights stay float32.
+
+    Args:
+        network: what is trained (float32).
+        model: the frozen causal LM.
+        tokenizer: its tokenizer.
+        examples: what to learn from.
+        settings: see :class:`RecipeSettings`.
+    """
+
+    def __init__(
+        self,
+        network: RecipeNetwork,
+        model: Any,
+        tokenizer: Any,
+        examples: Sequence[EditExample],
+        settings: RecipeSettings,
+    ) -> None:
+        self.network, self.tokenizer, self.settings = network, tokenizer, settings
+        if any(parameter.requires_grad for parameter in model.parameters()):
+            raise UnsupportedModelError("the language model is not frozen; call requires_grad_(False) on it first")
+        self.model, self.device = model, next(model.parameters()).device
+        network.encoder.reduced = model.dtype == torch.bfloat16
+        self.parameters = network.trained_parameters()
+        self.sampler = Sampler(
+            examples,
+            seed=settings.seed,
+            swap=settings.swap,
+            flatness=settings.flatness,
+            paraphrased=settings.paraphrased,
+            chat=settings.chat if getattr(tokenizer, "chat_template", None) else 0.0,
+        )
+        tuned = [p for name, p in self.parameters.items() if ".backbone." in name]
+        heads = [p for name, p in self.parameters.items() if ".backbone." not in name]
+        groups = [
+            {"params": heads, "rate": settings.learning_rate},
+            {"params": tuned, "rate": settings.encoder_learning_rate},
+        ]
+        groups = [group for group in groups if group["params"]]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, foreach=True)
+
+    def step(self, number: int) -> StepLosses:
+        """Run step ``number`` (from 0); which data it sees depends on the number and the seed alone."""
+        warm = number < self.settings.warm_steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["rate"] * self._rate(number)
+        draw = self.sampler.draw(number, self.settings.warm_batch if warm else self.settings.batch)
+        knowledge = self.network.encoder.knowledge([example.text for example in draw.examples])
+        contrastive = self._contrastive(draw, knowledge)
+        prompts = self.network.prompts(knowledge)
+        loss = self.settings.contrastive_weight * contrastive
+        self.optimizer.zero_grad()
+        if warm:
+            edit, locality = self._token_loss(draw, prompts, number), math.nan
+            torch.autograd.backward([loss + edit])
+            parts = StepLosses(float(edit.detach()), locality, float(contrastive.detach()))
+        else:
+            leaf = prompts.detach().requires_grad_()
+            edited, locality = self._edit_loss(draw, leaf), self._locality_loss(draw, leaf)
+            gradient = leaf.grad if leaf.grad is not None else torch.zeros_like(leaf)
+            torch.autograd.backward([loss, prompts], [torch.ones_like(loss), gradient])
+            parts = StepLosses(edited, locality, float(contrastive.detach()))
+        nn.utils.clip_grad_norm_(list(self.parameters.values()), self.settings.clip)
+        self.optimizer.step()
+        return parts
+
+    def _rate(self, number: int) -> float:
+        """Ramp up, hold while warm, then fall along a cosine to a twentieth."""
+        ramp = min(1.0, (number + 1) / max(1, self.settings.ramp))
+        if number < self.settings.warm_steps:
+            return ramp * self.settings.warm_factor
+        done = (number - self.settings.warm_steps) / max(1, self.settings.steps)
+        return ramp * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+    def _contrastive(self, draw: Draw, knowledge: Tensor) -> Tensor:
+        encoder, off = self.network.encoder, [text for text in draw.off_topic if text is not None]
+        vectors = encoder.queries([*draw.queries, *off])
+        asked, unrelated = vectors[: len(draw.queries)], vectors[len(draw.queries) :]
+        sentinel, scale = encoder.sentinel(), encoder.scale
+        loss = neighbour_contrastive(asked, knowledge, sentinel, scale=scale)
+        loss = loss + sentinel_contrastive(asked, knowledge, sentinel, scale=scale)
+        if off:
+            loss = loss + out_of_scope_contrastive(unrelated, knowledge, sentinel, scale=scale)
+        return loss
+
+    def _token_loss(self, draw: Draw, prompts: Tensor, number: int) -> Tensor:
+        """Cross-entropy of prompt token j against the embedding of target token j, over a sample of the vocabulary."""
+        slots = prompts.shape[1]
+        labels = torch.full((len(draw.examples), slots), IGNORE)
+        for i, example in enumerate(draw.examples):
+            ids = encode_as_data(self.tokenizer, f" {example.target}")[:slots]
+            labels[i, : len(ids)] = torch.tensor(ids)
+        module = self.model.get_input_embeddings()
+        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + number)
+        others = torch.randint(0, int(module.weight.shape[0]), (_FALSE_WORDS,), generator=generator)
+        words = torch.unique(torch.cat([labels[labels >= 0], others]))
+        targets = torch.where(labels >= 0, torch.searchsorted(words, labels.clamp_min(0)), labels)
+        embeddings = module(words.to(self.device).unsqueeze(0))[0].float()
+        scores = prompts @ embeddings.T
+        return functional.cross_entropy(scores.flatten(0, 1), targets.flatten().to(scores.device), ignore_index=IGNORE)
+
+    def _edit_loss(self, draw: Draw, prompts: Tensor) -> float:
+        """Accumulate into ``prompts.grad`` the gradient of the mean cross-entropy of the answers; return the mean."""
+        limit = self.settings.row_tokens
+        rows = [
+            answer_row(self.tokenizer, query, example.target, i, chat=chat, limit=limit)
+            for i, (example, query, chat) in enumerate(zip(draw.examples, draw.queries, draw.chat, strict=True))
+        ]
+        kept = [row for row in rows if row is not None]
+        total = sum(row.scored for row in kept)
+        mean = 0.0
+        for padded in self._groups(kept):
+            share = int((padded.labels != IGNORE).sum()) / total
+            loss = answer_loss(scored_logits(self.model, padded, prompts), padded.labels.to(prompts.device)) * share
+            torch.autograd.backward([loss])
+            mean += float(loss.detach())
+        return mean
+
+    def _locality_loss(self, draw: Draw, prompts: Tensor) -> float:
+        """Accumulate the gradient of the KL term over off-topic queries read behind the edits' prompts."""
+        rows: list[TokenRow] = []
+        wanted = math.ceil(self.settings.locality * len(draw.examples))
+        for i, (query, chat) in enumerate(zip(draw.off_topic, draw.chat, strict=True)):
+            if query is None or len(rows) >= wanted:
+                continue
+            ids = query_ids(self.tokenizer, query, chat=chat)[: self.settings.row_tokens]
+            # the token behind the query is not known and not needed: what is compared are whole distributions
+            scored = min(self.settings.locality_positions, len(ids))
+            rows.append(TokenRow((*ids, ids[-1]), scored, i))
+        mean = 0.0
+        for padded in self._groups(rows):
+            with torch.no_grad():
+                base = scored_logits(self.model, padded)
+            share = len(padded.ids) / len(rows)
+            term = locality_loss(scored_logits(self.model, padded, prompts), base, padded.labels != IGNORE) * share
+            torch.autograd.backward([term * self.settings.locality_weight])
+            mean += float(term.detach())
+        return mean if rows else math.nan
+
+    def _groups(self, rows: Sequence[TokenRow]) -> list[PaddedRows]:
+        pad = int(self.tokenizer.pad_token_id or 0)
+        return [pad_rows(group, pad) for group in micro_batches(rows, tokens=self.settings.micro_tokens)]

@@ -1,0 +1,130 @@
+"""Train RECIPE (arXiv 2405.03279) for a base model: knowledge encoder, sentinel and prompt head, jointly."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from memedit.adapters.common.checkpoints import NAME as CHECKPOINT
+from memedit.adapters.common.checkpoints import load_checkpoint, save_checkpoint
+from memedit.adapters.common.draws import EditExample
+from memedit.adapters.recipe.network import RecipeRecord, new_network, save_network
+from memedit.adapters.recipe.training import RecipeSettings, RecipeTrainer, StepLosses
+from memedit.encoders.knowledge import KnowledgeConfig
+from memedit.encoders.loading import encoder_fingerprint
+from memedit.models import LoadedModel
+from memedit.models.identity import BaseRecord
+from memedit.workflows.training_data import load_facts, training_copy
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeProgress:
+    """How far training has come; ``seconds_left`` is an estimate."""
+
+    step: int
+    steps: int
+    losses: StepLosses
+    seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeReport:
+    """What came out of training; ``losses`` holds one value a step run here."""
+
+    folder: Path
+    steps: int
+    examples: int
+    seconds: float
+    losses: tuple[StepLosses, ...]
+
+
+def train_recipe(
+    base: LoadedModel,
+    *,
+    data: Sequence[Path | str] = (),
+    whole: Sequence[Path | str] = (),
+    out: Path | str,
+    settings: RecipeSettings | None = None,
+    knowledge: KnowledgeConfig | None = None,
+    prompt_tokens: int = 3,
+    encoder: str | Path = "minilm",
+    checkpoint_every: int = 50,
+    resume: bool = True,
+    progress: Callable[[RecipeProgress], None] | None = None,
+) -> RecipeReport:
+    """Train a RECIPE network for ``base`` and write it to ``out``.
+
+    Args:
+        base: the frozen model in float32; it is not changed.
+        data: record files (``.jsonl``; ``path:N`` reads the first N rows) of which the training half is used.
+        whole: record files (``path`` or ``path:N``) of which every row is used.
+        out: folder to write to; a checkpoint is kept there while training runs.
+        settings: see :class:`~memedit.adapters.recipe.training.RecipeSettings`.
+        knowledge: shape of the knowledge encoder.
+        prompt_tokens: continuous tokens per edit (l in the paper).
+        encoder: text encoder under it.
+        checkpoint_every: steps between checkpoints.
+        resume: go on from a checkpoint of the same run if ``out`` holds one.
+        progress: called after every step.
+
+    The same seed, settings, data and machine give the same network, also through a kill and a resume.
+
+    Raises:
+        DatasetError: a file cannot be read or holds no training rows.
+        InputError: ``out`` holds a checkpoint of another run.
+        ModelNotFoundError: there is no such encoder.
+    """
+    settings, knowledge, out = settings or RecipeSettings(), knowledge or KnowledgeConfig(), Path(out)
+    examples = [
+        EditExample(fact.prompt, fact.target, fact.asks, fact.off_topic, fact.source)
+        for fact in load_facts(data, whole=whole)
+        if fact.target
+    ]
+    network = new_network(
+        base.model, encoder=encoder, knowledge=knowledge, prompt_tokens=prompt_tokens, seed=settings.seed
+    )
+    trainer = RecipeTrainer(network, training_copy(base.model, settings.dtype), base.tokenizer, examples, settings)
+    identity = BaseRecord.of(base.model, base.tokenizer, base.name)
+    described = {
+        "settings": asdict(settings),
+        "knowledge": asdict(knowledge),
+        "prompt_tokens": prompt_tokens,
+        "encoder": encoder_fingerprint(encoder),
+        "base": identity.to_json(),
+        "examples": hashlib.sha256(json.dumps([asdict(e) for e in examples]).encode()).hexdigest(),
+    }
+    key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    began, losses = time.monotonic(), _run(trainer, out, key, every=checkpoint_every, resume=resume, progress=progress)
+    training = {"settings": asdict(settings), "examples": len(examples), "data": _names([*data, *whole])}
+    save_network(out, network, RecipeRecord(network.prompts.config, identity, training), encoder=encoder)
+    (out / CHECKPOINT).unlink(missing_ok=True)
+    return RecipeReport(out, settings.total, len(examples), time.monotonic() - began, tuple(losses))
+
+
+def _run(
+    trainer: RecipeTrainer,
+    out: Path,
+    key: str,
+    *,
+    every: int,
+    resume: bool,
+    progress: Callable[[RecipeProgress], None] | None,
+) -> list[StepLosses]:
+    total = trainer.settings.total
+    first = load_checkpoint(out, key=key, parameters=trainer.parameters, optimizer=trainer.optimizer) if resume else 0
+    losses: list[StepLosses] = []
+    began = time.monotonic()
+    for step in range(first, total):
+        losses.append(trainer.step(step))
+        if (step + 1) % every == 0 and step + 1 < total:
+            save_checkpoint(out, step=step + 1, key=key, parameters=trainer.parameters, optimizer=trainer.optimizer)
+        if progress is not None:
+            pace = (time.monotonic() - began) / (step + 1 - first)
+            progress(RecipeProgress(step + 1, total, losses[-1], pace * (total - step - 1)))
+    return losses
+
+
+def _names(paths: Sequence[Path | str]) -> list[str]:
+    return [Path(path).name for path in paths]
