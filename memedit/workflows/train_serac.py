@@ -1,0 +1,121 @@
+"""Train SERAC's counterfactual model (arXiv 2206.06520) for a base model."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from memedit.adapters.common.checkpoints import NAME as CHECKPOINT
+from memedit.adapters.common.checkpoints import load_checkpoint, save_checkpoint
+from memedit.adapters.common.draws import EditExample
+from memedit.adapters.serac.counterfactual import CounterfactualConfig, build_counterfactual
+from memedit.adapters.serac.files import SeracRecord, save_counterfactual
+from memedit.adapters.serac.layout import LAYOUT_VERSION
+from memedit.adapters.serac.training import SeracSettings, SeracTrainer
+from memedit.models import LoadedModel
+from memedit.models.identity import BaseRecord
+from memedit.workflows.training_data import load_facts, training_copy
+
+
+@dataclass(frozen=True, slots=True)
+class SeracProgress:
+    """How far training has come; ``seconds_left`` is an estimate."""
+
+    step: int
+    steps: int
+    loss: float
+    seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
+class SeracReport:
+    """What came out of training; ``losses`` holds one value a step run here."""
+
+    folder: Path
+    steps: int
+    examples: int
+    seconds: float
+    losses: tuple[float, ...]
+
+
+def train_serac(
+    base: LoadedModel,
+    *,
+    data: Sequence[Path | str] = (),
+    whole: Sequence[Path | str] = (),
+    out: Path | str,
+    settings: SeracSettings | None = None,
+    counterfactual: CounterfactualConfig | None = None,
+    checkpoint_every: int = 50,
+    resume: bool = True,
+    progress: Callable[[SeracProgress], None] | None = None,
+) -> SeracReport:
+    """Train a counterfactual model for ``base`` and write its LoRA to ``out``.
+
+    The scope classifier, SERAC's other half, is trained apart (``memedit train scope``) and serves any base.
+
+    Args:
+        base: the frozen model in float32; it is not changed.
+        data: record files (``.jsonl``; ``path:N`` reads the first N rows) of which the training half is used.
+        whole: record files (``path`` or ``path:N``) of which every row is used.
+        out: folder to write to; a checkpoint is kept there while training runs.
+        settings: see :class:`~memedit.adapters.serac.training.SeracSettings`.
+        counterfactual: which layers of the base it keeps, and the LoRA's rank.
+        checkpoint_every: steps between checkpoints.
+        resume: go on from a checkpoint of the same run if ``out`` holds one.
+        progress: called after every step.
+
+    The same seed, settings, data and machine give the same model, also through a kill and a resume.
+
+    Raises:
+        DatasetError: a file cannot be read or holds no training rows.
+        InputError: ``out`` holds a checkpoint of another run, or the base has too few layers.
+    """
+    settings, shape, out = settings or SeracSettings(), counterfactual or CounterfactualConfig(), Path(out)
+    examples = [
+        EditExample(fact.prompt, fact.target, fact.asks, source=fact.source)
+        for fact in load_facts(data, whole=whole)
+        if fact.target
+    ]
+    identity = BaseRecord.of(base.model, base.tokenizer, base.name)
+    model = build_counterfactual(training_copy(base.model, settings.dtype), shape, seed=settings.seed)
+    trainer = SeracTrainer(model, base.tokenizer, examples, settings)
+    described = {
+        "settings": asdict(settings),
+        "counterfactual": asdict(shape),
+        "base": identity.to_json(),
+        "examples": hashlib.sha256(json.dumps([asdict(e) for e in examples]).encode()).hexdigest(),
+    }
+    key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    began = time.monotonic()
+    losses = _run(trainer, out, key, every=checkpoint_every, resume=resume, progress=progress)
+    names = [Path(path).name for path in [*data, *whole]]
+    training = {"settings": asdict(settings), "examples": len(examples), "data": names}
+    save_counterfactual(out, model, SeracRecord(shape, identity, LAYOUT_VERSION, training))
+    (out / CHECKPOINT).unlink(missing_ok=True)
+    return SeracReport(out, settings.steps, len(examples), time.monotonic() - began, tuple(losses))
+
+
+def _run(
+    trainer: SeracTrainer,
+    out: Path,
+    key: str,
+    *,
+    every: int,
+    resume: bool,
+    progress: Callable[[SeracProgress], None] | None,
+) -> list[float]:
+    total = trainer.settings.steps
+    first = load_checkpoint(out, key=key, parameters=trainer.parameters, optimizer=trainer.optimizer) if resume else 0
+    losses: list[float] = []
+    began = time.monotonic()
+    for step in range(first, total):
+        losses.append(trainer.step(step))
+        if (step + 1) % every == 0 and step + 1 < total:
+            save_checkpoint(out, step=step + 1, key=key, parameters=trainer.parameters, optimizer=trainer.optimizer)
+        if progress is not None:
+            pace = (time.monotonic() - began) / (step + 1 - first)
+            progress(SeracProgress(step + 1, total, losses[-1], pace * (total - step - 1)))
+    return losses
