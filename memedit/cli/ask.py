@@ -25,13 +25,17 @@ def register(app: typer.Typer) -> None:
         max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of the answer at most.")] = 64,
         temperature: Annotated[float, typer.Option(min=0.0, help="0 decodes greedily.")] = 0.0,
         seed: Annotated[int | None, typer.Option(help="Seed for sampling.")] = None,
+        raw: Annotated[bool, typer.Option("--raw", help="Continue the text as it stands: no chat template.")] = False,
         why: Annotated[bool, typer.Option(help="Say which edits fired.")] = True,
     ) -> None:
         """Answer questions with the memory's edits in force, and say which edit fired."""
+        from memedit.workflows.asking import as_prompt
+
         questions = [sys.stdin.read() if prompt == "-" else prompt for prompt in prompts]
         model = session.model()
         with session.output.working("answering"):
-            answers = model.answer(questions, **generation(max_new_tokens, temperature, seed))
+            prompts_given = [as_prompt(model, question, raw=raw) for question in questions]
+            answers = model.answer(prompts_given, **generation(max_new_tokens, temperature, seed))
         documents = [answer_document(question, answer) for question, answer in zip(questions, answers, strict=True)]
 
         def show(out: Output) -> None:

@@ -63,7 +63,8 @@ class Chat:
         self._model = model
         self._options = options
         self._messages: list[dict[str, str]] = []
-        self._written: list[str] = []
+        self._written: list[tuple[str, tuple[str, ...]]] = []
+        self._last: ScopeDecision | None = None
         self._commands: dict[str, Callable[[str], dict[str, Any]]] = {
             "/edit": self._edit,
             "/why": self._why,
@@ -99,19 +100,25 @@ class Chat:
 
     def _answer(self, question: str) -> dict[str, Any]:
         self._messages.append({"role": "user", "content": question})
-        pieces = []
+        pieces: list[str] = []
         try:
-            for piece in self._model.stream(self._messages, **self._options):
-                pieces.append(piece)
-                if not self._out.json_mode:
-                    self._out.console.out(visible(piece), end="", highlight=False)
-        except BaseException:
+            with self._model.stream(self._prompt(), **self._options) as stream:
+                self._last = stream.route.decision
+                for piece in stream:
+                    pieces.append(piece)
+                    if not self._out.json_mode:
+                        self._out.console.out(visible(piece), end="", highlight=False)
+        except KeyboardInterrupt:
+            self._out.note(" (stopped)")  # what has been said so far stays in the conversation
+        except MemeditError:
             self._messages.pop()
             raise
         if not self._out.json_mode:
             self._out.line()
-        self._messages.append({"role": "assistant", "content": "".join(pieces)})
-        return {"prompt": question, "answer": "".join(pieces), "edits": [hit.edit.id for hit in self._decision().fired]}
+        answer = "".join(pieces)
+        self._messages.append({"role": "assistant", "content": answer})
+        fired = self._last.fired if self._last is not None else ()
+        return {"prompt": question, "answer": answer, "edits": [hit.edit.id for hit in fired]}
 
     def _edit(self, text: str) -> dict[str, Any]:
         question, separator, target = text.partition("=>")
@@ -120,28 +127,33 @@ class Chat:
         if not question.strip() or not target.strip():
             self._out.note("usage: /edit ANSWER after a question, or /edit QUESTION => ANSWER")
             return {"error": {"type": "usage", "message": "/edit needs a question and an answer"}}
-        edit = self._model.memory.add(question.strip(), target.strip(), source="chat", on_conflict="supersede")
-        self._written.append(edit.id)
+        memory = self._model.memory
+        draft = {"prompt": question.strip(), "target": target.strip(), "source": "chat"}
+        report = memory.add_many([draft], on_conflict="supersede")
+        edit = memory.get(report.ids[0])
+        if report.added:
+            self._written.append((edit.id, report.superseded))
         self._say(f"in force: {one_line(edit.prompt)} => {one_line(edit.target)}  ({edit.id})")
-        return {"edit": edit}
+        return {"edit": edit, "superseded": report.superseded}
 
     def _why(self, _: str) -> dict[str, Any]:
-        if not self._last_question():
+        if self._last is None:
             self._say("nothing has been asked yet")
-            return {"decision": None}
-        decision = self._decision()
-        if not self._out.json_mode:
-            print_decision(self._out, decision)
-        return {"decision": decision}
+        elif not self._out.json_mode:
+            print_decision(self._out, self._last)
+        return {"decision": self._last}
 
     def _undo(self, _: str) -> dict[str, Any]:
         if not self._written:
             self._say("no correction of this chat is in force")
             return {"withdrawn": None}
-        edit_id = self._written.pop()
-        self._model.memory.delete(edit_id)
-        self._say(f"withdrawn: {edit_id}")
-        return {"withdrawn": edit_id}
+        edit_id, superseded = self._written.pop()
+        memory = self._model.memory
+        memory.delete(edit_id)
+        for older in superseded:
+            memory.restore(older)
+        self._say(f"withdrawn: {edit_id}" + (f"; in force again: {', '.join(superseded)}" if superseded else ""))
+        return {"withdrawn": edit_id, "restored": superseded}
 
     def _edits(self, _: str) -> dict[str, Any]:
         edits = self._model.memory.list(state="active")
@@ -166,8 +178,10 @@ class Chat:
         if not self._out.json_mode:
             self._out.line(text)
 
+    def _prompt(self) -> Any:
+        """The conversation for models with a chat template, the last line for others."""
+        chats = getattr(self._model.tokenizer, "chat_template", None) is not None
+        return self._messages if chats else self._last_question()
+
     def _last_question(self) -> str:
         return next((m["content"] for m in reversed(self._messages) if m["role"] == "user"), "")
-
-    def _decision(self) -> "ScopeDecision":
-        return self._model.explain(self._last_question()).decision

@@ -26,7 +26,13 @@ def register(app: typer.Typer) -> None:
 
         model = session.model(session.memory(":memory:"))
         with session.output.progress("asking") as progress:
-            report = run_demo(model, load_script(), max_new_tokens=max_new_tokens, progress=progress)
+            report = run_demo(
+                model,
+                load_script(),
+                name=session.settings.model.name,
+                max_new_tokens=max_new_tokens,
+                progress=progress,
+            )
         session.output.emit(_document(report), lambda out: _show(out, report))
 
 

@@ -1,15 +1,15 @@
 """``memedit edit``: write, look up, change and withdraw edits."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memedit.cli.options import Needs, command
+from memedit.cli.options import Needs, command, key_values
 from memedit.cli.output import Output
-from memedit.cli.text import one_line
+from memedit.cli.text import in_utc, one_line
 
 if TYPE_CHECKING:
     from memedit.cli.session import Session
@@ -89,7 +89,7 @@ def add(
         paraphrases=tuple(paraphrase or ()),
         ground_truth=ground_truth,
         kind=kind.value,
-        metadata=_pairs(meta),
+        metadata=key_values("--meta", meta),
         source=source,
         valid_at=_utc(valid_at),
         invalid_at=_utc(invalid_at),
@@ -101,18 +101,29 @@ def add(
 @command(app, "import", Needs.MEMORY)
 def import_edits(
     session: "Session",
+    *,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="File of edits.")],
     form: Annotated[
         str,
-        typer.Option("--format", help="auto, jsonl, counterfact, zsre, knowedit, mem0 ...; auto looks at the rows."),
+        typer.Option("--format", help="auto, jsonl, counterfact, zsre, knowedit or mem0; auto looks at the rows."),
     ] = "auto",
+    paraphrases: Annotated[
+        bool, typer.Option(help="Take over a data set's rephrasings, which are meant as test questions.")
+    ] = False,
     on_conflict: Conflict = OnConflict.ERROR,
 ) -> None:
     """Import edits from a file; all rows go in, or none."""
     from memedit.workflows.edits import import_edits as run_import
 
     with session.output.progress(f"importing {file.name}") as progress:
-        summary = run_import(session.memory(), file, form=form, on_conflict=on_conflict.value, progress=progress)
+        summary = run_import(
+            session.memory(),
+            file,
+            form=form,
+            paraphrases=paraphrases,
+            on_conflict=on_conflict.value,
+            progress=progress,
+        )
     session.output.emit(
         summary,
         lambda out: out.line(
@@ -134,11 +145,11 @@ def list_edits(
 ) -> None:
     """List edits, oldest first."""
     memory = session.memory()
-    wanted = _pairs(meta)
+    wanted = key_values("--meta", meta)
     if as_of is None:
         edits = memory.list(state=state and state.value, metadata=wanted, limit=limit, offset=offset)
     else:
-        then = [edit for edit in memory.as_of(_in_utc(as_of)) if _matches(edit, state, wanted)]
+        then = [edit for edit in memory.as_of(in_utc(as_of)) if _matches(edit, state, wanted)]
         edits = then[offset : offset + limit]
     _emit_edits(session.output, edits)
 
@@ -188,7 +199,7 @@ def update(
         "subject": subject,
         "paraphrases": tuple(paraphrase) if paraphrase else None,
         "ground_truth": ground_truth,
-        "metadata": _pairs(meta) or None,
+        "metadata": key_values("--meta", meta) or None,
         "source": source,
         "valid_at": _utc(valid_at),
         "invalid_at": _utc(invalid_at),
@@ -256,9 +267,7 @@ def export(
     form: Annotated[str, typer.Option("--format", help="jsonl, counterfact, zsre, knowedit or mem0.")] = "jsonl",
 ) -> None:
     """Export the edits in force to a file."""
-    memory = session.memory()
-    memory.export(file, format=form)
-    count = memory.count()
+    count = session.memory().export(file, format=form)
     session.output.emit({"path": str(file), "edits": count}, lambda out: out.line(f"{count} edits written to {file}"))
 
 
@@ -286,16 +295,6 @@ def _emit_edits(output: Output, edits: "list[Edit]") -> None:
     output.emit(edits, lambda out: out.table(["id", "state", "prompt", "target"], rows))
 
 
-def _pairs(items: list[str] | None) -> dict[str, str]:
-    pairs = {}
-    for item in items or ():
-        key, separator, value = item.partition("=")
-        if not separator or not key:
-            raise typer.BadParameter(f"--meta takes KEY=VALUE, got {item!r}")
-        pairs[key] = value
-    return pairs
-
-
 def _matches(edit: "Edit", state: State | None, metadata: dict[str, str]) -> bool:
     if state is None:
         in_state = edit.state.value != State.RETIRED.value
@@ -304,12 +303,8 @@ def _matches(edit: "Edit", state: State | None, metadata: dict[str, str]) -> boo
     return in_state and all(edit.metadata.get(key) == value for key, value in metadata.items())
 
 
-def _in_utc(when: datetime) -> datetime:
-    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
-
-
 def _utc(when: datetime | None) -> datetime | None:
-    return None if when is None else _in_utc(when)
+    return None if when is None else in_utc(when)
 
 
 def _when(when: datetime | None) -> str:

@@ -1,12 +1,13 @@
 """``memedit index``: check, rebuild and describe a memory's vector index."""
 
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from memedit.cli.failures import FAILED
 from memedit.cli.options import Needs, command
-from memedit.cli.text import plain
+from memedit.cli.text import in_utc, plain
 
 if TYPE_CHECKING:
     from memedit.cli.session import Session
@@ -36,9 +37,26 @@ def verify(session: "Session") -> None:
 
 @command(app, "rebuild", Needs.MEMORY)
 def rebuild(session: "Session") -> None:
-    """Build the index again from the database; the database is not changed."""
+    """Build the index again from the database, encoding what another encoder had encoded."""
     memory = session.memory()
-    with session.output.working("rebuilding the index"):
-        memory.rebuild()
-    found = plain(memory.stats())
-    session.output.emit(found, lambda out: out.line(f"index rebuilt: {found['index_rows']} rows"))
+    with session.output.progress("rebuilding the index") as progress:
+        rows = memory.rebuild(progress=progress)
+    session.output.emit({"index_rows": rows}, lambda out: out.line(f"index rebuilt: {rows} rows"))
+
+
+@command(app, "vacuum", Needs.MEMORY)
+def vacuum(
+    session: "Session",
+    forget_before: Annotated[
+        datetime | None,
+        typer.Option(
+            help="Also erase for good what was withdrawn or replaced before this time (UTC), in all namespaces."
+        ),
+    ] = None,
+) -> None:
+    """Give unused space back; with --forget-before erase old versions and withdrawn edits for good."""
+    memory = session.memory()
+    before = memory.stats().database_bytes
+    memory.vacuum(forget_before=forget_before and in_utc(forget_before))
+    found = {"bytes_before": before, "bytes": memory.stats().database_bytes}
+    session.output.emit(found, lambda out: out.line(f"{found['bytes_before']} -> {found['bytes']} bytes"))

@@ -10,6 +10,7 @@ from memedit.cli.text import plain
 
 if TYPE_CHECKING:
     from memedit.cli.session import Session
+    from memedit.models.check import ModelReport
 
 app = typer.Typer(no_args_is_help=True, help="Which language models there are, and what works with them.")
 
@@ -50,18 +51,22 @@ def pull(
 @command(app, "check")
 def check(session: "Session", name: Annotated[str, typer.Argument(help="Alias, path or hub id.")]) -> None:
     """Say what of memedit works with a model, and which of its layers memedit would use."""
-    from memedit.workflows.models import check
+    from memedit.workflows.models import check as run_check
 
     with session.output.working(f"loading {name}"):
-        report = plain(check(name))
-    session.output.emit(report, lambda out: _show_check(out, report))
+        report = run_check(name)
+    session.output.emit({**plain(report), "usable": report.usable}, lambda out: _show_check(out, report))
 
 
-def _show_check(out: Output, report: dict[str, object]) -> None:
-    out.table(["what", "value"], [[key, _cell(value)] for key, value in report.items()])
+def _show_check(out: Output, report: "ModelReport") -> None:
+    found = plain(report)
+    works, notes = found.pop("works"), found.pop("notes")
+    out.table(["what", "value"], [[key, _cell(value)] for key, value in found.items()])
+    out.line()
+    out.table(["feature", "works", "how it went"], [[key, "yes" if works[key] else "no", notes[key]] for key in works])
+    out.line()
+    out.line("memedit works with this model" if report.usable else "memedit cannot be used with this model")
 
 
 def _cell(value: object) -> str:
-    if isinstance(value, dict):
-        return "\n".join(f"{key}: {item}" for key, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -55,12 +55,16 @@ class Needs(Flag):
 
     NOTHING = 0
     MEMORY = auto()
+    ENCODER = auto()
+    TRAINING = auto()
     SCOPE = auto()
     MODEL = auto()
 
 
 _OPTIONS: dict[Needs, dict[str, Any]] = {
     Needs.MEMORY: {"memory": MemoryUrl, "namespace": Namespace, "encoder": EncoderName},
+    Needs.ENCODER: {"encoder": EncoderName},
+    Needs.TRAINING: {"model": ModelName},
     Needs.SCOPE: {"scope": ScopeName},
     Needs.MODEL: {"model": ModelName, "adapter": AdapterName},
 }
@@ -107,3 +111,18 @@ def _shared(needs: Needs) -> dict[str, Any]:
 def _parameter(name: str, annotation: Any) -> inspect.Parameter:
     default = False if name == "json_mode" else None
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def key_values(option: str, items: list[str] | None) -> dict[str, str]:
+    """Read ``KEY=VALUE`` items of a repeatable option; the first ``=`` separates.
+
+    Raises:
+        typer.BadParameter: an item has no key or no ``=``.
+    """
+    pairs = {}
+    for item in items or ():
+        key, separator, value = item.partition("=")
+        if not separator or not key:
+            raise typer.BadParameter(f"{option} takes NAME=VALUE, got {item!r}")
+        pairs[key] = value
+    return pairs

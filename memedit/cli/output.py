@@ -58,7 +58,8 @@ class Output:
         for row in rows:
             table.add_row(*(Text(visible(cell)) for cell in row))
         # a pipe has no width to fit in
-        self.console.print(table, soft_wrap=False, width=None if self.console.is_terminal else _PIPE_WIDTH)
+        console = self.console if self.console.is_terminal else Console(width=_PIPE_WIDTH, highlight=False)
+        console.print(table)
 
     def note(self, text: str, style: str = "dim") -> None:
         """Print one line to stderr."""

@@ -65,17 +65,8 @@ def print_decision(out: Output, decision: "ScopeDecision") -> None:
     if decision.abstained:
         verdict += " (the best score lies in the abstention band)"
     out.line(f"{verdict}; scope {decision.scope}, threshold {decision.threshold:.3f}")
-    rows = [
-        [
-            "fires" if hit.edit.id in fired else "",
-            f"{hit.score:.3f}",
-            f"{hit.similarity:.3f}",
-            one_line(hit.edit.prompt, 48),
-            one_line(hit.edit.target, 24),
-            ", ".join(f"{name} {value:.2f}" for name, value in hit.reasons.items()),
-            hit.edit.id,
-        ]
-        for hit in decision.considered
-    ]
-    if rows:
-        out.table(["", "score", "cosine", "edit", "target", "reasons", "id"], rows)
+    for hit in decision.considered:
+        mark = "fires" if hit.edit.id in fired else "silent"
+        out.line(f"{mark:<6}  {hit.score:.3f}  {one_line(hit.edit.prompt)} => {one_line(hit.edit.target, 30)}")
+        reasons = ", ".join(f"{name} {value:.2f}" for name, value in hit.reasons.items())
+        out.line(f"               {hit.edit.id}  cosine {hit.similarity:.2f}" + (f"; {reasons}" if reasons else ""))

@@ -1,0 +1,60 @@
+"""Which models there are, making them ready, and checking what works with them."""
+
+from dataclasses import dataclass
+
+from memedit.models.aliases import ALIASES
+from memedit.models.check import ModelReport, check_model
+from memedit.models.loading import checkpoint_folder, load_model
+
+
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """A model that ships as an ordinary package, under its short names."""
+
+    names: tuple[str, ...]
+    installed: bool
+    install: str
+    licence: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyModel:
+    """A model that is ready to load: ``path`` is its checkpoint folder, or the hub id."""
+
+    name: str
+    path: str
+
+
+def known_models() -> list[KnownModel]:
+    """List the packaged models, installed or not."""
+    names: dict[str, list[str]] = {}
+    for alias, model in ALIASES.items():
+        names.setdefault(model.name, []).append(alias)
+    return [
+        KnownModel(tuple(sorted(names[m.name])), m.installed, m.install, m.licence, m.description)
+        for m in dict.fromkeys(ALIASES.values())
+    ]
+
+
+def pull_model(name: str) -> ReadyModel:
+    """Make a model ready: a packaged GGUF file is converted, a hub model fetched; what is ready already is not loaded.
+
+    Raises:
+        ModelNotFoundError: no alias, path or reachable hub model of this name.
+    """
+    path = checkpoint_folder(name)
+    if path == name:  # a hub id: only loading fetches it
+        load_model(name)
+    return ReadyModel(name, path)
+
+
+def check(name: str) -> ModelReport:
+    """Load a model and say what of memedit works with it.
+
+    Raises:
+        ModelNotFoundError: no model of this name.
+        UnsupportedModelError: its layers cannot be found at all.
+    """
+    loaded = load_model(name)
+    return check_model(loaded.model, loaded.tokenizer)

@@ -1,0 +1,108 @@
+"""Explaining scope decisions without a language model, and calibrating thresholds."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from memedit.errors import DatasetError
+from memedit.memory import EditMemory
+from memedit.scope import Calibration, LabelledQuery, Scope, calibrate, load_scope
+from memedit.types import ScopeDecision
+
+_BATCH = 64
+# Candidates per query. More than an answer needs, so that near misses are shown too.
+_CANDIDATES = 8
+
+
+def open_scope(memory: EditMemory, name: str = "default", *, threshold: float | None = None, **options: Any) -> Scope:
+    """Return the scope ``name`` for the memory's encoder.
+
+    Its threshold is the one given, else the one calibrated in this memory, else the scope's own.
+
+    Raises:
+        UnknownNameError: no scope of this name.
+        InputError: an option lies outside its range.
+    """
+    scope = load_scope(name, memory.encoder, **options)
+    if threshold is None:
+        saved = memory.get_setting(_setting(scope))
+        threshold = None if saved is None else float(saved)
+    return scope if threshold is None else load_scope(name, memory.encoder, threshold=threshold, **options)
+
+
+def explain(memory: EditMemory, scope: Scope, queries: Sequence[str]) -> list[ScopeDecision]:
+    """Return the decision on each query: which edits would fire, with the scores of all that were considered."""
+    encodings = memory.encoder.encode_tokens(list(queries))
+    return scope.decide(encodings, memory.candidates(encodings, k=_CANDIDATES))
+
+
+def calibrate_scope(
+    memory: EditMemory,
+    scope: Scope,
+    path: Path,
+    *,
+    max_false_fire: float = 0.005,
+    save: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Calibration:
+    """Choose the threshold of a scope from a file of labelled queries; with ``save`` keep it in the memory.
+
+    Each row of the JSONL file is ``{"query": text, "edits": [...]}``, where the list names the edits the query falls
+    under, by id or by their own prompt; an empty list marks a query that must stay untouched.
+
+    Raises:
+        DatasetError: a row is not of this form or names an edit that is not in the memory.
+        InputError: there is no out-of-scope example.
+    """
+    rows = list(_rows(path, _names(memory)))
+    examples: list[LabelledQuery] = []
+    for start in range(0, len(rows), _BATCH):
+        part = rows[start : start + _BATCH]
+        encodings = memory.encoder.encode_tokens([query for query, _ in part])
+        found = memory.candidates(encodings, k=_CANDIDATES)
+        for (_, edits), encoding, candidates in zip(part, encodings, found, strict=True):
+            examples.append(LabelledQuery(encoding, tuple(candidates), edits))
+        if progress is not None:
+            progress(len(examples), len(rows))
+    result = calibrate(scope, examples, max_false_fire=max_false_fire)
+    if save:
+        memory.set_setting(_setting(scope), repr(result.threshold))
+    return result
+
+
+def _setting(scope: Scope) -> str:
+    # the fingerprint covers the encoder and the scope's weights: a threshold means nothing for others
+    return f"scope.threshold/{scope.name}/{scope.fingerprint}"
+
+
+def _names(memory: EditMemory) -> dict[str, str]:
+    """Map ids and prompts of the edits in force to ids."""
+    edits = memory.list()
+    return {edit.prompt: edit.id for edit in edits} | {edit.id: edit.id for edit in edits}
+
+
+def _rows(path: Path, names: dict[str, str]) -> Iterator[tuple[str, frozenset[str]]]:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield _row(line, path, number, names)
+
+
+def _row(line: str, path: Path, number: int, names: dict[str, str]) -> tuple[str, frozenset[str]]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DatasetError(f"not JSON: {error}", path=str(path), line=number) from error
+    query = row.get("query") if isinstance(row, dict) else None
+    if not isinstance(query, str) or not query.strip():
+        raise DatasetError('expected {"query": text, "edits": [...]}', path=str(path), line=number, field="query")
+    edits = row.get("edits")
+    if not isinstance(edits, list):
+        raise DatasetError(
+            "expected a list of ids or prompts, empty for none", path=str(path), line=number, field="edits"
+        )
+    unknown = [edit for edit in edits if edit not in names]
+    if unknown:
+        raise DatasetError(f"no edit in force has the id or prompt {unknown[0]!r}", path=str(path), line=number)
+    return query, frozenset(names[edit] for edit in edits)

@@ -1,0 +1,48 @@
+"""Every example runs, prints, and prints what it promises."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "examples"
+PROMISES = {
+    "01_first_correction.py": ["corrected: True", "untouched answer is the same: True"],
+    "02_memory_that_keeps_history.py": [
+        "adding the same edit twice changes nothing: True",
+        "refused, though worded differently:",
+        "in force now: ['Tomasz Wilk']",
+        "in force before: ['Ines Okafor']",
+        "after restoring: ['Tomasz Wilk']",
+    ],
+    "03_import_and_search.py": ["imported 20 edits", "in the Tide Hall", "same edits after export and import: 20"],
+    "04_generate_in_batches.py": ["no edits: same tensor: True", "same tokens", "edited"],
+    "05_why_did_it_answer_that.py": ["fires: True", "fires: False", "streamed: "],
+}
+
+
+def test_every_example_is_run_here() -> None:
+    assert sorted(path.name for path in FOLDER.glob("*.py")) == sorted(PROMISES)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", sorted(PROMISES))
+def test_example_prints_what_it_promises(name: str, tmp_path: Path) -> None:
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / name)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for promise in PROMISES[name]:
+        assert promise in done.stdout
+    # a minute alone on a machine; tests share theirs
+    assert time.monotonic() - started < 180
