@@ -12,8 +12,8 @@ from memedit.types import Edit, EditKind
 LAYOUT_VERSION = 1
 """Raised whenever the wording changes."""
 
-REPEATS = 3
-"""How often a completion's prefix states one edit."""
+REPEATS = 8
+"""How often a completion's prefix states a single edit; several share these lines, at least two each."""
 
 _SHORT = 200
 """Characters up to which a statement is repeated; long text is stated once."""
@@ -30,13 +30,14 @@ def completion_prefix(edits: Sequence[Edit]) -> str:
 
     The order is repeated as a whole, so that the line before the query is the best edit's.
     """
-    lines = [statement(edit) for edit in reversed(edits)]
-    short = [line for edit, line in zip(reversed(edits), lines, strict=True) if _repeated(edit, line)]
-    return "".join(f"{line}\n" for line in [*short * (REPEATS - 1), *lines])
+    ordered = list(reversed(edits))
+    repeats = max(2, REPEATS // max(len(ordered), 1))
+    short = [statement(edit) for edit in ordered if _repeated(edit)]
+    return "".join(f"{line}\n" for line in [*short * (repeats - 1), *map(statement, ordered)])
 
 
-def _repeated(edit: Edit, line: str) -> bool:
-    return edit.kind is not EditKind.LONG_FORM and len(line) <= _SHORT
+def _repeated(edit: Edit) -> bool:
+    return edit.kind is not EditKind.LONG_FORM and len(edit.prompt) + len(edit.target) <= _SHORT
 
 
 def chat_note(edits: Sequence[Edit]) -> str:
