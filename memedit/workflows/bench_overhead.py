@@ -1,0 +1,156 @@
+"""What the wrapper costs on traffic that no edit touches, against the bare model in the same run."""
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from memedit.encoders.base import Progress
+from memedit.errors import InputError
+from memedit.memory import EditMemory
+from memedit.models import load_model
+from memedit.runtime import EditableModel
+from memedit.types import EditDraft
+
+_SYLLABLES = ("ba", "dor", "el", "fi", "gan", "hu", "ir", "jo", "ka", "lin", "mo", "nu", "or", "pel", "ra", "su", "tav")
+_RELATIONS = ("The capital of {} is", "The official language of {} is", "The founder of {} is", "{} is located in")
+_TRAFFIC = (
+    "Water boils at a temperature of",
+    "The recipe begins with two cups of",
+    "In the morning she walked to the",
+    "A triangle has three sides, and the sum of its angles is",
+    "My favourite thing about summer is",
+    "To install the program, open a terminal and",
+    "The children laughed because the dog",
+    "Once upon a time, in a small village,",
+)
+
+
+def run(
+    *,
+    model: str = "smollm2",
+    edits: int = 1000,
+    batch_sizes: Sequence[int] = (1, 8),
+    new_tokens: int = 64,
+    pairs: int = 9,
+    seed: int = 0,
+    scope: str = "default",
+    adapter: str = "default",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Time ``generate`` bare and wrapped, by turns, on prompts that no stored edit concerns.
+
+    Each pair runs both, in alternating order, on the same prompts; both must return the same tokens. Reported for
+    each batch size: medians in seconds, the median over pairs of wrapped / bare with a 95% bootstrap interval, and
+    the look-up alone in milliseconds, which is what the wrapper adds.
+
+    Args:
+        model: alias, path or hub id.
+        edits: made-up facts in the memory.
+        batch_sizes: rows a call.
+        new_tokens: tokens generated a row (neither fewer nor more).
+        pairs: timed pairs for each batch size, after one that is not counted.
+        seed: for the facts and the bootstrap.
+        scope: registered name; so is ``adapter``.
+        progress: called with (done, total) pairs.
+
+    Raises:
+        InputError: a number is below 1, or an edit fires on the traffic.
+    """
+    if min(edits, new_tokens, pairs, *batch_sizes) < 1:
+        raise InputError(f"edits={edits}, batch_sizes={batch_sizes}, new_tokens={new_tokens}, pairs={pairs}: all >= 1")
+    loaded = load_model(model)
+    total, done = len(batch_sizes) * (pairs + 1), 0
+    with EditMemory(":memory:") as memory:
+        memory.add_many(_facts(edits, seed), on_conflict="supersede")
+        editable = EditableModel.wrap(loaded.model, loaded.tokenizer, memory, scope=scope, adapter=adapter)
+        results = []
+        for size in batch_sizes:
+            timings = []
+            for timing in _pairs(editable, size, new_tokens, pairs + 1):
+                timings.append(timing)
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+            results.append(_summary(editable, size, timings[1:], seed))
+        return {
+            "benchmark": "overhead",
+            "model": model,
+            "fingerprint": loaded.fingerprint,
+            "scope": editable.scope.name,
+            "edits": memory.count(),
+            "new_tokens": new_tokens,
+            "pairs": pairs,
+            "results": results,
+            "ratio": max(result["ratio"] for result in results),
+        }
+
+
+def _pairs(editable: EditableModel, size: int, new_tokens: int, pairs: int) -> Iterator[tuple[float, float]]:
+    """Yield (bare, wrapped) seconds, the order changing from pair to pair."""
+    arguments = _arguments(editable, size, new_tokens)
+    calls: list[Callable[[], Any]] = [
+        lambda: editable.base.generate(**arguments),
+        lambda: editable.generate(**arguments),
+    ]
+    for pair in range(pairs):
+        order = (0, 1) if pair % 2 == 0 else (1, 0)
+        seconds, outputs = [0.0, 0.0], [None, None]
+        for which in order:
+            start = time.perf_counter()
+            outputs[which] = calls[which]()
+            seconds[which] = time.perf_counter() - start
+        if not bool((outputs[0] == outputs[1]).all()):  # type: ignore[attr-defined]
+            raise InputError("the wrapped model's tokens differ from the bare model's: an edit fires on the traffic")
+        yield seconds[0], seconds[1]
+
+
+def _arguments(editable: EditableModel, size: int, new_tokens: int) -> dict[str, Any]:
+    prompts = [_TRAFFIC[i % len(_TRAFFIC)] for i in range(size)]
+    if editable.plan(prompts).edited_rows:
+        raise InputError("an edit fires on the benchmark's traffic, which is about none of its facts")
+    batch = editable.tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left").to(editable.device)
+    lengths = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "do_sample": False}
+    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], **lengths}
+
+
+def _summary(editable: EditableModel, size: int, timings: Sequence[tuple[float, float]], seed: int) -> dict[str, Any]:
+    ratios = [wrapped / bare for bare, wrapped in timings]
+    low, high = bootstrap_median(ratios, seed)
+    prompts = [_TRAFFIC[i % len(_TRAFFIC)] for i in range(size)]
+    lookups = []
+    for _ in range(20):
+        start = time.perf_counter()
+        editable.plan(prompts)
+        lookups.append(time.perf_counter() - start)
+    return {
+        "batch_size": size,
+        "bare_seconds": statistics.median(bare for bare, _ in timings),
+        "wrapped_seconds": statistics.median(wrapped for _, wrapped in timings),
+        "ratio": statistics.median(ratios),
+        "ratio_ci95": [low, high],
+        "lookup_ms": 1000 * statistics.median(lookups),
+        "ratios": ratios,
+    }
+
+
+def bootstrap_median(values: Sequence[float], seed: int, draws: int = 2000) -> tuple[float, float]:
+    """Return the 95% percentile-bootstrap interval of the median."""
+    generator = random.Random(seed)
+    medians = sorted(statistics.median(generator.choices(values, k=len(values))) for _ in range(draws))
+    return medians[int(0.025 * draws)], medians[int(0.975 * draws) - 1]
+
+
+def _facts(count: int, seed: int) -> list[EditDraft]:
+    """Make up facts about places and firms that do not exist."""
+    generator = random.Random(seed)
+
+    def name() -> str:
+        return "".join(generator.choice(_SYLLABLES) for _ in range(4)).capitalize()
+
+    facts: dict[str, EditDraft] = {}
+    while len(facts) < count:
+        subject = name()
+        facts[subject] = EditDraft(generator.choice(_RELATIONS).format(subject), name(), subject=subject)
+    return list(facts.values())
