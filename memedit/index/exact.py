@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
+from memedit.index.arrays import read_arrays, write_arrays
 from memedit.index.base import IdArray
 from memedit.index.common import BaseIndex, top_k
 from memedit.types import FloatArray
@@ -63,11 +63,10 @@ class ExactIndex(BaseIndex):
         return top_k(queries @ self._vectors[:n].T, self._ids[:n], k)
 
     def write(self, payload: Path) -> None:
-        """Write ids ``[n]`` and vectors ``[n, d]`` as safetensors."""
+        """Write ids ``[n]`` and vectors ``[n, d]``."""
         n = len(self._row)
-        save_file({"ids": self._ids[:n].copy(), "vectors": self._vectors[:n].copy()}, str(payload))
+        write_arrays(payload, self._ids[:n], self._vectors[:n])
 
     def read(self, payload: Path) -> None:
-        """Fill from safetensors."""
-        data = load_file(str(payload))
-        self._add(*self._checked(data["ids"], data["vectors"]))
+        """Fill from what :meth:`write` wrote."""
+        self._add(*self._checked(*read_arrays(payload, 2)))

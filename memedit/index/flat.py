@@ -8,6 +8,7 @@ import numpy as np
 from memedit.errors import IndexCorruptError
 from memedit.index.base import IdArray
 from memedit.index.common import BaseIndex
+from memedit.index.faiss_module import faiss_module
 from memedit.types import FloatArray
 
 
@@ -25,8 +26,7 @@ class FlatIndex(BaseIndex):
         self._present: set[int] = set()
 
     def _empty(self) -> Any:
-        import faiss
-
+        faiss = faiss_module()
         return faiss.IndexIDMap2(faiss.IndexFlatIP(self._dimension))
 
     def __len__(self) -> int:
@@ -53,14 +53,12 @@ class FlatIndex(BaseIndex):
 
     def write(self, payload: Path) -> None:
         """Write FAISS's own file."""
-        import faiss
-
+        faiss = faiss_module()
         faiss.write_index(self._index, str(payload))
 
     def read(self, payload: Path) -> None:
         """Fill from FAISS's own file."""
-        import faiss
-
+        faiss = faiss_module()
         index = faiss.read_index(str(payload))
         if not isinstance(index, faiss.IndexIDMap2) or index.d != self._dimension:
             raise IndexCorruptError(f"{payload} holds a {type(index).__name__} of width {index.d}, not what was saved")

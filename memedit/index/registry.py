@@ -11,6 +11,9 @@ from memedit.registry import Registry
 INDEXES: Registry[type[BaseIndex]] = Registry("vector index")
 INDEXES.register("exact", "memedit.index.exact:ExactIndex")
 INDEXES.register("flat", "memedit.index.flat:FlatIndex")
+INDEXES.register("hnsw", "memedit.index.hnsw:HNSWIndex")
+INDEXES.register("ivf", "memedit.index.ivf:IVFIndex")
+INDEXES.register("gpu", "memedit.index.gpu:GPUIndex")
 
 
 def create_index(kind: str, dimension: int, **options: Any) -> BaseIndex:
