@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from memedit.errors import InputError
 from memedit.workflows.changes import with_changes
 
 Progress = Callable[[int, int], None]
@@ -55,9 +54,7 @@ def train(
     if part == "reader":
         from memedit.workflows.train_reader import train_reader
 
-        if data and whole:
-            raise InputError("the reader is trained on the training halves of all files or on all rows, not on both")
-        return train_reader(base, **{**common, "data": [*data, *whole]}, whole=bool(whole), settings=settings)
+        return train_reader(base, **common, whole=[*whole], settings=settings)
     if part == "recipe":
         from memedit.workflows.train_recipe import train_recipe
 

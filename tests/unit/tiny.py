@@ -22,7 +22,8 @@ CHATML = (
 def tiny_tokenizer(chat: bool = True) -> Any:
     """A byte-level tokenizer (one token a byte, 259 in all) with ChatML control tokens; eos ``<|im_end|>``."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    core = Tokenizer(models.BPE(vocab={letter: i + 3 for i, letter in enumerate(letters)}, merges=[]))
+    controls = {"<|endoftext|>": 0, "<|im_start|>": 1, "<|im_end|>": 2}
+    core = Tokenizer(models.BPE(vocab=controls | {letter: i + 3 for i, letter in enumerate(letters)}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
