@@ -7,7 +7,8 @@
     │   ├── ConfigError                    one or more settings are wrong; all are listed
     │   ├── FieldError                     one field of an edit cannot be used; names the field
     │   ├── DatasetError                   a row of a data file is wrong; names file, line, field
-    │   └── UnknownNameError               no such method, model, format ...; lists near matches
+    │   ├── UnknownNameError               no such method, model, format ...; lists near matches
+    │   └── MethodNotBuiltError            a known method that this version of memedit lacks
     ├── EditNotFoundError (LookupError)    no edit with this id in this namespace
     ├── ConflictError                      the edit contradicts one already in force; names both
     ├── StoreError                         the edit memory's database
@@ -49,11 +50,11 @@ class ConfigError(InputError):
 
 
 class FieldError(InputError):
-    """One field of an edit cannot be used."""
+    """One field of an edit cannot be used; ``reason`` says why, ``where`` which of several edits is meant."""
 
-    def __init__(self, field: str, message: str) -> None:
-        self.field = field
-        super().__init__(f"{field}: {message}")
+    def __init__(self, field: str, reason: str, where: str = "") -> None:
+        self.field, self.reason = field, reason
+        super().__init__(f"{where}{field}: {reason}")
 
 
 class DatasetError(InputError):
@@ -67,6 +68,14 @@ class DatasetError(InputError):
 
 class UnknownNameError(InputError):
     """A name that no registered method, model or format has."""
+
+
+class MethodNotBuiltError(InputError):
+    """A known editing method that this version lacks; ``missing`` says which part of memedit it needs."""
+
+    def __init__(self, method: str, missing: str) -> None:
+        self.method, self.missing = method, missing
+        super().__init__(f"method {method!r} is not built yet in this version: it needs {missing}")
 
 
 class EditNotFoundError(MemeditError, LookupError):

@@ -45,6 +45,16 @@ class Registry(Generic[T]):
         found: T = getattr(importlib.import_module(module), attribute)
         return found
 
+    def path(self, name: str) -> str:
+        """Return the ``"module:attribute"`` path of ``name`` without importing it.
+
+        Raises:
+            UnknownNameError: nothing is registered under this name.
+        """
+        if name not in self._paths:
+            raise UnknownNameError(unknown_name_message(self.kind, name, list(self._paths)))
+        return self._paths[name]
+
     def __contains__(self, name: object) -> bool:
         return name in self._paths
 

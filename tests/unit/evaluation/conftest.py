@@ -1,0 +1,29 @@
+"""Fixtures of the evaluation's tests."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from evaluation_cases import CountingAnswerer, ScriptedAnswerer, written_cases
+
+
+@pytest.fixture
+def cases():
+    """Six cases of facts written for these tests."""
+    return written_cases()
+
+
+@pytest.fixture
+def scripted() -> ScriptedAnswerer:
+    """An answerer that says what it is told to."""
+    return ScriptedAnswerer({})
+
+
+@pytest.fixture
+def tiny_answerer() -> CountingAnswerer:
+    """A tiny random model behind the protocol, which counts its calls."""
+    return CountingAnswerer()
