@@ -1,0 +1,249 @@
+"""``memedit eval``: methods side by side, the data-set suite, and the scope laboratory."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from memedit.cli.output import Output
+
+app = typer.Typer(
+    help="Evaluate methods on the same model, data and protocol; see also 'suite' and 'scope'.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
+
+Data = Annotated[list[Path] | None, typer.Option("--data", help="Data file; give it again for more.")]
+Formats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format",
+        help="Form of the data: counterfact, zsre, wikibigedit, knowedit, qaedit, mquake, unke, wikibio, auto. "
+        "Once for all files, or once for each.",
+    ),
+]
+Model = Annotated[str, typer.Option("--model", envvar="MEMEDIT_MODEL", help="Base model: alias, path or hub id.")]
+Methods = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        help="Comma-separated: base, rag, oracle, in_context, reader, recipe, serac, elder, "
+        "weights:rome|memit|alphaedit|rect|prune, hybrid. The first three are always in the table.",
+    ),
+]
+Edits = Annotated[
+    str, typer.Option("--edits", help="Number of edits from the start of the file, or several: 100,1000.")
+]
+NumberOfQueries = Annotated[
+    int | None, typer.Option("--queries", min=1, help="Draw so many cases to ask about, with all edits in memory.")
+]
+Protocols = Annotated[str, typer.Option("--protocol", help="generate, teacher_forced, or both with a comma.")]
+Stream = Annotated[str, typer.Option("--stream", help="How edits arrive: batch, or sequential:SIZE.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the draw and of the resampling.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder of the report.")]
+Json = Annotated[bool, typer.Option("--json", help="Print results.json on stdout.")]
+ScopeName = Annotated[str, typer.Option("--scope", help="What decides whether an edit applies.")]
+Threshold = Annotated[float | None, typer.Option("--threshold", help="Scope threshold, in place of the scope's own.")]
+HeldOut = Annotated[
+    bool, typer.Option("--held-out", help="Ask only about rows that no shipped weights were trained on.")
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Rows in one batch.")]
+Perplexity = Annotated[Path | None, typer.Option("--perplexity", help="Text to take the perplexity of.")]
+Capability = Annotated[Path | None, typer.Option("--capability", help="Capability file, or a folder of them.")]
+Questions = Annotated[int, typer.Option("--capability-questions", min=1, help="At most so many of each file.")]
+Fluency = Annotated[int, typer.Option("--fluency-queries", min=0, help="Free continuations for fluency; 0 for none.")]
+PerKind = Annotated[
+    int | None, typer.Option("--probes-per-kind", min=1, help="At most so many probes of a kind from one case.")
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Compute base outputs anew.")]
+EncoderName = Annotated[str, typer.Option("--encoder", help="Sentence encoder.")]
+DType = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16, auto.")]
+
+
+@app.callback()
+def run(
+    ctx: typer.Context,
+    *,
+    data: Data = None,
+    format: Formats = None,
+    model: Model = "smollm2",
+    method: Methods = "in_context",
+    edits: Edits = "all",
+    queries: NumberOfQueries = None,
+    protocol: Protocols = "generate",
+    stream: Stream = "batch",
+    seed: Seed = 0,
+    out: Out = Path("runs/eval"),
+    json: Json = False,
+    scope: ScopeName = "default",
+    threshold: Threshold = None,
+    held_out: HeldOut = False,
+    batch_size: BatchSize = 64,
+    perplexity: Perplexity = None,
+    capability: Capability = None,
+    capability_questions: Questions = 100,
+    fluency_queries: Fluency = 16,
+    probes_per_kind: PerKind = None,
+    no_cache: NoCache = False,
+    encoder: EncoderName = "minilm",
+    dtype: DType = "float32",
+) -> None:
+    """Evaluate methods on data files: results.json, manifest.json and report.html in --out, a table here."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from memedit.evaluation.datasets import name_files
+    from memedit.evaluation.settings import EvalSettings
+
+    settings = EvalSettings(
+        seed=seed,
+        batch_size=batch_size,
+        capability_questions=capability_questions,
+        fluency_queries=fluency_queries,
+        probes_per_kind=probes_per_kind,
+    )
+    options = {
+        "model": model, "queries": queries, "scope": scope, "threshold": threshold, "held_out": held_out,
+        "perplexity": perplexity, "capability": capability, "settings": settings, "encoder": encoder, "dtype": dtype,
+        **_parsed(method, edits, protocol, stream),
+    }  # fmt: skip
+    files = name_files(data or [], format or [])
+    _evaluate(files, options, out, json_mode=json, use_cache=not no_cache)
+
+
+@app.command()
+def suite(
+    data: Annotated[Path, typer.Argument(help="Folder of data files; the form of each is told from its fields.")],
+    *,
+    model: Model = "smollm2",
+    method: Methods = "in_context",
+    edits: Edits = "1000",
+    queries: NumberOfQueries = 100,
+    protocol: Protocols = "generate",
+    stream: Stream = "batch",
+    seed: Seed = 0,
+    out: Out = Path("runs/suite"),
+    json: Json = False,
+    scope: ScopeName = "default",
+    held_out: HeldOut = False,
+    probes_per_kind: PerKind = 1,
+    fluency_queries: Fluency = 8,
+    no_cache: NoCache = False,
+) -> None:
+    """Evaluate methods on every data set of a folder: so many edits each, a sample of them asked about."""
+    from memedit.evaluation.settings import EvalSettings
+    from memedit.workflows.eval_suite import suite_files
+
+    settings = EvalSettings(seed=seed, probes_per_kind=probes_per_kind, fluency_queries=fluency_queries)
+    options = {
+        "model": model, "queries": queries, "scope": scope, "held_out": held_out, "settings": settings,
+        **_parsed(method, edits, protocol, stream),
+    }  # fmt: skip
+    _evaluate(suite_files(data), options, out, json_mode=json, use_cache=not no_cache)
+
+
+@app.command()
+def scope(
+    *,
+    data: Data = None,
+    format: Formats = None,
+    scope: Annotated[str, typer.Option("--scope", help="Comma-separated scopes.")] = "similarity,subject,default",
+    edits: Annotated[int | None, typer.Option("--edits", min=1, help="Number of edits from each file.")] = None,
+    queries: NumberOfQueries = None,
+    seed: Seed = 0,
+    out: Out = Path("runs/scope"),
+    json: Json = False,
+    held_out: HeldOut = False,
+    encoder: EncoderName = "minilm",
+) -> None:
+    """Sweep scopes' thresholds: missed paraphrases against disturbed strangers, the hard set apart. Needs no model."""
+    from memedit.evaluation.datasets import name_files
+    from memedit.evaluation.report.terminal import scope_table
+    from memedit.workflows.eval_scope import run_laboratory
+
+    output = Output(json_mode=json)
+    names = tuple(name.strip() for name in scope.split(",") if name.strip())
+    with output.progress("scoring queries") as progress:
+        laboratory = run_laboratory(
+            tuple(name_files(data or [], format or [])), names, out,
+            edits=edits, queries=queries, seed=seed, held_out=held_out, encoder=encoder, progress=progress,
+        )  # fmt: skip
+    output.emit(laboratory, lambda o: o.console.print(scope_table(laboratory), soft_wrap=False))
+    output.note(f"report: {out / 'scope.html'}")
+
+
+def _parsed(method: str, edits: str, protocol: str, stream: str) -> dict[str, Any]:
+    """Read the options that are lists or small languages of their own."""
+    from memedit.errors import InputError, UnknownNameError
+    from memedit.evaluation.protocols import Protocol
+    from memedit.evaluation.stream import StreamOrder
+    from memedit.registry import unknown_name_message
+
+    counts: list[int | None] = []
+    for part in edits.split(","):
+        text = part.strip()
+        if text != "all" and not (text.isdecimal() and int(text) > 0):
+            raise InputError(f"--edits {edits!r}: give a number of at least 1, several with commas, or 'all'")
+        counts.append(None if text == "all" else int(text))
+    protocols = []
+    for part in protocol.split(","):
+        if part.strip() not in list(Protocol):
+            raise UnknownNameError(unknown_name_message("protocol", part.strip(), [str(p) for p in Protocol]))
+        protocols.append(Protocol(part.strip()))
+    methods = tuple(name.strip() for name in method.split(",") if name.strip())
+    return {
+        "methods": methods,
+        "edits": tuple(dict.fromkeys(counts)),
+        "protocols": tuple(dict.fromkeys(protocols)),
+        "stream": StreamOrder.parse(stream),
+    }
+
+
+def _evaluate(files: list[Any], options: dict[str, Any], out: Path, *, json_mode: bool, use_cache: bool) -> None:
+    from memedit.evaluation.report.results import results_json
+    from memedit.evaluation.report.terminal import results_tables
+    from memedit.workflows.evaluate import EvaluationConfig, evaluate
+
+    output = Output(json_mode=json_mode)
+    config = EvaluationConfig(data=tuple(files), **options)
+    with _Bar(output) as bar:
+        outcome = evaluate(config, out, progress=bar, use_cache=use_cache)
+
+    def human(shown: Output) -> None:
+        for table in results_tables(outcome.rows):
+            shown.console.print(table, soft_wrap=False)
+
+    output.emit(results_json(outcome.rows), human)
+    output.note(f"report: {out / 'report.html'}")
+
+
+class _Bar:
+    """One line on stderr: what is being done, how far, and the time left for all of it."""
+
+    def __init__(self, output: Output) -> None:
+        from rich.console import Console
+        from rich.status import Status
+
+        self._console: Console = output.errors
+        self._status = Status("starting", console=self._console)
+        self._last = ""
+
+    def __enter__(self) -> "_Bar":
+        if self._console.is_terminal:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def __call__(self, progress: Any) -> None:
+        left = "" if progress.eta_seconds is None else f", about {_duration(progress.eta_seconds)} left in all"
+        if self._console.is_terminal:
+            self._status.update(f"{progress.unit}: {progress.done}/{progress.total}{left}")
+        elif progress.done == progress.total and progress.unit != self._last:
+            self._last = progress.unit  # a log gets one line for each piece of work, not one for each batch
+            self._console.print(f"{progress.unit}: {progress.total} done{left}")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"

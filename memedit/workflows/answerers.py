@@ -1,0 +1,173 @@
+"""Models behind the evaluation's generate/score protocol."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from memedit.evaluation.answering import Firing, Generation, Scoring
+from memedit.models import LoadedModel
+from memedit.types import Hit, Route
+from memedit.workflows.stopping import AnswerEnd
+
+if TYPE_CHECKING:
+    from memedit.runtime import EditableModel
+
+CONSIDERED = 5
+"""So many of the judged edits are kept with each answer."""
+
+
+class BareAnswerer:
+    """The untouched base model: transformers' own ``generate`` on left-padded prompts.
+
+    Args:
+        loaded: model and tokenizer.
+        end: where answers end; made here when absent.
+    """
+
+    def __init__(self, loaded: LoadedModel, end: AnswerEnd | None = None) -> None:
+        self.model, self.tokenizer = loaded.model, loaded.tokenizer
+        self._fingerprint = loaded.fingerprint
+        self.end = end or AnswerEnd(loaded.tokenizer, eos_token_ids(loaded.model, loaded.tokenizer))
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the base model."""
+        return self._fingerprint
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each text has, without special tokens."""
+        if not texts:
+            return []
+        return [len(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+
+    @torch.inference_mode()
+    def generate(self, prompts: Sequence[str], *, max_new_tokens: int, stop_at_newline: bool) -> list[Generation]:
+        """See :class:`~memedit.evaluation.answering.Answerer`."""
+        batch = self.tokenizer(list(prompts), return_tensors="pt", padding=True, padding_side="left")
+        batch = batch.to(self.model.device)
+        output = self.model.generate(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            **generation_arguments(self.end, self.tokenizer, max_new_tokens, stop_at_newline),
+        )
+        rows = output[:, batch["input_ids"].shape[1] :].tolist()
+        return [
+            Generation(self._text(ids), ids)
+            for ids in (self.end.cut(row, stop_at_newline=stop_at_newline, limit=max_new_tokens) for row in rows)
+        ]
+
+    @torch.inference_mode()
+    def score(self, prompts: Sequence[str], targets: Sequence[str]) -> list[Scoring]:
+        """See :class:`~memedit.evaluation.answering.Answerer`."""
+        heads = self.tokenizer(list(prompts))["input_ids"]
+        tails = self.tokenizer(list(targets), add_special_tokens=False)["input_ids"]
+        rows = [[*head, *tail] for head, tail in zip(heads, tails, strict=True)]
+        width, kept = max(map(len, rows)), max(map(len, tails)) + 1
+        ids = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=self.model.device)
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.model.device)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        # Left padding puts every target at the end, so logits of the last few places are enough.
+        logits = self.model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=kept, use_cache=False
+        ).logits
+        return [target_scoring(row[-len(tail) - 1 : -1], tail) for row, tail in zip(logits, tails, strict=True)]
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+class EditedAnswerer(BareAnswerer):
+    """An :class:`~memedit.runtime.EditableModel`: prompts are routed, matched edits applied.
+
+    Args:
+        loaded: the base model and tokenizer.
+        editable: the same model with memory, scope and adapter.
+        places: place in the stream of each edit, by the store's id.
+        end: where answers end.
+        fingerprint: hash of everything the outputs depend on.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        editable: "EditableModel",
+        places: Mapping[str, int],
+        end: AnswerEnd,
+        fingerprint: str,
+    ) -> None:
+        super().__init__(loaded, end)
+        self._editable, self.places = editable, places
+        self._fingerprint = fingerprint
+
+    def routes(self, prompts: Sequence[str]) -> tuple[Route, ...]:
+        """Return which edits would fire on each prompt, without answering."""
+        return self._editable.plan(list(prompts)).routes
+
+    def generate(self, prompts: Sequence[str], *, max_new_tokens: int, stop_at_newline: bool) -> list[Generation]:
+        """See :class:`~memedit.evaluation.answering.Answerer`."""
+        arguments = generation_arguments(self.end, self.tokenizer, max_new_tokens, stop_at_newline)
+        answers = self._editable.answer(list(prompts), **arguments)
+        found = []
+        for answer in answers:
+            ids = self.end.cut(answer.token_ids, stop_at_newline=stop_at_newline, limit=max_new_tokens)
+            found.append(Generation(self._text(ids), ids, *firings(answer.route, self.places)))
+        return found
+
+    def score(self, prompts: Sequence[str], targets: Sequence[str]) -> list[Scoring]:
+        """See :class:`~memedit.evaluation.answering.Answerer`."""
+        scores = self._editable.score(list(prompts), list(targets))
+        return [
+            Scoring(
+                tuple(round_log(x) for x in score.logprobs),
+                tuple(score.argmax),
+                tuple(score.predicted),
+                *firings(score.route, self.places),
+            )
+            for score in scores
+        ]
+
+
+def eos_token_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Return the token ids that end a sequence, from the model's generation settings, else from the tokenizer."""
+    ids = getattr(model.generation_config, "eos_token_id", None)
+    ids = tokenizer.eos_token_id if ids is None else ids
+    if ids is None:
+        return []
+    return [int(i) for i in ids] if isinstance(ids, list | tuple) else [int(ids)]
+
+
+def generation_arguments(end: AnswerEnd, tokenizer: Any, max_new_tokens: int, stop_at_newline: bool) -> dict[str, Any]:
+    """Return the arguments of a greedy ``generate`` under the evaluation's rules."""
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    arguments: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1}
+    if pad is not None:
+        arguments["pad_token_id"] = pad
+    if stop_at_newline:
+        arguments["stopping_criteria"] = [end.criterion()]
+    return arguments
+
+
+def target_scoring(logits: torch.Tensor, target: Sequence[int]) -> Scoring:
+    """Return the scoring of a target from the logits ``[t, V]`` that predict its ``t`` tokens."""
+    wanted = torch.tensor(list(target), device=logits.device)
+    logprobs = logits.float().log_softmax(-1).gather(1, wanted[:, None])[:, 0].tolist()
+    predicted = logits.argmax(-1).tolist()
+    matches = tuple(p == t for p, t in zip(predicted, target, strict=True))
+    return Scoring(tuple(map(round_log, logprobs)), matches, tuple(predicted))
+
+
+def round_log(value: float) -> float:
+    """Round a log-probability to six decimals, finer than float32 is exact here."""
+    return round(float(value), 6)
+
+
+def firings(route: Route, places: Mapping[str, int]) -> tuple[tuple[Firing, ...], tuple[Firing, ...]]:
+    """Return the edits that fired and the best that were considered; all that fired are among the latter."""
+    fired = [hit for hit in route.decision.fired if hit.edit.id in places] if route.adapter is not None else []
+    considered = [hit for hit in route.decision.considered if hit.edit.id in places]
+    return _listed(fired, places), _listed(considered[:CONSIDERED], places)
+
+
+def _listed(hits: Sequence[Hit], places: Mapping[str, int]) -> tuple[Firing, ...]:
+    return tuple(Firing(places[hit.edit.id], round(float(hit.score), 6)) for hit in hits)

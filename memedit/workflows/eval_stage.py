@@ -1,0 +1,189 @@
+"""One data set of an evaluation: its edits in a memory, its queries, and the answerers of the methods on it."""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from memedit.adapters import Adapter, create_adapter
+from memedit.encoders.base import Encoder
+from memedit.evaluation.cases import WANTS_TARGET, Case
+from memedit.evaluation.datasets import DataFile
+from memedit.evaluation.journal import Journal
+from memedit.evaluation.stream import EditedState, Queries, StreamOrder, edits_of
+from memedit.memory import EditMemory
+from memedit.models import LoadedModel
+from memedit.scope import Scope, load_scope
+from memedit.types import Edit, EditState
+from memedit.workflows.answerers import BareAnswerer, EditedAnswerer
+from memedit.workflows.eval_methods import Method, OracleScope, nearest_scope
+
+if TYPE_CHECKING:
+    from memedit.runtime import EditableModel
+
+
+@dataclass(frozen=True, slots=True)
+class FilledMemory:
+    """A memory after a stream: the store's id of the edit at each place, and which are in force."""
+
+    memory: EditMemory
+    ids: tuple[str, ...]
+    in_force: dict[str, Edit]
+    seconds_per_edit: tuple[float, ...]
+    """Of each chunk of the stream."""
+
+    def state(self) -> EditedState:
+        """Return what became of the edits."""
+        first = self.places()
+        return EditedState(tuple(first[i] if i in self.in_force else None for i in self.ids))
+
+    def places(self) -> dict[str, int]:
+        """Return the first place of each id."""
+        first: dict[str, int] = {}
+        for place, edit_id in enumerate(self.ids):
+            first.setdefault(edit_id, place)
+        return first
+
+
+def fill_memory(cases: Sequence[Case], stream: StreamOrder, encoder: Encoder) -> FilledMemory:
+    """Write the edits of all cases into a new memory as they arrive; of contradicting edits the later one stays."""
+    memory = EditMemory(":memory:", encoder=encoder)
+    ids: list[str] = []
+    seconds = []
+    for chunk in stream.chunks(edits_of(cases)):
+        started = time.perf_counter()
+        ids += memory.add_many(chunk, on_conflict="supersede").ids
+        seconds.append((time.perf_counter() - started) / len(chunk))
+    in_force = {edit.id: edit for edit in memory.list(state=EditState.ACTIVE)}
+    return FilledMemory(memory, tuple(ids), in_force, tuple(seconds))
+
+
+@dataclass
+class Workbench:
+    """What all data sets of a run share: the base model, the encoder, and adapters made once each."""
+
+    loaded: LoadedModel
+    encoder: Encoder
+    threshold: float | None = None
+    base: BareAnswerer = field(init=False)
+    _adapters: dict[str, Adapter] = field(default_factory=dict)
+    _scopes: dict[str, Scope] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.base = BareAnswerer(self.loaded)
+
+    def adapter(self, name: str) -> Adapter:
+        """Return the adapter of this name for the base model."""
+        if name not in self._adapters:
+            self._adapters[name] = create_adapter(name, self.loaded.model, self.loaded.tokenizer)
+        return self._adapters[name]
+
+    def scope(self, name: str) -> Scope:
+        """Return the scope of this name, at the run's threshold where one is set."""
+        if name not in self._scopes:
+            options = {} if self.threshold is None else {"threshold": self.threshold}
+            made = nearest_scope(self.encoder) if name == "nearest" else load_scope(name, self.encoder, **options)
+            self._scopes[name] = made
+        return self._scopes[name]
+
+    def fingerprint(self, method: Method) -> str:
+        """Return a hash of everything the method's outputs depend on, apart from the edits.
+
+        Makes the method's adapter and scope, so that what they lack shows before any work is done.
+        """
+        parts = [self.loaded.fingerprint]
+        if method.adapter is not None:
+            parts += [method.adapter, self.adapter(method.adapter).fingerprint, self.encoder.fingerprint]
+        if method.scope is not None and method.scope != "oracle":
+            scope = self.scope(method.scope)
+            parts += [scope.fingerprint, repr(scope.threshold)]
+        return hashlib.sha256(json.dumps([method.name, *parts]).encode()).hexdigest()
+
+
+class Stage:
+    """One data set with so many edits. Its memory is filled when it is first needed.
+
+    Args:
+        data: the data file.
+        cases: its cases.
+        stream: how their edits arrive.
+        bench: what all data sets share.
+        journal: of the run; what became of the edits stands in it after the first filling.
+    """
+
+    def __init__(
+        self, data: DataFile, cases: Sequence[Case], stream: StreamOrder, bench: Workbench, journal: Journal
+    ) -> None:
+        self.data, self.cases, self.stream = data, cases, stream
+        self.edits = len(edits_of(cases))
+        self.name = f"{data.name}/{self.edits}"
+        self._bench, self._journal = bench, journal
+        self._filled: FilledMemory | None = None
+        self._answerers: dict[str, EditedAnswerer] = {}
+
+    @property
+    def state(self) -> EditedState:
+        """What became of the edits."""
+        known = self._journal.fact(f"{self.name}/standing")
+        if known is None:
+            known = list(self.filled().state().standing)
+            self._journal.add_fact(f"{self.name}/standing", known)
+        return EditedState(tuple(known))
+
+    def filled(self) -> FilledMemory:
+        """Return the memory with the edits in it."""
+        if self._filled is None:
+            self._filled = fill_memory(self.cases, self.stream, self._bench.encoder)
+            if self._journal.fact(f"{self.name}/seconds_per_edit") is None:
+                self._journal.add_fact(f"{self.name}/seconds_per_edit", list(self._filled.seconds_per_edit))
+        return self._filled
+
+    def seconds_per_edit(self) -> list[float]:
+        """Return the seconds per edit of each chunk, as first measured."""
+        if self._journal.fact(f"{self.name}/seconds_per_edit") is None:
+            self.filled()
+        return [float(value) for value in self._journal.fact(f"{self.name}/seconds_per_edit")]
+
+    def answerer(self, method: Method, queries: Queries) -> BareAnswerer:
+        """Return the method at work on this data set."""
+        if method.adapter is None:
+            return self._bench.base
+        if method.name not in self._answerers:
+            self._answerers[method.name] = self._edited(method, queries)
+        return self._answerers[method.name]
+
+    def _edited(self, method: Method, queries: Queries) -> EditedAnswerer:
+        filled = self.filled()
+        editable = self._editable(method, queries, filled)
+        fingerprint = self._bench.fingerprint(method)
+        return EditedAnswerer(self._bench.loaded, editable, filled.places(), self._bench.base.end, fingerprint)
+
+    def _editable(self, method: Method, queries: Queries, filled: FilledMemory) -> "EditableModel":
+        from memedit.runtime import EditableModel
+
+        if method.adapter is None or method.scope is None:
+            raise ValueError(f"{method.name} has no adapter or no scope")
+        oracle = method.scope == "oracle"
+        scope: Scope = self._oracle(queries, filled) if oracle else self._bench.scope(method.scope)
+        adapter = self._bench.adapter(method.adapter)
+        loaded = self._bench.loaded
+        return EditableModel.wrap(loaded.model, loaded.tokenizer, filled.memory, scope=scope, adapter=adapter)
+
+    def _oracle(self, queries: Queries, filled: FilledMemory) -> OracleScope:
+        places: dict[str, set[int]] = {}
+        for asked in queries.probes:
+            if asked.probe.kind in WANTS_TARGET:
+                places.setdefault(asked.probe.prompt, set()).update(asked.own)
+        by_place = {
+            place: filled.in_force[edit_id] for edit_id, place in filled.places().items() if edit_id in filled.in_force
+        }
+        return OracleScope({prompt: [by_place[p] for p in sorted(own)] for prompt, own in places.items()})
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._answerers.clear()
+        if self._filled is not None:
+            self._filled.memory.close()
+            self._filled = None
