@@ -107,11 +107,11 @@ class Database:
         if self.read_only:
             raise StoreReadOnlyError(f"{self.url} is open read-only and cannot be compacted")
         with translated(self.url, self.path), self._lock:
-            connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            with connection:
+            if self.sqlite:
+                self._raw("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)")
+                return
+            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.exec_driver_sql("VACUUM")
-                if self.path is not None:
-                    connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _guard(self) -> Any:
         """``:memory:`` is one connection, so its readers take turns; files and servers have one per thread."""
@@ -206,12 +206,17 @@ class Database:
 
     def _set_up_file(self) -> None:
         """Give a new file its page size, mark and journal mode; none can be set inside a transaction."""
+        self._raw(
+            f"PRAGMA page_size={_PAGE_BYTES}", f"PRAGMA application_id={APPLICATION_ID}", "PRAGMA journal_mode=WAL"
+        )
+
+    def _raw(self, *statements: str) -> None:
+        """Run statements outside any transaction."""
         raw = self.engine.raw_connection()
         try:
             cursor = raw.cursor()
-            cursor.execute(f"PRAGMA page_size={_PAGE_BYTES}")
-            cursor.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            cursor.execute("PRAGMA journal_mode=WAL")
+            for statement in statements:
+                cursor.execute(statement)
             cursor.close()
         finally:
             raw.close()

@@ -253,8 +253,16 @@ class EditMemory(MemoryUpkeep):
         Raises:
             EditNotFoundError: no edit with this id in the namespace.
         """
-        self._mutations.withdraw(id, self._space(namespace))
+        self._mutations.withdraw([id], self._space(namespace))
         return self.get(id, namespace=namespace)
+
+    def delete_many(self, ids: Sequence[str], *, namespace: str | None = None) -> None:
+        """Withdraw many edits in one transaction: all of them, or none when an id is not in the namespace.
+
+        Raises:
+            EditNotFoundError: an id is not in the namespace.
+        """
+        self._mutations.withdraw(ids, self._space(namespace))
 
     def restore(self, id: str, *, namespace: str | None = None, on_conflict: OnConflict = "error") -> Edit:
         """Bring a withdrawn edit back into force.

@@ -145,9 +145,9 @@ class Mutations:
         self.rows_written += 1
         return str(new["id"])
 
-    def withdraw(self, edit_id: str, namespace: str) -> None:
-        """Retire an edit; one that is retired stays as it is."""
-        self._set_states([edit_id], namespace, EditState.RETIRED, "delete")
+    def withdraw(self, ids: Sequence[str], namespace: str) -> None:
+        """Retire edits; those that are retired stay as they are."""
+        self._set_states(ids, namespace, EditState.RETIRED, "delete")
 
     def move(self, ids: Sequence[str], namespace: str, state: EditState | str) -> None:
         """Move live edits to another live state."""
@@ -200,15 +200,18 @@ class Mutations:
         ids: Sequence[str | None] | None,
     ) -> list[EditRow]:
         """Check every draft and make its row; nothing has been written when one is refused."""
-        checked = []
+        rows: list[EditRow] = []
+        now = now_micros()
         for i, draft in enumerate(drafts):
             try:
-                checked.append(self._with_subject(check_draft(draft)))
+                rows.append(draft_row(self._with_subject(check_draft(draft)), namespace, edit_id="", now=now))
             except FieldError as error:
-                raise InputError(f"{say(i)}{error}") from error
-        fresh, now = self._ids.take(len(checked)), now_micros()
+                raise FieldError(error.field, error.reason, where=say(i)) from error
+        fresh = self._ids.take(len(rows))
         names = self._free_ids(ids, fresh) if ids and any(ids) else fresh
-        return [draft_row(draft, namespace, edit_id=name, now=now) for draft, name in zip(checked, names, strict=True)]
+        for row, name in zip(rows, names, strict=True):
+            row["id"] = name
+        return rows
 
     def _free_ids(self, wanted: Sequence[str | None], fresh: Sequence[str]) -> list[str]:
         """The wanted ids, but fresh ones where an id is taken or wanted twice."""

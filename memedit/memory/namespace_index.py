@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from memedit.errors import FingerprintMismatchError, VectorIndexError
+from memedit.errors import FingerprintMismatchError, StoreCorruptError, VectorIndexError
 from memedit.index import SubjectIndex, create_index, load_index, read_manifest
 from memedit.index.base import IdArray
 from memedit.index.common import BaseIndex
@@ -232,7 +232,13 @@ class NamespaceIndex:
             .where(*conditions, vectors.c.encoder == encoder)
         )
         result = connection.execution_options(yield_per=_ROWS_PER_READ).execute(query)
+        width = 4 * self._encoder.get().dimension
         for rows in result.partitions():
+            if any(len(row[1]) != width for row in rows):
+                raise StoreCorruptError(
+                    f"namespace {self.namespace!r}: a stored vector has not {width} bytes; see which edits with "
+                    "verify() and encode them anew with rebuild() (`memedit index rebuild`)"
+                )
             yield np.array([row[0] for row in rows], dtype=np.int64), join_vectors(row[1] for row in rows)
 
 

@@ -78,6 +78,7 @@ def plan_batch(
         again = policy == "supersede" and bool(found) and all(last.get(m.content_hash, -1) > i for m, _ in found)
         twin = next((m for m in peers if (m.alive or (again and m.withdrawn)) and _same(m, member)), None)
         if twin is not None:
+            member.alive = False  # it is not stored, so no later row can contradict it
             plan.ids.append(twin.id)
             plan.duplicates.append(twin.id)
             continue

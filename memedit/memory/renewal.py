@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, or_, select
+from sqlalchemy import Connection, delete, func, select
 
 from memedit.encoders.base import Encoder, Progress
 from memedit.memory.database import Database
@@ -41,6 +41,7 @@ def _lacking(connection: Connection, encoder: Encoder, namespace: str) -> list[i
         .select_from(vectors)
         .where(vectors.c.key >= first, vectors.c.key < first + edits.c.texts)
         .where(vectors.c.encoder == known_encoder(connection, encoder.fingerprint))
+        .where(func.length(vectors.c.vector) == 4 * encoder.dimension)
         .scalar_subquery()
     )
     query = select(edits.c.seq).where(edits.c.namespace == namespace, CURRENT, has != edits.c.texts)
@@ -77,14 +78,13 @@ def forget(database: Database, before: datetime) -> None:
             CURRENT, edits.c.state == EditState.RETIRED.value, edits.c.created_at < moment
         )
         gone = list(connection.execute(retired).scalars())
-        past = or_(edits.c.expired_at < moment)
         spaces = list(connection.execute(select(edits.c.namespace).distinct()).scalars())
         writer = Writer(database, connection)
         writer.drop_vectors(gone)
         for part in chunks(gone):
             connection.execute(delete(artefacts).where(artefacts.c.seq.in_(part)))
             connection.execute(delete(edits).where(edits.c.seq.in_(part)))
-        connection.execute(delete(edits).where(past))
+        connection.execute(delete(edits).where(edits.c.expired_at < moment))
         kept = select(edits.c.seq).where(edits.c.seq == changes.c.seq, edits.c.version == changes.c.version)
         connection.execute(delete(changes).where(changes.c.seq.is_not(None), ~kept.exists()))
         for namespace in spaces:

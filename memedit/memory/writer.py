@@ -15,7 +15,6 @@ from memedit.memory.schema import ORDINAL_BITS, changes, edits, encoders, vector
 from memedit.memory.times import now_micros
 from memedit.types import FloatArray
 
-
 LogEntry = tuple[str, int | None, int | None, str, str | None]
 """namespace, seq, version, action, other"""
 

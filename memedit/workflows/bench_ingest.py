@@ -26,7 +26,7 @@ _RELATIONS = (
     "What is the field of work of {}? It is",
     "The twin town of {} is",
 )
-_SYLLABLES = "an bel cor dra el fin gar hol is jor kal lin mar nov or pel".split()
+_SYLLABLES = ("an", "bel", "cor", "dra", "el", "fin", "gar", "hol", "is", "kal", "lin", "mar", "nov", "or", "pel")
 
 
 def run(

@@ -60,6 +60,5 @@ def _read_row(
         metadata_json(draft.metadata)
     except FieldError as error:
         field = names.get(error.field, error.field)
-        message = str(error).removeprefix(f"{error.field}: ")
-        raise DatasetError(message, path=str(path), line=line, field=field) from error
+        raise DatasetError(error.reason, path=str(path), line=line, field=field) from error
     return draft, parsed.id, parsed.state
