@@ -104,10 +104,9 @@ def test_a_large_group_about_one_subject_is_judged_as_pairs_would_be(encoder: Ha
     scorer = MaskedPromptScorer()
     with EditMemory(encoder=encoder) as fast:
         found = fast.add_many(rows, on_conflict="keep")
-        slow_scorer = lambda new, old, subject, engine: scorer(new, old, subject, engine)  # noqa: E731
         short = found.ids[:120]
         pairs = {(c.new_id, c.existing_id) for c in found.conflicts if c.new_id in short}
-        with EditMemory(encoder=encoder, conflict_scorer=slow_scorer, conflict_threshold=scorer.threshold) as slow:
+        with EditMemory(encoder=encoder, conflict_scorer=scorer.__call__, conflict_threshold=scorer.threshold) as slow:
             again = slow.add_many(rows[:120], on_conflict="keep")
             number = {edit_id: i for i, edit_id in reversed(list(enumerate(again.ids)))}
             mine = {edit_id: i for i, edit_id in reversed(list(enumerate(found.ids)))}

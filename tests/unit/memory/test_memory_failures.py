@@ -42,19 +42,19 @@ def top(memory: EditMemory, text: str) -> str:
     return memory.candidates(memory.encoder.encode_tokens([text]))[0][0].edit.target
 
 
+def read_and_write(path: Path) -> None:
+    with open_at(path) as memory:
+        memory.list()
+        memory.add("x y z", "w")
+
+
 @pytest.mark.parametrize("where", [0, 20_000])
 def test_a_damaged_database_is_named_as_such(filled: Path, where: int) -> None:
     with filled.open("r+b") as file:
         file.seek(where)
         file.write(os.urandom(16_384))
     with pytest.raises(StoreCorruptError, match=r"edits\.db.*restore it from a copy"):
-        memory = open_at(filled)
-        try:
-            memory.list()
-            memory.add("x y z", "w")
-            raise AssertionError(memory.verify())
-        finally:
-            memory.close()
+        read_and_write(filled)
 
 
 def test_verify_finds_damage_that_reads_do_not_touch(filled: Path) -> None:
@@ -180,7 +180,7 @@ sys.path.insert(0, {here!r})
 from hashing_encoder import HashingEncoder
 from memedit.errors import StoreReadOnlyError
 from memedit.memory import EditMemory
-with EditMemory(":memory:", encoder=HashingEncoder()) as memory:  # imports all there is: nobody cannot read root's Python
+with EditMemory(":memory:", encoder=HashingEncoder()) as memory:  # import all there is: it may be unreadable later
     memory.add("x y z", "w")
     memory.candidates(memory.encoder.encode_tokens(["x"]))
 if os.getuid() == 0:
@@ -235,8 +235,7 @@ def test_a_full_disk_keeps_what_was_there_and_takes_up_again(small_disk: Path) -
     kept = []
     with open_at(path) as memory:
         with pytest.raises(StoreFullError, match="No space is left"):
-            for i in range(1_000):
-                kept.append(memory.add(f"prompt {i} is", "x" * 20_000).id)
+            kept.extend(memory.add(f"prompt {i} is", "x" * 20_000).id for i in range(1_000))
         assert 10 < len(kept) < 1_000
         assert [edit.id for edit in memory.list()] == kept
         assert top(memory, "prompt 3 is")

@@ -67,7 +67,7 @@ class MemoryModel(RuleBasedStateMachine):
             edit = self.memory.add(prompt, goal, namespace=space, on_conflict=policy)  # type: ignore[arg-type]
         except ConflictError as error:
             assert policy == "error"
-            assert (space, error.existing_id) in rivals
+            assert (space, error.existing_id) in rivals  # noqa: PT017
             assert not twins
             return multiple()
         if twins:
@@ -88,7 +88,7 @@ class MemoryModel(RuleBasedStateMachine):
             assert key in self.gone or old == goal or twins
             return key
         except ConflictError as error:
-            assert (space, error.existing_id) in self.against(space, self.live[key][0], goal, edit_id)
+            assert (space, error.existing_id) in self.against(space, self.live[key][0], goal, edit_id)  # noqa: PT017
             return key
         prompt, _ = self.live[key]
         assert not self.against(space, prompt, goal, edit_id)
