@@ -162,7 +162,8 @@ def _forget_quantisation(model: Any) -> None:
     if quantizer is None or getattr(quantizer.quantization_config, "gguf_file", None) is None:
         return
     model.hf_quantizer = None
-    model.is_quantized = False
+    if hasattr(model, "is_quantized"):
+        model.is_quantized = False
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
 

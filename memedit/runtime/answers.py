@@ -26,16 +26,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A target under teacher forcing: natural-log probabilities of its tokens, and whether each was the argmax.
-
-    ``predicted`` are the argmax tokens themselves.
-    """
+    """A target under teacher forcing: natural-log probabilities of its tokens, and the most likely token at each."""
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
-    argmax: tuple[bool, ...]
+    predicted: tuple[int, ...]
     route: Route
-    predicted: tuple[int, ...] = ()
+
+    @property
+    def argmax(self) -> tuple[bool, ...]:
+        """Whether each token of the target was the most likely one."""
+        return tuple(p == t for p, t in zip(self.predicted, self.token_ids, strict=True))
 
     @property
     def total(self) -> float:
@@ -44,5 +45,5 @@ class Score:
 
     @property
     def accuracy(self) -> float:
-        """Share of tokens that were the argmax; 1.0 for an empty target."""
-        return sum(self.argmax) / len(self.argmax) if self.argmax else 1.0
+        """Share of tokens that were the most likely."""
+        return sum(self.argmax) / len(self.argmax)

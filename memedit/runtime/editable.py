@@ -15,13 +15,14 @@ from memedit.models import load_model, prepare_tokenizer
 from memedit.models.chat import chat_layout
 from memedit.runtime.answers import Answer, Score
 from memedit.runtime.artefacts import Artefacts
-from memedit.runtime.lengths import check_fits, effective
+from memedit.runtime.calibrated import open_scope
+from memedit.runtime.lengths import check_fits, effective, longest
 from memedit.runtime.passes import Base, EditedRows, PassResult, merge, run_edited
 from memedit.runtime.routing import Router
 from memedit.runtime.rows import Prompt, Prompts, attention_mask, left_pad, prompt_list, prompt_row, tensor_rows
 from memedit.runtime.scoring import score_rows, target_ids
 from memedit.runtime.streaming import TextStream
-from memedit.scope import Scope, load_scope
+from memedit.scope import Scope
 from memedit.types import BatchPlan, Route
 
 BATCH = 32
@@ -64,7 +65,7 @@ class EditableModel:
         k: int = 8,
     ) -> None:
         self._base, self._tokenizer, self._memory = model, prepare_tokenizer(tokenizer), memory
-        self._scope, self._adapter = scope, adapter
+        self._scope, self._adapter, self._namespace = scope, adapter, namespace
         self._adapter_name = adapter if isinstance(adapter, str) else None
         self._layout = chat_layout(tokenizer)
         self._artefacts = Artefacts(memory, namespace)
@@ -128,10 +129,10 @@ class EditableModel:
 
     @property
     def scope(self) -> Scope:
-        """The scope, loaded now if it was not yet."""
+        """The scope, loaded now if it was not yet: by name, at the threshold calibrated in the memory, if any."""
         with self._lock:
             if isinstance(self._scope, str):
-                self._scope = load_scope(self._scope, self._memory.encoder)
+                self._scope = open_scope(self._memory, self._scope, namespace=self._namespace)
             return self._scope
 
     @property
@@ -158,7 +159,7 @@ class EditableModel:
             return self._bare(inputs, options)
         if ids.shape[1] == 0:
             raise InputError(f"input_ids of shape {tuple(ids.shape)} hold no token; give at least one")
-        check_fits([Row(ids=tuple(range(ids.shape[1])), text="")], self._limit)
+        check_fits(ids.shape[1], self._limit)
         if self._router.nothing_stored():
             return self._bare(inputs, options)
         mask = attention_mask(self._tokenizer, self._base.generation_config, ids, options.get("attention_mask"))
@@ -212,6 +213,8 @@ class EditableModel:
     def score(self, prompts: Prompts, targets: Sequence[str], *, batch_size: int = BATCH) -> list[Score]:
         """Return log probabilities of targets after prompts, under the same routing as generation.
 
+        A target follows its prompt as it stands: begin it with a space where one is needed.
+
         Raises:
             InputError: as many targets as prompts are needed, and none may be empty.
         """
@@ -221,7 +224,7 @@ class EditableModel:
         scores: list[Score] = []
         for start in range(0, len(rows), batch_size):
             chunk = rows[start : start + batch_size]
-            wanted = [target_ids(self._tokenizer, r, t) for r, t in zip(chunk, targets[start:], strict=False)]
+            wanted = [target_ids(self._tokenizer, target) for target in targets[start : start + batch_size]]
             plan = self._plan(chunk)
             edited = self._edited(chunk, plan)
             adapter = self.adapter if edited is not None else None
@@ -231,7 +234,7 @@ class EditableModel:
 
     def _rows(self, prompts: Prompts) -> list[Row]:
         rows = [prompt_row(self._tokenizer, prompt) for prompt in prompt_list(prompts)]
-        check_fits(rows, self._limit)
+        check_fits(longest(rows), self._limit)
         return rows
 
     def _plan(self, rows: Sequence[Row]) -> BatchPlan:

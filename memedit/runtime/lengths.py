@@ -1,6 +1,7 @@
 """Length limits: the caller's are about the caller's prompt, the model's about what is fed."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 from memedit.adapters.base import Row
@@ -37,13 +38,12 @@ def restate_lengths(options: dict[str, Any], model: Any, width: int) -> None:
             options[new] = room
 
 
-def check_fits(rows: list[Row], limit: int | None, *, edited: bool = False) -> None:
-    """Refuse rows longer than the model's context.
+def check_fits(longest: int, limit: int | None, *, edited: bool = False) -> None:
+    """Refuse prompts that leave the model no room for an answer.
 
     Raises:
-        InputError: names the row's length and the limit.
+        InputError: names the length of the longest prompt and the limit.
     """
-    longest = max((len(row.ids) for row in rows), default=0)
     if limit is None or longest < limit:
         return
     with_edits = "with the edits that fire on it, " if edited else ""
@@ -51,3 +51,8 @@ def check_fits(rows: list[Row], limit: int | None, *, edited: bool = False) -> N
         f"{with_edits}a prompt has {longest} tokens, but the model reads at most {limit}, the answer included; "
         "shorten it"
     )
+
+
+def longest(rows: Sequence[Row]) -> int:
+    """Return the most tokens that a row has; 0 without rows."""
+    return max((len(row.ids) for row in rows), default=0)

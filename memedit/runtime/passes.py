@@ -6,12 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import GenerationConfig
 
 from memedit.adapters.base import Adapter, AdapterBatch, Row
-from memedit.runtime.lengths import check_fits, effective, restate_lengths
+from memedit.runtime.lengths import check_fits, effective, longest, restate_lengths
 from memedit.runtime.rows import left_pad
 from memedit.runtime.views import CallerView
 from memedit.types import Edit
+
+_SETTINGS = GenerationConfig()
 
 _PROMPT_BOUND = (
     "inputs", "input_ids", "attention_mask", "position_ids", "token_type_ids", "past_key_values", "cache_position",
@@ -46,7 +49,7 @@ class EditedRows:
         """
         pairs = zip(self.rows, self.edits, strict=True)
         fed = tuple(adapter.rewrite(row, edits, self.artefacts) for row, edits in pairs)
-        check_fits(list(fed), limit, edited=True)
+        check_fits(longest(fed), limit, edited=True)
         return fed
 
 
@@ -82,13 +85,13 @@ def run_edited(base: Base, adapter: Adapter, edited: EditedRows, ids: Tensor, op
 
 
 def _for_rows(options: Mapping[str, Any], numbers: Sequence[int], batch: int) -> dict[str, Any]:
-    """Pick these rows of every argument that holds one entry a row."""
-    return {
-        key: value[list(numbers)]
-        if isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == batch
-        else value
-        for key, value in options.items()
-    }
+    """Pick these rows of every argument that holds one entry a row; generation settings never do."""
+
+    def picked(key: str, value: Any) -> Any:
+        per_row = isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == batch
+        return value[list(numbers)] if per_row and not hasattr(_SETTINGS, key) else value
+
+    return {key: picked(key, value) for key, value in options.items()}
 
 
 def merge(bare: PassResult | None, edited: PassResult, ids: Tensor, pad: int) -> Any:

@@ -86,15 +86,21 @@ def tensor_rows(tokenizer: Any, layout: ChatLayout | None, ids: Tensor, mask: Te
     rows = []
     for row_ids, row_mask in zip(ids.tolist(), mask.tolist(), strict=True):
         kept = tuple(i for i, on in zip(row_ids, row_mask, strict=True) if on)
-        span = layout.last_user_span(kept) if layout is not None else None
-        asked = kept[span[0] : span[1]] if span is not None else kept
+        turn = layout.last_user_span(kept) if layout is not None else None
+        asked = kept[turn[0] : turn[1]] if turn is not None else kept
         rows.append(Row(ids=kept, text=tokenizer.decode(list(asked), skip_special_tokens=True)))
     return rows
 
 
 def attention_mask(tokenizer: Any, config: Any, ids: Tensor, given: Tensor | None) -> Tensor:
-    """Return the mask that ``generate`` will use: the caller's, or padding told apart from text where it can be."""
+    """Return the mask that ``generate`` will use: the caller's, or padding told apart from text where it can be.
+
+    Raises:
+        InputError: the caller's is of another shape than ``ids``.
+    """
     if given is not None:
+        if given.shape != ids.shape:
+            raise InputError(f"attention_mask of shape {tuple(given.shape)} for input_ids of shape {tuple(ids.shape)}")
         return given
     pad = getattr(config, "pad_token_id", None)
     eos = getattr(config, "eos_token_id", None)

@@ -10,22 +10,24 @@ import torch
 from memedit.adapters.base import Adapter, AdapterBatch, Row
 from memedit.errors import InputError
 from memedit.runtime.answers import Score
-from memedit.runtime.lengths import check_fits
+from memedit.runtime.lengths import check_fits, longest
 from memedit.runtime.passes import Base, EditedRows
 from memedit.runtime.rows import left_pad
 from memedit.types import Route
 
+Forced = tuple[list[float], list[int]]
+"""Log probabilities of a target's tokens, and the most likely token at each place."""
 
-def target_ids(tokenizer: Any, row: Row, target: str) -> tuple[int, ...]:
-    """Tokenise a target as the continuation of a prompt: a space goes before it unless there is one, or in a chat.
+
+def target_ids(tokenizer: Any, target: str) -> tuple[int, ...]:
+    """Tokenise a target, which follows its prompt as it stands: a leading space is the caller's to give.
 
     Raises:
         InputError: the target is empty.
     """
-    if not target.strip():
-        raise InputError(f"target {target!r} is empty; there is nothing to score")
-    glued = row.messages is not None or row.text[-1:].isspace() or target[:1].isspace()
-    ids = tokenizer(target if glued else f" {target}", add_special_tokens=False)["input_ids"]
+    ids = tokenizer(target, add_special_tokens=False)["input_ids"]
+    if not ids:
+        raise InputError(f"target {target!r} has no token; there is nothing to score")
     return tuple(int(i) for i in ids)
 
 
@@ -40,7 +42,7 @@ def score_rows(
 ) -> list[Score]:
     """Score ``targets`` (token ids) after ``rows``; edited rows run in a pass of their own, under the adapter."""
     touched = set(edited.numbers) if edited is not None else set()
-    found: dict[int, tuple[list[float], list[int]]] = {}
+    found: dict[int, Forced] = {}
     plain = [n for n in range(len(rows)) if n not in touched]
     if plain:
         wanted = [targets[n] for n in plain]
@@ -54,12 +56,7 @@ def score_rows(
         with adapter.active(batch, edited.artefacts):
             results = _forward(base, adapter.model() or base.model, forced, wanted)
         found.update(zip(edited.numbers, results, strict=True))
-    return [_score(targets[n], found[n][0], found[n][1], routes[n]) for n in range(len(rows))]
-
-
-def _score(target: tuple[int, ...], logprobs: list[float], predicted: list[int], route: Route) -> Score:
-    matches = tuple(p == t for p, t in zip(predicted, target, strict=True))
-    return Score(token_ids=target, logprobs=tuple(logprobs), argmax=matches, route=route, predicted=tuple(predicted))
+    return [Score(targets[n], tuple(found[n][0]), tuple(found[n][1]), routes[n]) for n in range(len(rows))]
 
 
 def _forced(rows: Sequence[Row], targets: Sequence[tuple[int, ...]]) -> list[Row]:
@@ -67,15 +64,13 @@ def _forced(rows: Sequence[Row], targets: Sequence[tuple[int, ...]]) -> list[Row
 
 
 @torch.no_grad()
-def _forward(
-    base: Base, model: Any, rows: Sequence[Row], targets: Sequence[tuple[int, ...]]
-) -> list[tuple[list[float], list[int]]]:
-    check_fits(list(rows), base.limit)
+def _forward(base: Base, model: Any, rows: Sequence[Row], targets: Sequence[tuple[int, ...]]) -> list[Forced]:
+    check_fits(longest(rows), base.limit)
     ids, mask, _ = left_pad(rows, base.pad, model.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     extra = {"position_ids": positions} if _takes_positions(model) else {}
-    longest = max(len(target) for target in targets)
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **extra).logits[:, -longest - 1 : -1]
+    kept = max(len(target) for target in targets) + 1
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **extra).logits[:, -kept:-1]
     scores = []
     for row, target in enumerate(targets):
         wanted = torch.tensor(target, device=logits.device)

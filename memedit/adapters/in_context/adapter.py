@@ -54,8 +54,8 @@ class InContextAdapter:
     def rewrite(self, row: Row, edits: Sequence[Edit], artefacts: Mapping[str, bytes]) -> Row:
         """Return the row with the edits stated in its prompt; the row's own ids stay as they are, in order."""
         chosen = edits[: self._max_edits]
-        if self._layout is not None and (span := self._layout.last_user_span(row.ids)) is not None:
-            return replace(row, ids=self._into_chat(self._layout, row.ids, span[0], chosen))
+        if self._layout is not None and (turn := self._layout.last_user_span(row.ids)) is not None:
+            return replace(row, ids=self._into_chat(self._layout, row.ids, turn[0], chosen))
         prefix = encode_as_data(self._tokenizer, completion_prefix(chosen))
         start = leading_bos(self._tokenizer, row.ids)
         return replace(row, ids=(*row.ids[:start], *prefix, *row.ids[start:]))

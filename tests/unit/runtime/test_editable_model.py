@@ -14,6 +14,7 @@ from transformers import StoppingCriteria, TextStreamer, pipeline
 from memedit.errors import InputError
 from memedit.memory import EditMemory
 from memedit.runtime import EditableModel
+from memedit.runtime.scoring import score_rows
 
 PLAIN = ["hello there", "what a lovely long day it was, and then", "one"]
 MIXED = [PLAIN[0], CAPITAL, PLAIN[1], f"Tell me. {MAYOR}", PLAIN[2]]
@@ -196,9 +197,16 @@ def test_streaming_raises_what_generation_raised(editable):
 
 
 def test_closing_a_stream_ends_generation(editable):
-    with editable.stream(PLAIN[0], max_new_tokens=1500, min_new_tokens=1500, do_sample=False) as stream:
-        next(stream)
+    steps: list[int] = []
+
+    def count(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        steps.append(ids.shape[1])
+        return scores
+
+    with editable.stream(PLAIN[0], max_new_tokens=1500, min_new_tokens=1500, logits_processor=[count]) as stream:
+        pass
     assert not stream._thread.is_alive()
+    assert len(steps) < 1500
 
 
 def test_chats_are_looked_up_by_their_last_user_turn(editable, tokenizer):
@@ -226,21 +234,30 @@ def test_pipeline_takes_it_for_the_model(editable, tokenizer, caplog):
 
 
 def test_score_agrees_with_generation(editable):
-    answers = editable.answer(MIXED, **GREEDY)
-    rows, plan = editable._rows(MIXED), editable.plan(MIXED)
-    from memedit.runtime.scoring import score_rows
+    for answer, prompt in zip(editable.answer(MIXED, **GREEDY), MIXED, strict=True):
+        row, plan = editable._rows(prompt), editable.plan(prompt)
+        edited = editable._edited(row, plan)
+        scores = score_rows(
+            editable._engine, row, [answer.token_ids], plan.routes, edited=edited, adapter=editable.adapter
+        )
+        assert scores[0].predicted == answer.token_ids
+        assert scores[0].accuracy == 1.0
+        assert scores[0].total < 0
 
-    targets = [answer.token_ids for answer in answers]
-    scores = score_rows(
-        editable._engine, rows, targets, plan.routes, edited=editable._edited(rows, plan), adapter=editable.adapter
-    )
-    assert all(score.accuracy == 1.0 and score.total < 0 for score in scores)
-    together = editable.score(MIXED, ["a fine target"] * 5)
-    alone = editable.score(MIXED[1], ["a fine target"])[0]
-    assert together[1].logprobs == pytest.approx(alone.logprobs, abs=1e-4)
-    assert together[1].total != pytest.approx(
-        EditableModel.wrap(editable.base, editable.tokenizer).score(MIXED[1], ["a fine target"])[0].total
-    )
+
+def test_scores_of_a_mixed_batch_equal_those_alone(editable):
+    targets = [" one", " a much longer target", " x", "y", " zz"]
+    together = editable.score(MIXED, targets, batch_size=4)
+    for prompt, target, score in zip(MIXED, targets, together, strict=True):
+        assert score.logprobs == pytest.approx(editable.score(prompt, [target])[0].logprobs, abs=1e-4)
+    bare = EditableModel.wrap(editable.base, editable.tokenizer).score(MIXED, targets)
+    assert [a.total == pytest.approx(b.total, abs=1e-4) for a, b in zip(together, bare, strict=True)] == [
+        True, False, True, False, True,
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="2 targets"):
+        editable.score(MIXED, ["a", "b"])
+    with pytest.raises(InputError, match="no token"):
+        editable.score("x", [""])
 
 
 def test_long_prompts_are_looked_up_in_every_part(editable):
@@ -267,7 +284,7 @@ def test_several_threads_get_their_own_answers(editable):
     assert wrong == []
 
 
-@pytest.mark.parametrize("prompt", ["", "\ud800 broken", "x" * 1_000_000, [], 7, [{"role": "user"}]])
+@pytest.mark.parametrize("prompt", ["", "\ud800 broken", "x" * 100_000, [], 7, [{"role": "user"}]])
 def test_unusable_prompts_are_refused_by_name(editable, prompt):
     if prompt == []:
         assert editable.answer(prompt) == []
@@ -293,4 +310,4 @@ def test_attributes_are_the_models_own(editable):
     assert editable.device == editable.base.device
     assert editable.to("cpu") is editable
     with pytest.raises(AttributeError):
-        editable.no_such_thing
+        _ = editable.no_such_thing

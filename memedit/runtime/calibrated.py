@@ -1,0 +1,33 @@
+"""Scopes at the threshold that was calibrated in a memory."""
+
+from typing import Any
+
+from memedit.scope import Scope, load_scope
+
+
+def open_scope(
+    memory: Any, name: str = "default", *, namespace: str | None = None, threshold: float | None = None, **options: Any
+) -> Scope:
+    """Return the scope ``name`` for the memory's encoder.
+
+    Its threshold is the one given, else the one kept in this memory by :func:`keep_threshold`, else the scope's own.
+
+    Raises:
+        UnknownNameError: no scope of this name.
+        InputError: an option lies outside its range.
+    """
+    scope = load_scope(name, memory.encoder, **options)
+    if threshold is None:
+        kept = memory.get_setting(_setting(scope), namespace=namespace)
+        threshold = None if kept is None else float(kept)
+    return scope if threshold is None else load_scope(name, memory.encoder, threshold=threshold, **options)
+
+
+def keep_threshold(memory: Any, scope: Scope, threshold: float | None, *, namespace: str | None = None) -> None:
+    """Keep a threshold for this scope in the memory; None forgets it."""
+    memory.set_setting(_setting(scope), None if threshold is None else repr(threshold), namespace=namespace)
+
+
+def _setting(scope: Scope) -> str:
+    # the fingerprint covers the encoder and the scope's weights: a threshold means nothing for others
+    return f"scope.threshold/{scope.name}/{scope.fingerprint}"
