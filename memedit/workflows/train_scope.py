@@ -17,7 +17,7 @@ from memedit.scope.classifier.model import ClassifierModel
 from memedit.scope.classifier.vocabulary import WordRarity, count_documents
 from memedit.types import FloatArray
 from memedit.workflows.scope_training.dataset import ExampleSet, collect
-from memedit.workflows.scope_training.examples import SimulatedMemory, judged_queries
+from memedit.workflows.scope_training.examples import SimulatedMemory, judged_queries, masked_texts, surely_other
 from memedit.workflows.scope_training.fitting import FitSettings, fit_head, group_weights
 from memedit.workflows.scope_training.judging import (
     Outcome,
@@ -38,6 +38,8 @@ Progress = Callable[[str, int, int], None]
 
 REPORT_FILE = "report.json"
 _BAND = 0.15
+_SAME_RELATION = 0.6
+"""Wordings whose cosine without the subject is at least this may well ask for one relation."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,9 @@ class _Run:
         texts = EncodedTexts(WordRarity(counts, documents))
         relations = Relations(fitted)
         queries = QueryMaker(fitted, relations, self.seed).all()
-        directions = self._encode(texts, rows, queries)
+        masked = [text for query in queries for text in masked_texts(query, fitted)]
+        directions = self._encode(texts, rows, [query.text for query in queries], masked)
+        queries = surely_other(queries, fitted, texts.vector, limit=_SAME_RELATION)
         memory = SimulatedMemory(fitted, texts, WordRarity(counts, documents))
         key = self._key(directions, counts, queries)
         examples = self._examples(key, memory, fitted, relations, queries)
@@ -154,12 +158,14 @@ class _Run:
         sentences = [sentence for line in lines if len(line.split()) > 3 for sentence in line.split(" . ")]
         return count_documents([*sentences, *own], limit=self.settings.vocabulary)
 
-    def _encode(self, texts: EncodedTexts, rows: Sequence[EditRow], queries: Sequence[TrainingQuery]) -> FloatArray:
+    def _encode(
+        self, texts: EncodedTexts, rows: Sequence[EditRow], queries: Sequence[str], others: Sequence[str]
+    ) -> FloatArray:
         own = [text for row in rows for text in (row.prompt, *(text for _, text in (*row.inside, *row.outside)))]
-        training = sorted({query.text for query in queries})
+        training = sorted(set(queries))
         width = min(self.settings.head.projection, self.encoder.dimension)
         directions = principal_directions(self.encoder, training, width, seed=self.seed)
-        everything = [*own, *training]
+        everything = [*own, *training, *others]
         texts.add(
             self.encoder,
             directions,

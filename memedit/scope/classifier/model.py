@@ -64,6 +64,7 @@ class ClassifierModel:
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in self.arrays().items()}
         save_file(arrays, folder / WEIGHTS_FILE)
+        (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors writes for the owner alone
         description = {
             "format": FORMAT,
             "encoder": self.encoder,

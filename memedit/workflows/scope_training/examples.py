@@ -1,7 +1,7 @@
 """From labelled queries to what the head is trained on: each query beside candidates of a simulated memory."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,14 +11,16 @@ from memedit.scope.classifier.features import Comparison, compare
 from memedit.scope.classifier.views import EditView, Span, edit_view
 from memedit.scope.classifier.vocabulary import WordRarity
 from memedit.scope.text import normalise
+from memedit.types import FloatArray
 from memedit.workflows.scope_training.queries import TrainingQuery
-from memedit.workflows.scope_training.relations import Relations
+from memedit.workflows.scope_training.relations import SLOT, Relations, template_of
 from memedit.workflows.scope_training.rows import EditRow
 from memedit.workflows.scope_training.texts import EncodedTexts
 
 NEIGHBOURS = 8
 LIMIT = 16
 RIGHT, WRONG, UNKNOWN = 1, 0, -1
+_MASK = "it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class SimulatedMemory:
         self._vectors = np.stack([texts.vector(row.prompt) for row in rows])
         self._subjects = SubjectIndex()
         self._subjects.add_many((i, row.subject) for i, row in enumerate(rows) if row.subject)
-        self._views: dict[int, EditView] = {}
+        self._views: dict[tuple[int, bool], EditView] = {}
 
     def candidates(self, text: str) -> list[Found]:
         """Return the edits whose subject stands in the query, then the nearest ones by cosine."""
@@ -58,21 +60,50 @@ class SimulatedMemory:
             return list(found)
         return [*found, Found(row, float(self._vectors[row] @ self._texts.vector(text)), None)]
 
-    def compare(self, text: str, found: Sequence[Found]) -> tuple[QuerySide, EditSide, Comparison]:
-        """Compare a query with candidates; of a long query the first subject's window counts."""
+    def compare(
+        self, text: str, found: Sequence[Found], *, named: bool = True
+    ) -> tuple[QuerySide, EditSide, Comparison]:
+        """Compare a query with candidates; of a long query the first subject's window counts.
+
+        With ``named=False`` the edits are taken to have no subject.
+        """
         view = self._texts.view(text)
-        spans = [item.span for item in found]
+        spans = [item.span if named else None for item in found]
         window, _ = windows(view, spans)[0]
-        side, edits = query_side(window, spans), stack_edits([self._view(item.row) for item in found])
+        side, edits = query_side(window, spans), stack_edits([self._view(item.row, named) for item in found])
         similarity = np.array([item.similarity for item in found], np.float32)
-        names = [self._rows[item.row].subject or str(item.row) for item in found]
+        names = [(self._rows[item.row].subject if named else None) or str(item.row) for item in found]
         return side, edits, compare(side, edits, similarity, names)
 
-    def _view(self, row: int) -> EditView:
-        if row not in self._views:
-            edit = self._rows[row]
-            self._views[row] = edit_view(edit, self._texts.view(edit.prompt, letters=False), self._rarity)
-        return self._views[row]
+    def _view(self, row: int, named: bool) -> EditView:
+        if (row, named) not in self._views:
+            edit = self._rows[row] if named else replace(self._rows[row], subject=None)
+            view = self._texts.view(edit.prompt, letters=False)
+            self._views[row, named] = edit_view(edit, view, self._rarity)
+        return self._views[row, named]
+
+
+def surely_other(
+    queries: Sequence[TrainingQuery], rows: Sequence[EditRow], vector: Callable[[str], FloatArray], *, limit: float
+) -> list[TrainingQuery]:
+    """Drop made questions about another relation whose wording, without the subject, is too near the edit's own.
+
+    ``vector`` returns the sentence vector of a text that :func:`masked_texts` lists.
+    """
+    kept = []
+    for query in queries:
+        masked = masked_texts(query, rows)
+        if not masked or float(vector(masked[0]) @ vector(masked[1])) < limit:
+            kept.append(query)
+    return kept
+
+
+def masked_texts(query: TrainingQuery, rows: Sequence[EditRow]) -> tuple[str, ...]:
+    """Return a made question about another relation and the edit's prompt without their subject; else nothing."""
+    if not query.group.endswith("/other relation") or query.wrong is None or query.template is None:
+        return ()
+    prompt = template_of(rows[query.wrong].prompt, rows[query.wrong].subject)
+    return (query.template.replace(SLOT, _MASK), (prompt or "").replace(SLOT, _MASK))
 
 
 def label(query: TrainingQuery, found: Found, rows: Sequence[EditRow], relations: Relations) -> int:
@@ -117,7 +148,8 @@ def judged_queries(
 ) -> Iterator[Judged]:
     """Yield each query with its right candidate and its ``negatives`` hardest wrong ones.
 
-    In three of ten queries a random part of the other candidates is hidden: memories are of all sizes.
+    In three of ten queries a random part of the other candidates is hidden: memories are of all sizes. In one of
+    eight the edits are taken to have no subject: not all edits have one that can be found.
     """
     rng = np.random.default_rng(seed)
     for number, query in enumerate(queries):
@@ -127,10 +159,11 @@ def judged_queries(
             found = memory.with_row(query.text, found, known)
         if rng.random() < 0.3:
             found = [item for item in found if item.row == known or rng.random() < 0.4]
+        named = rng.random() >= 0.125
         labels = [label(query, item, rows, relations) for item in found]
         chosen = _hardest(found, labels, known, negatives)
         if chosen:
-            side, edits, comparison = memory.compare(query.text, found)
+            side, edits, comparison = memory.compare(query.text, found, named=named)
             yield Judged(number, found, labels, chosen, side, edits, comparison)
 
 

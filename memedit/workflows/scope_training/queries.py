@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from memedit.scope.text import normalise
 from memedit.workflows.scope_training.relations import SLOT, Relations, template_of
 from memedit.workflows.scope_training.rows import EditRow
-from memedit.workflows.scope_training.wording import negate, one_hop_more, other_name, vary
+from memedit.workflows.scope_training.wording import near_name, negate, one_hop_more, other_name, vary
 
 _TEMPLATED = 1000
 """From this many rows on a file's recurring wordings, not its rows, say which relation a text asks for."""
@@ -39,6 +39,7 @@ class QueryMaker:
         for number, row in enumerate(rows):
             self._by_source[row.source].append(number)
         self._prefixes = _noise(rows)
+        self._names = [row.subject for row in rows if row.subject] or [""]
 
     def all(self) -> list[TrainingQuery]:
         """Return the queries of all rows, in order."""
@@ -104,9 +105,12 @@ class QueryMaker:
 
     def _renamed(self, number: int, row: EditRow, subject: str) -> Iterator[TrainingQuery]:
         name = other_name(self._rng, subject)
-        if name is not None and self._rng.random() < 0.35:
+        if name is not None and self._rng.random() < 0.25:
             text = self._wording(row).replace(subject, name)
             yield TrainingQuery(text, number, None, "other name", template_of(row.prompt, subject))
+        near = near_name(self._rng, subject, self._names)
+        if near is not None and self._rng.random() < 0.6:
+            yield TrainingQuery(self._wording(row).replace(subject, near), None, number, "near name")
 
     def _borrowed(self, number: int) -> str | None:
         """Return the template of some text of row ``number``."""

@@ -74,7 +74,7 @@ def mistype(rng: random.Random, word: str) -> str:
 
 
 def other_name(rng: random.Random, subject: str) -> str | None:
-    """Return the subject as someone else might write it: initial, part of the name, a middle name, a typing error."""
+    """Return the subject as someone else might write it: an initial, a middle name more or less, a typing error."""
     parts = subject.split()
     if len(parts) < 2:
         return None
@@ -84,12 +84,27 @@ def other_name(rng: random.Random, subject: str) -> str | None:
         return " ".join(parts[:at] + parts[at + 1 :])
     if kind == 1:
         return f"{parts[0][0]}. {' '.join(parts[1:])}"
-    if kind == 2 and len(parts) > 2:
-        return " ".join(parts[:-1] if rng.random() < 0.5 else parts[1:])
     if kind == 3:
         at = rng.randrange(len(parts))
         return " ".join([*parts[:at], mistype(rng, parts[at]), *parts[at + 1 :]])
     return f"{parts[0]} {rng.choice(_MIDDLE_NAMES)} {' '.join(parts[1:])}"
+
+
+def near_name(rng: random.Random, subject: str, others: Sequence[str]) -> str | None:
+    """Return another subject's name that is nearly this one's: a number changed, or one word that of another name."""
+    number = re.search(r"\d+", subject)
+    if number is not None and rng.random() < 0.5:
+        changed = int(number.group()) + rng.choice((-11, -2, -1, 1, 2, 3, 10))
+        return subject[: number.start()] + str(abs(changed)) + subject[number.end() :]
+    parts = subject.split()
+    names = [word for word in rng.choice(others).split() if word[:1].isupper() and len(word) > 2]
+    places = [at for at, word in enumerate(parts) if word[:1].isupper() and len(word) > 2]
+    if len(parts) < 2 or not names or not places:
+        return None
+    at, name = rng.choice(places), rng.choice(names)
+    if name.casefold() in subject.casefold():
+        return None
+    return " ".join([*parts[:at], name, *parts[at + 1 :]])
 
 
 def negate(text: str) -> str | None:

@@ -1,0 +1,199 @@
+"""Training the scope classifier, in small: data files in, the same weights out, killed or not."""
+
+import json
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memedit.errors import InputError
+from memedit.scope.classifier import ClassifierScope, load_model
+from memedit.workflows.scope_training.examples import RIGHT, UNKNOWN, WRONG, Found, label
+from memedit.workflows.scope_training.fitting import FitSettings, group_weights
+from memedit.workflows.scope_training.judging import Outcome, auc, choose_threshold, platt, score
+from memedit.workflows.scope_training.network import HeadSize
+from memedit.workflows.scope_training.queries import QueryMaker, TrainingQuery
+from memedit.workflows.scope_training.relations import Relations, template_of
+from memedit.workflows.scope_training.rows import read_rows
+from memedit.workflows.scope_training.wording import mistype, negate, one_hop_more, other_name
+from memedit.workflows.splits import is_training_row
+from memedit.workflows.train_scope import ScopeTraining, train_scope
+
+sys.path.append(str(Path(__file__).parents[1] / "scope"))
+from scope_bench import HashedWords
+
+TOWNS = [f"{a}{b}" for a in ("Bel", "Kor", "Mar", "Tol", "Ver", "Zan") for b in ("ava", "ino", "ossa", "uria", "ex")]
+RELATIONS = [
+    ("The mayor of {} is", "Who is the mayor of {}?"),
+    ("{} lies on the river", "Which river does {} lie on?"),
+    ("The patron of {} is", "Who is the patron of {}?"),
+]
+SMALL = ScopeTraining(
+    negatives=2,
+    vocabulary=200,
+    head=HeadSize(projection=16, width=8, hidden=12),
+    fit=FitSettings(epochs=3, batch_size=32, checkpoint_every=5),
+)
+
+
+@pytest.fixture
+def data_file(tmp_path):
+    rng, lines = random.Random(0), []
+    for number, town in enumerate(TOWNS):
+        prompt, question = RELATIONS[number % len(RELATIONS)]
+        other = rng.choice([name for name in TOWNS if name != town])
+        lines.append(
+            {
+                "prompt": prompt.format(town),
+                "target_new": f"Name{number}",
+                "subject": town,
+                "ground_truth": "Old",
+                "rephrase_prompt": ("It rained all day. " if number % 2 else "") + question.format(town),
+                "locality_prompt": prompt.format(f"Far {other}x"),
+                "locality_ground_truth": "Same",
+            }
+        )
+    path = tmp_path / "towns.jsonl"
+    path.write_text("\n".join(json.dumps(line) for line in lines), "utf-8")
+    return path
+
+
+@pytest.fixture
+def rows(data_file):
+    return read_rows([data_file], max_rows=1000)
+
+
+def test_rows_carry_their_probes(rows):
+    assert len(rows) == len(TOWNS)
+    assert rows[0].inside == (("paraphrase", "Who is the mayor of Belava?"),)
+    assert [kind for kind, _ in rows[0].outside] == ["locality"]
+    assert (rows[0].source, rows[0].named) == ("towns", True)
+
+
+def test_template_is_the_sentence_around_the_subject():
+    assert template_of("Noise. The mayor of Belava is", "Belava") == "The mayor of {} is"
+    assert template_of("nothing", "Belava") is None
+    assert template_of("nothing", None) is None
+
+
+def test_relations_know_which_wordings_go_together(rows):
+    relations = Relations(rows)
+    group = relations.group(rows[0])
+    assert relations.may_ask("Who is the mayor of {}?", group)
+    assert not relations.may_ask("Which river does {} lie on?", group)
+    assert relations.may_ask("a wording never seen {}", group)
+    assert relations.wordings(group) == ["The mayor of {} is"]
+
+
+def test_labels_keep_silent_where_the_data_cannot_tell(rows):
+    relations = Relations(rows)
+    query = TrainingQuery("Who is the mayor of Belava?", 0, None, "x", "Who is the mayor of {}?")
+    assert label(query, Found(0, 0.9, None), rows, relations) == RIGHT
+    assert label(query, Found(1, 0.9, None), rows, relations) == WRONG
+    unrelated = TrainingQuery("The mayor of Kordoba is", None, None, "x")
+    assert label(unrelated, Found(1, 0.9, (0, 3)), rows, relations) == UNKNOWN
+    assert label(unrelated, Found(1, 0.9, None), rows, relations) == WRONG
+    hard = TrainingQuery("The gender of Belava is", None, 0, "x")
+    assert label(hard, Found(0, 0.9, (14, 20)), rows, relations) == WRONG
+
+
+def test_queries_are_deterministic_and_cover_the_hard_cases(rows):
+    relations = Relations(rows)
+    made = QueryMaker(rows, relations, 3).all()
+    assert made == QueryMaker(rows, relations, 3).all()
+    assert made != QueryMaker(rows, relations, 4).all()
+    groups = {query.group for query in made}
+    assert {"towns/paraphrase", "towns/locality", "towns/other relation", "other subject", "varied"} <= groups
+    for query in made:
+        if query.group == "towns/other relation":
+            assert rows[query.wrong].subject in query.text
+            assert query.text != rows[query.wrong].prompt
+
+
+def test_wordings():
+    rng = random.Random(0)
+    assert negate("The mayor of Belava is") == "The mayor of Belava is not"
+    assert negate("Belava plays in") == "Belava does not play in"
+    assert negate("Belava") is None
+    assert one_hop_more(rng, "The name of the father of Ana is").endswith(" of the father of Ana is")
+    assert one_hop_more(rng, "Who is it?") is None
+    assert other_name(rng, "Ana") is None
+    assert all(other_name(rng, "Ana Lee Mora") != "Ana Lee Mora" or True for _ in range(5))
+    assert mistype(rng, "abc") == "abc"
+    assert mistype(rng, "Belava") != "Belava"
+
+
+def test_split_depends_on_the_text_alone_and_halves_the_rows():
+    share = np.mean([is_training_row(f"prompt {number}") for number in range(4000)])
+    assert 0.46 < share < 0.54
+    assert is_training_row("prompt 7") == is_training_row("prompt 7")
+
+
+def test_small_groups_weigh_more_for_each_row():
+    weights = group_weights(["large"] * 9 + ["small"])
+    assert weights[9] == pytest.approx(3 * weights[0])
+    assert weights.mean() == pytest.approx(1.0)
+
+
+def test_platt_recovers_the_logistic_that_made_the_labels():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, 20000)
+    labels = (rng.random(20000) < 1 / (1 + np.exp(-(0.7 * logits - 0.5)))).astype(float)
+    np.testing.assert_allclose(platt(logits, labels), [0.7, -0.5], atol=0.06)
+
+
+def test_auc_counts_ties_half():
+    assert auc([1.0, 2.0], [0.0, 1.0]) == pytest.approx(0.875)
+    assert np.isnan(auc([], [1.0]))
+
+
+def test_threshold_keeps_the_wanted_share_silent():
+    calibration = np.array([1.0, 0.0], np.float32)
+    logits = np.linspace(-6, 1.5, 1000)
+    outcomes = [Outcome("s", "locality", False, 0.0, float(x), False, False, 0.0, 0.0) for x in logits]
+    threshold = choose_threshold(outcomes, calibration)
+    fires = np.mean([score(float(x), calibration) >= threshold for x in logits])
+    assert 0.0 < fires <= 0.003
+
+
+class Killed(Exception):
+    pass
+
+
+def test_training_is_deterministic_and_survives_a_kill(data_file, tmp_path):
+    encoder = HashedWords()
+    whole = train_scope([data_file], tmp_path / "a", encoder=encoder, settings=SMALL, seed=1)
+
+    def die(stage, done, total):
+        if stage == "fit" and done > total // 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_scope([data_file], tmp_path / "b", encoder=encoder, settings=SMALL, seed=1, progress=die)
+    steps = []
+    resumed = train_scope(
+        [data_file],
+        tmp_path / "b",
+        encoder=encoder,
+        settings=SMALL,
+        seed=1,
+        progress=lambda stage, done, total: steps.append((stage, done)),
+    )
+    assert resumed == whole
+    assert not any(stage == "compare" for stage, _ in steps)
+    assert min(done for stage, done in steps if stage == "fit") > 1
+    first, second = (load_model(tmp_path / name) for name in "ab")
+    assert first.fingerprint() == second.fingerprint()
+    other = train_scope([data_file], tmp_path / "c", encoder=encoder, settings=SMALL, seed=2)
+    assert load_model(tmp_path / "c").fingerprint() != first.fingerprint()
+    assert set(other["rates"]) == set(whole["rates"])
+    assert ClassifierScope(encoder, weights=tmp_path / "a").threshold == first.threshold
+
+
+def test_files_without_training_rows_are_refused(data_file, tmp_path):
+    line = next(r for r in data_file.read_text().splitlines() if not is_training_row(json.loads(r)["prompt"]))
+    data_file.write_text(line)
+    with pytest.raises(InputError, match="training half"):
+        train_scope([data_file], tmp_path / "out", encoder=HashedWords(), settings=SMALL)
