@@ -1,21 +1,23 @@
 """What adapters prepared for edits: kept in the memory beside them, made when first needed."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memedit.adapters.base import Adapter
-from memedit.errors import StoreError
-from memedit.types import Edit
+from memedit.encoders.base import Progress
+from memedit.types import Edit, EditState
 
 _KEPT = 10_000
 """Artefacts held in this process's memory."""
 
+_BATCH = 64
+
 
 class Artefacts:
-    """Fetches adapters' per-edit data from the memory and makes what is not there yet.
+    """Fetches adapters' per-edit data from the memory and makes what is not there.
 
-    New data is stored for the next time; a memory that cannot be written only costs the work again.
+    Answering never writes: what it had to make stays in this process. :meth:`store` makes all that is missing and
+    keeps it in the memory, for every process.
     """
 
     def __init__(self, memory: Any, namespace: str | None) -> None:
@@ -25,26 +27,40 @@ class Artefacts:
     def of(self, adapter: Adapter, edits: Sequence[Edit]) -> Mapping[str, bytes]:
         """Return the artefacts of these edits by id; an edit for which the adapter has none is left out."""
         unique = {edit.id: edit for edit in edits}
+        if len(self._known) + len(unique) > _KEPT:
+            self._known.clear()
         keys = {edit_id: (adapter.fingerprint, edit_id, edit.content_hash) for edit_id, edit in unique.items()}
         missing = [unique[edit_id] for edit_id, key in keys.items() if key not in self._known]
         if missing:
-            if len(self._known) > _KEPT:
-                self._known.clear()
-                missing = list(unique.values())
-            made = self._stored(adapter, missing)
-            self._known.update({keys[edit.id]: made.get(edit.id) for edit in missing})
+            stored = self._stored(adapter, missing)
+            made = adapter.prepare([edit for edit in missing if edit.id not in stored])
+            self._known.update({keys[e.id]: stored.get(e.id) or made.get(e.id) for e in missing})
         found = {edit_id: self._known[key] for edit_id, key in keys.items()}
         return {edit_id: blob for edit_id, blob in found.items() if blob is not None}
 
-    def _stored(self, adapter: Adapter, edits: Sequence[Edit]) -> dict[str, bytes]:
-        kind = adapter.name
-        found = dict(
-            self._memory.get_artefacts(
-                kind, adapter.fingerprint, [edit.id for edit in edits], namespace=self._namespace
-            )
+    def store(self, adapter: Adapter, progress: Progress | None = None) -> int:
+        """Prepare every edit in force that has nothing stored yet, and store it; return how many were prepared.
+
+        Raises:
+            StoreError: the memory cannot be written.
+        """
+        edits = self._memory.list(state=EditState.ACTIVE, namespace=self._namespace)
+        stored = self._stored(adapter, edits)
+        missing = [edit for edit in edits if edit.id not in stored]
+        prepared = 0
+        for start in range(0, len(missing), _BATCH):
+            part = missing[start : start + _BATCH]
+            made = adapter.prepare(part)
+            if made:
+                self._memory.put_artefacts(adapter.name, adapter.fingerprint, made, namespace=self._namespace)
+            prepared += len(made)
+            if progress is not None:
+                progress(start + len(part), len(missing))
+        return prepared
+
+    def _stored(self, adapter: Adapter, edits: Sequence[Edit]) -> Mapping[str, bytes]:
+        ids = [edit.id for edit in edits]
+        found: Mapping[str, bytes] = self._memory.get_artefacts(
+            adapter.name, adapter.fingerprint, ids, namespace=self._namespace
         )
-        made = adapter.prepare([edit for edit in edits if edit.id not in found])
-        if made:
-            with contextlib.suppress(StoreError):
-                self._memory.put_artefacts(kind, adapter.fingerprint, made, namespace=self._namespace)
-        return {**found, **made}
+        return found

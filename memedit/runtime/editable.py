@@ -10,6 +10,7 @@ from torch import Tensor
 
 from memedit.adapters import Adapter, create_adapter
 from memedit.adapters.base import ChatMessages, Row
+from memedit.encoders.base import Progress
 from memedit.errors import InputError
 from memedit.models import load_model, prepare_tokenizer
 from memedit.models.chat import chat_layout
@@ -209,6 +210,18 @@ class EditableModel:
     def plan(self, prompts: Prompts) -> BatchPlan:
         """Return what would happen to a batch of prompts, without generating."""
         return self._plan(self._rows(prompts))
+
+    def prepare(self, progress: Progress | None = None) -> int:
+        """Store what the adapter prepares for each edit in force; return how many edits it prepared.
+
+        Not needed for right answers: what is missing is made when an edit first fires. It saves that time, in every
+        process that opens the memory. The in-context adapter and the reader have nothing to prepare.
+
+        Args:
+            progress: called with (edits done, edits to do).
+        """
+        with self._lock:
+            return self._artefacts.store(self.adapter, progress)
 
     def score(self, prompts: Prompts, targets: Sequence[str], *, batch_size: int = BATCH) -> list[Score]:
         """Return log probabilities of targets after prompts, under the same routing as generation.

@@ -96,18 +96,22 @@ def test_hooks_are_gone_after_an_exception(nudged):
     nudged._lock.release()
 
 
-def test_artefacts_are_made_once_and_kept_in_the_memory(nudged, nudge, llama, tokenizer, facts):
+def test_artefacts_are_made_once_and_stored_on_demand(nudged, nudge, llama, tokenizer, facts):
+    revision = facts.revision
     nudged.answer(PROMPTS, **GREEDY)
     nudged.answer(PROMPTS, **GREEDY)
     assert len(nudge.prepared) == len(set(nudge.prepared)) == 2
+    assert facts.revision == revision, "answering never writes"
+    assert nudged.prepare() == 2
     fresh = Nudge(llama)
-    EditableModel.wrap(llama, tokenizer, facts, scope="subject", adapter=fresh).answer(PROMPTS, **GREEDY)
+    elsewhere = EditableModel.wrap(llama, tokenizer, facts, scope="subject", adapter=fresh)
+    elsewhere.answer(PROMPTS, **GREEDY)
     assert fresh.prepared == []
     edit = facts.list()[0]
     facts.update(edit.id, target="Elsewhere", on_conflict="keep")
-    nudged.answer(CAPITAL, **GREEDY)
-    assert nudge.prepared[-1] == edit.id
-    assert len(nudge.prepared) == 3
+    elsewhere.answer(CAPITAL, **GREEDY)
+    assert fresh.prepared == [edit.id]
+    assert elsewhere.prepare() == 1
 
 
 def test_only_edited_rows_reach_the_adapter(nudged, nudge):
