@@ -1,0 +1,108 @@
+"""Training SERAC's counterfactual model on a tiny base: it learns, is deterministic, survives a kill."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from adapters.recipe_bench import make_edit
+from safetensors.torch import load_file
+from tiny import tiny_model, tiny_tokenizer
+
+from memedit.adapters.base import Row
+from memedit.adapters.common.draws import EditExample
+from memedit.adapters.serac.adapter import SeracAdapter
+from memedit.adapters.serac.counterfactual import CounterfactualConfig
+from memedit.adapters.serac.layout import counterfactual_row
+from memedit.adapters.serac.training import SeracSettings, training_row
+from memedit.errors import InputError
+from memedit.models import LoadedModel, model_fingerprint
+from memedit.workflows.train_serac import train_serac
+
+NAMES = ["ada", "bo", "cleo", "dov", "eva", "finn", "gil", "hana"]
+SETTINGS = SeracSettings(steps=6, batch=4, ramp=2, learning_rate=5e-3, dtype="float32")
+SHAPE = CounterfactualConfig(first=1, last=1, rank=4, alpha=8)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "mills.jsonl"
+    rows = [
+        {
+            "prompt": f"the mill of {name} is run by",
+            "target_new": NAMES[i - 3],
+            "rephrase_prompt": f"who runs the mill of {name}?",
+        }
+        for i, name in enumerate(NAMES)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt2"])
+def base(request: pytest.FixtureRequest) -> LoadedModel:
+    model, tokenizer = tiny_model(request.param), tiny_tokenizer()
+    return LoadedModel(model, tokenizer, "tiny", model_fingerprint(model, tokenizer))
+
+
+def train(base: LoadedModel, data: Path, out: Path, **changes: Any) -> Any:
+    return train_serac(base, whole=[data], out=out, **{"settings": SETTINGS, "counterfactual": SHAPE, **changes})
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_killed_run_resumes_to_the_same_weights(base: LoadedModel, data: Path, tmp_path: Path) -> None:
+    before = model_fingerprint(base.model, base.tokenizer)
+    whole = train(base, data, tmp_path / "whole")
+
+    def stop(progress: Any) -> None:
+        if progress.step == 5:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(base, data, tmp_path / "cut", checkpoint_every=2, progress=stop)
+    resumed = train(base, data, tmp_path / "cut")
+    assert resumed.losses == whole.losses[4:]
+    one, other = (load_file(tmp_path / name / "counterfactual.safetensors") for name in ("whole", "cut"))
+    assert one.keys() == other.keys()
+    assert all(bool((one[name] == other[name]).all()) for name in one)
+    assert model_fingerprint(base.model, base.tokenizer) == before
+
+
+def test_a_checkpoint_of_another_run_is_refused(base: LoadedModel, data: Path, tmp_path: Path) -> None:
+    def stop(progress: Any) -> None:
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        train(base, data, tmp_path, checkpoint_every=1, progress=stop)
+    with pytest.raises(InputError, match="other settings"):
+        train(base, data, tmp_path, settings=replace(SETTINGS, seed=9))
+
+
+def test_it_learns(data: Path, tmp_path: Path) -> None:
+    model, tokenizer = tiny_model("llama"), tiny_tokenizer()
+    base = LoadedModel(model, tokenizer, "tiny", model_fingerprint(model, tokenizer))
+    losses = train(base, data, tmp_path, settings=replace(SETTINGS, steps=60, batch=8, learning_rate=2e-2)).losses
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+    assert SeracAdapter(model, tokenizer, weights=tmp_path).model() is not None
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_training_rows_are_laid_out_as_at_inference(chat: bool) -> None:
+    tokenizer, edit = tiny_tokenizer(), make_edit(0)
+    example = EditExample(edit.prompt, edit.target)
+    row = training_row(tokenizer, example, "Who runs it?", 0, chat=chat)
+    messages = [{"role": "user", "content": "Who runs it?"}] if chat else None
+    asked = Row(tuple(tokenizer("Who runs it?")["input_ids"]), "Who runs it?", messages)
+    fed = counterfactual_row(tokenizer, asked, edit)
+    assert row.ids[: -row.scored] == fed.ids
+    assert row.ids[-1] == tokenizer.eos_token_id
+    assert tokenizer.decode(row.ids[-row.scored : -1]) == ("Ada" if chat else " Ada")
+
+
+def test_impossible_settings_are_refused() -> None:
+    with pytest.raises(InputError, match="SERAC settings"):
+        SeracSettings(batch=0)
