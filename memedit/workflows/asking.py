@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from memedit.errors import InputError
 from memedit.runtime import EditableModel
 
 
@@ -12,7 +13,12 @@ def as_prompt(model: EditableModel, question: str, *, raw: bool = False) -> Any:
         model: decides by its tokenizer.
         question: the text.
         raw: never make a chat turn of it.
+
+    Raises:
+        InputError: the question is empty.
     """
+    if not question.strip():
+        raise InputError(f"the question {question!r} is empty; ask something")
     if raw or getattr(model.tokenizer, "chat_template", None) is None:
         return question
     return [{"role": "user", "content": question}]

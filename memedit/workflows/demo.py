@@ -11,6 +11,7 @@ from memedit.types import EditDraft
 from memedit.workflows.asking import as_prompt
 
 NEW_TOKENS = 32
+_BATCH = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +94,10 @@ def run_demo(
     total = 2 * len(asked)
 
     def answers(done: int) -> list[Answer]:
-        found = []
-        for prompt, _ in asked:
-            asked_as = as_prompt(model, prompt)
-            found += model.answer([asked_as], max_new_tokens=max_new_tokens, do_sample=False)
+        found: list[Answer] = []
+        for start in range(0, len(asked), _BATCH):
+            prompts = [as_prompt(model, prompt) for prompt, _ in asked[start : start + _BATCH]]
+            found += model.answer(prompts, max_new_tokens=max_new_tokens, do_sample=False)
             if progress is not None:
                 progress(done + len(found), total)
         return found

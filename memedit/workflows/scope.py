@@ -3,32 +3,18 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from memedit.errors import DatasetError
 from memedit.memory import EditMemory
-from memedit.scope import Calibration, LabelledQuery, Scope, calibrate, load_scope
+from memedit.runtime.calibrated import keep_threshold, open_scope
+from memedit.scope import Calibration, LabelledQuery, Scope, calibrate
 from memedit.types import ScopeDecision
+
+__all__ = ["calibrate_scope", "explain", "open_scope"]
 
 _BATCH = 64
 # Candidates per query. More than an answer needs, so that near misses are shown too.
 _CANDIDATES = 8
-
-
-def open_scope(memory: EditMemory, name: str = "default", *, threshold: float | None = None, **options: Any) -> Scope:
-    """Return the scope ``name`` for the memory's encoder.
-
-    Its threshold is the one given, else the one calibrated in this memory, else the scope's own.
-
-    Raises:
-        UnknownNameError: no scope of this name.
-        InputError: an option lies outside its range.
-    """
-    scope = load_scope(name, memory.encoder, **options)
-    if threshold is None:
-        saved = memory.get_setting(_setting(scope))
-        threshold = None if saved is None else float(saved)
-    return scope if threshold is None else load_scope(name, memory.encoder, threshold=threshold, **options)
 
 
 def explain(memory: EditMemory, scope: Scope, queries: Sequence[str]) -> list[ScopeDecision]:
@@ -67,13 +53,8 @@ def calibrate_scope(
             progress(len(examples), len(rows))
     result = calibrate(scope, examples, max_false_fire=max_false_fire)
     if save:
-        memory.set_setting(_setting(scope), repr(result.threshold))
+        keep_threshold(memory, scope, result.threshold)
     return result
-
-
-def _setting(scope: Scope) -> str:
-    # the fingerprint covers the encoder and the scope's weights: a threshold means nothing for others
-    return f"scope.threshold/{scope.name}/{scope.fingerprint}"
 
 
 def _names(memory: EditMemory) -> dict[str, str]:
