@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from memedit.encoders.base import Progress
 from memedit.encoders.loading import check_weights, encoder_fingerprint
+from memedit.encoders.packing import pack_linears
 from memedit.errors import InputError, ModelError, UnsupportedModelError
 from memedit.types import Encoding, FloatArray
 
@@ -180,6 +181,8 @@ def _load_modules(folder: Path, device: torch.device) -> Any:
         if bars:
             hf_logging.enable_progress_bar()
     model.float().eval().requires_grad_(False)
+    if device.type == "cpu":
+        pack_linears(model)
     return model
 
 

@@ -10,6 +10,9 @@ from memedit.index.base import IdArray
 from memedit.index.common import BaseIndex, top_k
 from memedit.types import FloatArray
 
+_SCORES_AT_ONCE = 1 << 25
+"""Scores held at a time (128 MB), however many queries come at once."""
+
 
 class ExactIndex(BaseIndex):
     """All inner products, float32. Memory: 4 d + 8 bytes a vector, and up to twice that after growth."""
@@ -60,7 +63,10 @@ class ExactIndex(BaseIndex):
         n = len(self._row)
         if n == 0:
             return np.zeros((len(queries), 0), dtype=np.float32), np.zeros((len(queries), 0), dtype=np.int64)
-        return top_k(queries @ self._vectors[:n].T, self._ids[:n], k)
+        step = max(1, _SCORES_AT_ONCE // n)
+        starts = range(0, max(1, len(queries)), step)
+        parts = [top_k(queries[i : i + step] @ self._vectors[:n].T, self._ids[:n], k) for i in starts]
+        return np.concatenate([scores for scores, _ in parts]), np.concatenate([ids for _, ids in parts])
 
     def write(self, payload: Path) -> None:
         """Write ids ``[n]`` and vectors ``[n, d]``."""
