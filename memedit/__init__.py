@@ -108,6 +108,7 @@ __all__ = [
     "LoadedModel",
     "MemeditError",
     "MemoryStats",
+    "MethodNotBuiltError",
     "MissingExtraError",
     "ModelError",
     "ModelNotFoundError",
