@@ -4,8 +4,9 @@ from typing import Any
 
 from memedit.encoders.base import Encoder
 from memedit.registry import Registry
-from memedit.scope.base import Scope, ScopeFactory
+from memedit.scope.base import PreparesEdits, Scope, ScopeFactory
 from memedit.scope.calibration import Calibration, LabelledQuery, calibrate
+from memedit.scope.conflicts import ScopeConflictScorer
 
 SCOPES: Registry[ScopeFactory] = Registry("scope")
 SCOPES.register("similarity", "memedit.scope.similarity:SimilarityScope")
@@ -43,7 +44,9 @@ __all__ = [
     "SCOPES",
     "Calibration",
     "LabelledQuery",
+    "PreparesEdits",
     "Scope",
+    "ScopeConflictScorer",
     "ScopeFactory",
     "calibrate",
     "default_scope",

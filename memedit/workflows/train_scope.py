@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -46,10 +47,12 @@ _SAME_RELATION = 0.6
 class ScopeTraining:
     """What a run trains on and how. ``max_rows`` of each file are read, so later rows stay unseen.
 
+    ``report_rows``: at most so many rows of each file are reported on.
     ``negatives``: wrong candidates kept per query. ``vocabulary``: words in the rarity table.
     """
 
     max_rows: int = 9000
+    report_rows: int = 1000
     negatives: int = 4
     vocabulary: int = 8000
     head: HeadSize = field(default_factory=HeadSize)
@@ -161,7 +164,8 @@ class _Run:
     def _encode(
         self, texts: EncodedTexts, rows: Sequence[EditRow], queries: Sequence[str], others: Sequence[str]
     ) -> FloatArray:
-        own = [text for row in rows for text in (row.prompt, *(text for _, text in (*row.inside, *row.outside)))]
+        own = [row.prompt for row in rows]
+        own += [text for row in self._judged(rows) for _, text in (*row.inside, *row.outside)]
         training = sorted(set(queries))
         width = min(self.settings.head.projection, self.encoder.dimension)
         directions = principal_directions(self.encoder, training, width, seed=self.seed)
@@ -174,6 +178,16 @@ class _Run:
             lambda done, total: self.tell("encode", done, total),
         )
         return directions
+
+    def _judged(self, rows: Sequence[EditRow]) -> list[EditRow]:
+        """Return the rows for calibration, and the first ``report_rows`` of each file's other half."""
+        judged = [row for row in rows if is_training_row(row.prompt) and _for_calibration(row.prompt)]
+        left: Counter[str] = Counter()
+        for row in rows:
+            left[row.source] += not is_training_row(row.prompt)
+            if not is_training_row(row.prompt) and left[row.source] <= self.settings.report_rows:
+                judged.append(row)
+        return judged
 
     def _key(self, directions: FloatArray, counts: dict[str, int], queries: Sequence[TrainingQuery]) -> str:
         """Return a hash of everything that examples and checkpoints depend on."""
@@ -219,7 +233,8 @@ class _Run:
         return replace(model, calibration=calibration, threshold=choose_threshold(outcomes, calibration))
 
     def _report(self, model: ClassifierModel, rows: Sequence[EditRow], texts: EncodedTexts) -> dict[str, Any]:
-        outcomes = self._outcomes(model, rows, texts, lambda row: not is_training_row(row.prompt), "report")
+        chosen = {id(row) for row in self._judged(rows) if not is_training_row(row.prompt)}
+        outcomes = self._outcomes(model, rows, texts, lambda row: id(row) in chosen, "report")
         return report(outcomes, model.calibration, model.threshold)
 
     def _outcomes(

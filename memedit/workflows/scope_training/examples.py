@@ -108,7 +108,7 @@ def masked_texts(query: TrainingQuery, rows: Sequence[EditRow]) -> tuple[str, ..
 
 def label(query: TrainingQuery, found: Found, rows: Sequence[EditRow], relations: Relations) -> int:
     """Say whether the query falls under a candidate; ``UNKNOWN`` where the data cannot tell."""
-    if found.row == query.right:
+    if found.row in (query.right, query.also):
         return RIGHT
     if found.row == query.wrong:
         return WRONG

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from memedit.scope.text import normalise
 from memedit.workflows.scope_training.relations import SLOT, Relations, template_of
 from memedit.workflows.scope_training.rows import EditRow
-from memedit.workflows.scope_training.wording import near_name, negate, one_hop_more, other_name, vary
+from memedit.workflows.scope_training.wording import join, near_name, negate, one_hop_more, other_name, suppose, vary
 
 _TEMPLATED = 1000
 """From this many rows on a file's recurring wordings, not its rows, say which relation a text asks for."""
@@ -18,7 +18,8 @@ _TEMPLATED = 1000
 class TrainingQuery:
     """A query that falls under row ``right`` (None: under no row known) and surely not under row ``wrong``.
 
-    ``group`` says how it came about; ``template`` is its wording with a slot for the subject, where it has one.
+    ``also`` is a second row it falls under. ``group`` says how it came about; ``template`` is its wording with a slot
+    for the subject, where it has one.
     """
 
     text: str
@@ -26,6 +27,7 @@ class TrainingQuery:
     wrong: int | None
     group: str
     template: str | None = None
+    also: int | None = None
 
 
 class QueryMaker:
@@ -57,8 +59,12 @@ class QueryMaker:
             yield from self._from_neighbours(number, row, row.subject)
         yield from self._renamed(number, row, row.subject)
         negated = negate(row.prompt)
-        if negated is not None and self._rng.random() < 0.12:
+        if negated is not None and self._rng.random() < 0.1:
             yield TrainingQuery(negated, None, number, "negated")
+        if self._rng.random() < 0.04:
+            yield TrainingQuery(suppose(self._rng, self._wording(row)), None, number, "supposed")
+        if self._rng.random() < 0.06:
+            yield from self._two_facts(number, row)
 
     def _of_data(self, number: int, row: EditRow) -> Iterator[TrainingQuery]:
         for kind, text in row.inside:
@@ -111,6 +117,12 @@ class QueryMaker:
         near = near_name(self._rng, subject, self._names)
         if near is not None and self._rng.random() < 0.6:
             yield TrainingQuery(self._wording(row).replace(subject, near), None, number, "near name")
+
+    def _two_facts(self, number: int, row: EditRow) -> Iterator[TrainingQuery]:
+        other = self._rng.randrange(len(self._rows))
+        if normalise(self._rows[other].subject or "") != normalise(row.subject or ""):
+            text = join(self._rng, self._wording(row), self._wording(self._rows[other]))
+            yield TrainingQuery(text, number, None, "two facts", also=other)
 
     def _borrowed(self, number: int) -> str | None:
         """Return the template of some text of row ``number``."""

@@ -27,6 +27,14 @@ _NEGATIONS = (
     (" does ", " does not "),
     (" did ", " did not "),
 )
+_SUPPOSITIONS = (
+    "If history had gone differently, {}",
+    "In a fictional world where nothing is as it is here, {}",
+    "Imagine it were not so: {}",
+    "Suppose that we could change it. Then {}",
+    "Hypothetically, if it had been otherwise, {}",
+)
+_JOINS = ("{} {}", "{} And {}", "{}; {}", "{} Also: {}", "1. {} 2. {}", "{}\n{}")
 _MIDDLE_NAMES = ("Maria", "John", "Lee", "J.", "de", "Van", "Karl", "Anne")
 _HOPS = (
     "gender",
@@ -105,6 +113,16 @@ def near_name(rng: random.Random, subject: str, others: Sequence[str]) -> str | 
     if name.casefold() in subject.casefold():
         return None
     return " ".join([*parts[:at], name, *parts[at + 1 :]])
+
+
+def suppose(rng: random.Random, text: str) -> str:
+    """Put a supposition in front that takes the question out of the real world."""
+    return rng.choice(_SUPPOSITIONS).format(text)
+
+
+def join(rng: random.Random, first: str, second: str) -> str:
+    """Ask for two facts at once."""
+    return rng.choice(_JOINS).format(first.rstrip(), second)
 
 
 def negate(text: str) -> str | None:

@@ -10,14 +10,14 @@ import pytest
 
 from memedit.errors import InputError
 from memedit.scope.classifier import ClassifierScope, load_model
-from memedit.workflows.scope_training.examples import RIGHT, UNKNOWN, WRONG, Found, label
+from memedit.workflows.scope_training.examples import RIGHT, UNKNOWN, WRONG, Found, label, masked_texts, surely_other
 from memedit.workflows.scope_training.fitting import FitSettings, group_weights
 from memedit.workflows.scope_training.judging import Outcome, auc, choose_threshold, platt, score
 from memedit.workflows.scope_training.network import HeadSize
 from memedit.workflows.scope_training.queries import QueryMaker, TrainingQuery
 from memedit.workflows.scope_training.relations import Relations, template_of
 from memedit.workflows.scope_training.rows import read_rows
-from memedit.workflows.scope_training.wording import mistype, negate, one_hop_more, other_name
+from memedit.workflows.scope_training.wording import join, mistype, near_name, negate, one_hop_more, other_name, suppose
 from memedit.workflows.splits import is_training_row
 from memedit.workflows.train_scope import ScopeTraining, train_scope
 
@@ -99,6 +99,28 @@ def test_labels_keep_silent_where_the_data_cannot_tell(rows):
     assert label(hard, Found(0, 0.9, (14, 20)), rows, relations) == WRONG
 
 
+def test_both_rows_of_a_question_about_two_facts_are_right(rows):
+    relations = Relations(rows)
+    query = TrainingQuery("Who is the mayor of Belava? And who rules Belino?", 0, None, "two facts", also=1)
+    assert [label(query, Found(number, 0.5, None), rows, relations) for number in range(3)] == [RIGHT, RIGHT, WRONG]
+
+
+def test_wordings_too_near_the_edits_own_are_not_called_another_relation(rows):
+    near, far, plain = (
+        TrainingQuery(text, None, 0, group, template)
+        for text, group, template in (
+            ("The mayor for Belava is", "towns/other relation", "The mayor for {} is"),
+            ("Belava lies on", "towns/other relation", "{} lies on"),
+            ("The mayor of Tol is", "towns/locality", None),
+        )
+    )
+    assert masked_texts(plain, rows) == ()
+    assert masked_texts(near, rows) == ("The mayor for it is", "The mayor of it is")
+    encoder = HashedWords()
+    kept = surely_other([near, far, plain], rows, lambda text: encoder.encode([text])[0], limit=0.6)
+    assert kept == [far, plain]
+
+
 def test_queries_are_deterministic_and_cover_the_hard_cases(rows):
     relations = Relations(rows)
     made = QueryMaker(rows, relations, 3).all()
@@ -120,7 +142,12 @@ def test_wordings():
     assert one_hop_more(rng, "The name of the father of Ana is").endswith(" of the father of Ana is")
     assert one_hop_more(rng, "Who is it?") is None
     assert other_name(rng, "Ana") is None
-    assert all(other_name(rng, "Ana Lee Mora") != "Ana Lee Mora" or True for _ in range(5))
+    assert {other_name(rng, "Ana Lee Mora") for _ in range(40)} >= {"A. Lee Mora", "Ana Mora"}
+    assert near_name(rng, "Ana Mora", ["Belava Tol"]) in {"Belava Mora", "Ana Belava", "Tol Mora", "Ana Tol"}
+    assert near_name(rng, "Ana", ["Belava"]) is None
+    assert {near_name(rng, "Flight 7", ["x"]) for _ in range(40)} > {None, "Flight 8"}
+    assert suppose(rng, "Ana is").endswith("Ana is")
+    assert join(rng, "Who is Ana?", "Who is Tol?").count("Who is") == 2
     assert mistype(rng, "abc") == "abc"
     assert mistype(rng, "Belava") != "Belava"
 
