@@ -40,6 +40,66 @@ def ingest(
     emit(session.output, found)
 
 
+@command(app, "retrieval", Needs.ENCODER)
+def retrieval(
+    session: "Session",
+    *,
+    n: Annotated[int, typer.Option("-n", min=1000, help="Vectors in the index.")] = 1_000_000,
+    kind: Annotated[str, typer.Option(help="Kind of index: ivf, hnsw, flat ...")] = "ivf",
+    k: Annotated[int, typer.Option("-k", min=1, help="Results wanted for each query.")] = 10,
+    queries: Annotated[int, typer.Option(min=1, help="Single queries timed.")] = 1_000,
+    encoded: Annotated[
+        int, typer.Option(min=100, help="Vectors encoded for real; the others are modelled on them.")
+    ] = (20_000),
+    seed: Seed = 0,
+) -> None:
+    """Search an index one query at a time on one core, beside the exact one."""
+    from memedit.workflows.bench_retrieval import run
+
+    found = run(
+        n,
+        kind=kind,
+        k=k,
+        queries=queries,
+        encoder=session.settings.encoder,
+        encoded=encoded,
+        seed=seed,
+        report=session.output.note,
+    )
+    emit(session.output, found)
+
+
+@command(app, "overhead", Needs.SCOPE | Needs.MODEL)
+def overhead(
+    session: "Session",
+    *,
+    edits: Annotated[int, typer.Option(min=1, help="Made-up facts in the memory.")] = 1_000,
+    batch_size: Annotated[
+        list[int] | None, typer.Option(help="Rows a call, may be repeated. [default: 1 and 8]")
+    ] = None,
+    new_tokens: Annotated[int, typer.Option(min=1, help="Tokens generated for each row.")] = 64,
+    pairs: Annotated[int, typer.Option(min=1, help="Timed pairs of a bare and a wrapped call.")] = 9,
+    seed: Seed = 0,
+) -> None:
+    """Time the wrapper on prompts that no edit concerns, beside the bare model's `generate`."""
+    from memedit.workflows.bench_overhead import run
+
+    settings = session.settings
+    with session.output.progress("timing pairs") as progress:
+        found = run(
+            model=settings.model.name,
+            edits=edits,
+            batch_sizes=batch_size or (1, 8),
+            new_tokens=new_tokens,
+            pairs=pairs,
+            seed=seed,
+            scope=settings.scope.name,
+            adapter=settings.adapter.name,
+            progress=progress,
+        )
+    emit(session.output, found)
+
+
 def emit(output: Output, found: Mapping[str, Any]) -> None:
     """Print a benchmark's figures, or its document."""
     output.emit(found, lambda out: out.table(["what", "value"], list(_rows(plain(found)))))
@@ -50,6 +110,9 @@ def _rows(found: Mapping[str, Any], prefix: str = "") -> list[list[str]]:
     for key, value in found.items():
         if isinstance(value, dict):
             rows += _rows(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            for number, item in enumerate(value):
+                rows += _rows(item, f"{prefix}{key}.{number}.")
         else:
             rows.append([prefix + key, f"{value:.4g}" if isinstance(value, float) else str(value)])
     return rows

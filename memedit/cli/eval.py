@@ -22,7 +22,7 @@ Formats = Annotated[
         "Once for all files, or once for each.",
     ),
 ]
-Model = Annotated[str, typer.Option("--model", envvar="MEMEDIT_MODEL", help="Base model: alias, path or hub id.")]
+Model = Annotated[str, typer.Option("--model", envvar="MEMEDIT_MODEL__NAME", help="Base model: alias, path or hub id.")]
 Methods = Annotated[
     str,
     typer.Option(

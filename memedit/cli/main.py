@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from memedit.cli import ask, bench, chat, demo, edit, index, models, scope, train
+from memedit.cli import eval as evaluate
 from memedit.cli.failures import INTERNAL, MemeditGroup
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ app.add_typer(edit.app, name="edit")
 app.add_typer(scope.app, name="scope")
 app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
+app.add_typer(evaluate.app, name="eval")
 app.add_typer(bench.app, name="bench")
 app.add_typer(train.app, name="train")
 

@@ -41,7 +41,9 @@ def test_help_takes_little_processor_time() -> None:
 EDIT_COMMANDS = "add import list show update supersede rm restore history export search"
 COMMANDS = [
     *["demo", "chat", "ask", "scope explain", "scope calibrate", "index verify", "index rebuild", "index stats"],
-    *["models list", "models pull", "models check"],
+    *["models list", "models pull", "models check", "index vacuum", "eval", "eval suite", "eval scope"],
+    *["bench retrieval", "bench ingest", "bench overhead"],
+    *["train reader", "train scope", "train recipe", "train serac"],
     *[f"edit {name}" for name in EDIT_COMMANDS.split()],
 ]
 
