@@ -19,7 +19,7 @@ from memedit.runtime.artefacts import Artefacts
 from memedit.runtime.calibrated import open_scope
 from memedit.runtime.lengths import check_fits, effective, longest
 from memedit.runtime.passes import Base, EditedRows, PassResult, merge, run_edited
-from memedit.runtime.routing import Router
+from memedit.runtime.routing import Router, part_of
 from memedit.runtime.rows import Prompt, Prompts, attention_mask, left_pad, prompt_list, prompt_row, tensor_rows
 from memedit.runtime.scoring import score_rows, target_ids
 from memedit.runtime.streaming import TextStream
@@ -167,12 +167,15 @@ class EditableModel:
         rows = tensor_rows(self._tokenizer, self._layout, ids, mask)
         return self._planned(rows, self._plan(rows), ids, inputs, options)
 
-    def answer(self, prompts: Prompts, *, batch_size: int = BATCH, **options: Any) -> list[Answer]:
+    def answer(
+        self, prompts: Prompts, *, batch_size: int = BATCH, plan: BatchPlan | None = None, **options: Any
+    ) -> list[Answer]:
         """Answer texts (continued as they stand) and chats (lists of messages), in order, with provenance.
 
         Args:
             prompts: one or many.
             batch_size: how many are generated at once.
+            plan: what :meth:`plan` returned for these prompts; they are then not looked up again.
             options: arguments of ``generate``. With ``num_return_sequences`` n, each prompt has n answers in a row.
 
         Raises:
@@ -185,7 +188,8 @@ class EditableModel:
         answers: list[Answer] = []
         for start in range(0, len(rows), batch_size):
             chunk = rows[start : start + batch_size]
-            answers += self._answer_batch(chunk, self._plan(chunk), options)
+            chunk_plan = self._plan(chunk) if plan is None else part_of(plan, start, start + len(chunk))
+            answers += self._answer_batch(chunk, chunk_plan, options)
         return answers
 
     def chat(self, messages: ChatMessages, **options: Any) -> Answer:
@@ -223,10 +227,13 @@ class EditableModel:
         with self._lock:
             return self._artefacts.store(self.adapter, progress)
 
-    def score(self, prompts: Prompts, targets: Sequence[str], *, batch_size: int = BATCH) -> list[Score]:
+    def score(
+        self, prompts: Prompts, targets: Sequence[str], *, batch_size: int = BATCH, plan: BatchPlan | None = None
+    ) -> list[Score]:
         """Return log probabilities of targets after prompts, under the same routing as generation.
 
-        A target follows its prompt as it stands: begin it with a space where one is needed.
+        A target follows its prompt as it stands: begin it with a space where one is needed. ``plan`` as for
+        :meth:`answer`.
 
         Raises:
             InputError: as many targets as prompts are needed, and none may be empty.
@@ -238,11 +245,11 @@ class EditableModel:
         for start in range(0, len(rows), batch_size):
             chunk = rows[start : start + batch_size]
             wanted = [target_ids(self._tokenizer, target) for target in targets[start : start + batch_size]]
-            plan = self._plan(chunk)
-            edited = self._edited(chunk, plan)
+            chunk_plan = self._plan(chunk) if plan is None else part_of(plan, start, start + len(chunk))
+            edited = self._edited(chunk, chunk_plan)
             adapter = self.adapter if edited is not None else None
             with self._lock:
-                scores += score_rows(self._engine, chunk, wanted, plan.routes, edited=edited, adapter=adapter)
+                scores += score_rows(self._engine, chunk, wanted, chunk_plan.routes, edited=edited, adapter=adapter)
         return scores
 
     def _rows(self, prompts: Prompts) -> list[Row]:

@@ -1,9 +1,11 @@
 """Who answers each row: look-up, scope, and the plan for a batch."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from memedit.encoders import split_long
+from memedit.errors import InputError
 from memedit.scope.base import Scope
 from memedit.types import BatchPlan, Hit, Route, ScopeDecision
 
@@ -65,6 +67,18 @@ class Router:
                 for row, decision in enumerate(decisions)
             )
         )
+
+
+def part_of(plan: BatchPlan, start: int, stop: int) -> BatchPlan:
+    """Return the plan of rows ``start`` to ``stop`` of a batch, as a batch of its own.
+
+    Raises:
+        InputError: the plan has fewer rows.
+    """
+    routes = plan.routes[start:stop]
+    if len(routes) != stop - start:
+        raise InputError(f"a plan for {len(plan.routes)} rows does not fit these prompts; plan them together")
+    return BatchPlan(tuple(replace(route, row=row) for row, route in enumerate(routes)))
 
 
 def _silent(query: str) -> ScopeDecision:
