@@ -1,13 +1,14 @@
 """Models behind the evaluation's generate/score protocol."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from memedit.evaluation.answering import Firing, Generation, Scoring
 from memedit.models import LoadedModel
-from memedit.types import Hit, Route
+from memedit.types import BatchPlan, Hit, Route
 from memedit.workflows.stopping import AnswerEnd
 
 if TYPE_CHECKING:
@@ -80,6 +81,10 @@ class BareAnswerer:
 class EditedAnswerer(BareAnswerer):
     """An :class:`~memedit.runtime.EditableModel`: prompts are routed, matched edits applied.
 
+    Batches are mixed and are routed whole. The runtime answers edited rows in a pass of their own and, so that rows
+    without an edit are the bare model's to the last bit, all rows in another; here the two kinds of rows are handed
+    to it apart, so that no row is computed twice. Their answers are the same tokens.
+
     Args:
         loaded: the base model and tokenizer.
         editable: the same model with memory, scope and adapter.
@@ -100,23 +105,36 @@ class EditedAnswerer(BareAnswerer):
         self._editable, self.places = editable, places
         self._fingerprint = fingerprint
 
-    def routes(self, prompts: Sequence[str]) -> tuple[Route, ...]:
-        """Return which edits would fire on each prompt, without answering."""
-        return self._editable.plan(list(prompts)).routes
+    def plan(self, prompts: Sequence[str]) -> BatchPlan:
+        """Return which edits fire on each prompt, without answering."""
+        return self._editable.plan(list(prompts))
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int, stop_at_newline: bool) -> list[Generation]:
         """See :class:`~memedit.evaluation.answering.Answerer`."""
-        arguments = generation_arguments(self.end, self.tokenizer, max_new_tokens, stop_at_newline)
-        answers = self._editable.answer(list(prompts), **arguments)
-        found = []
-        for answer in answers:
-            ids = self.end.cut(answer.token_ids, stop_at_newline=stop_at_newline, limit=max_new_tokens)
-            found.append(Generation(self._text(ids), ids, *firings(answer.route, self.places)))
-        return found
+        plan = self.plan(prompts)
+        return self.generate_planned(prompts, plan, max_new_tokens=max_new_tokens, stop_at_newline=stop_at_newline)
+
+    def generate_planned(
+        self, prompts: Sequence[str], plan: BatchPlan, *, max_new_tokens: int, stop_at_newline: bool
+    ) -> list[Generation]:
+        """Answer prompts that have been routed already."""
+        found: dict[int, Generation] = {}
+        for rows, part in _parts(plan):
+            arguments = generation_arguments(self.end, self.tokenizer, max_new_tokens, stop_at_newline)
+            texts = [prompts[i] for i in rows]
+            answers = self._editable.answer(texts, plan=part, batch_size=len(rows), **arguments)
+            for i, answer in zip(rows, answers, strict=True):
+                ids = self.end.cut(answer.token_ids, stop_at_newline=stop_at_newline, limit=max_new_tokens)
+                found[i] = Generation(self._text(ids), ids, *firings(answer.route, self.places))
+        return [found[i] for i in range(len(prompts))]
 
     def score(self, prompts: Sequence[str], targets: Sequence[str]) -> list[Scoring]:
         """See :class:`~memedit.evaluation.answering.Answerer`."""
-        scores = self._editable.score(list(prompts), list(targets))
+        return self.score_planned(prompts, targets, self.plan(prompts))
+
+    def score_planned(self, prompts: Sequence[str], targets: Sequence[str], plan: BatchPlan) -> list[Scoring]:
+        """Score targets behind prompts that have been routed already."""
+        scores = self._editable.score(list(prompts), list(targets), plan=plan, batch_size=max(1, len(prompts)))
         return [
             Scoring(
                 tuple(round_log(x) for x in score.logprobs),
@@ -126,6 +144,14 @@ class EditedAnswerer(BareAnswerer):
             )
             for score in scores
         ]
+
+
+def _parts(plan: BatchPlan) -> Iterator[tuple[list[int], BatchPlan]]:
+    """Yield the edited rows of a plan and the rest, each with a plan of its own."""
+    edited = set(plan.edited_rows)
+    for rows in (sorted(edited), [i for i in range(len(plan.routes)) if i not in edited]):
+        if rows:
+            yield rows, BatchPlan(tuple(replace(plan.routes[row], row=i) for i, row in enumerate(rows)))
 
 
 def eos_token_ids(model: Any, tokenizer: Any) -> list[int]:

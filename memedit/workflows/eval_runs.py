@@ -196,7 +196,7 @@ class StageRuns:
         if not (method.shares and self.config.settings.share_baselines):
             metrics |= _timings(served, seed)
         if method.adapter is not None:
-            metrics["seconds_per_edit"] = mean(self.stage.seconds_per_edit(), seed=seed)
+            metrics["seconds_per_edit"] = mean(self.stage.seconds_per_edit(method), seed=seed)
         name = f"{self.stage.name}/{method.name}/{protocol}/peak_rss_mb"
         if self.journal.fact(name) is None:
             self.journal.add_fact(name, peak_rss_mb())

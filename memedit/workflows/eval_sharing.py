@@ -12,6 +12,7 @@ from memedit.evaluation.answering import Generation, Scoring
 from memedit.evaluation.cache import Request
 from memedit.evaluation.records import Result
 from memedit.evaluation.requests import GenerateRequest, ScoreRequest
+from memedit.types import BatchPlan
 from memedit.workflows.answerers import EditedAnswerer, firings
 
 Key = tuple[str | None, tuple[int, ...], Request]
@@ -55,10 +56,14 @@ class SharingAnswerer:
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int, stop_at_newline: bool) -> list[Generation]:
         """See :class:`~memedit.evaluation.answering.Answerer`."""
         requests = [GenerateRequest(prompt, max_new_tokens, stop_at_newline) for prompt in prompts]
-        found, missing = self._known(prompts, requests)
+        plan = self._inner.plan(prompts)
+        found, missing = self._known(requests, plan)
         if missing:
-            made = self._inner.generate(
-                [prompts[i] for i in missing], max_new_tokens=max_new_tokens, stop_at_newline=stop_at_newline
+            made = self._inner.generate_planned(
+                [prompts[i] for i in missing],
+                _rows_of(plan, missing),
+                max_new_tokens=max_new_tokens,
+                stop_at_newline=stop_at_newline,
             )
             found.update(zip(missing, made, strict=True))
         return [result for i in range(len(prompts)) if isinstance(result := found[i], Generation)]
@@ -66,17 +71,22 @@ class SharingAnswerer:
     def score(self, prompts: Sequence[str], targets: Sequence[str]) -> list[Scoring]:
         """See :class:`~memedit.evaluation.answering.Answerer`."""
         requests = [ScoreRequest(prompt, target) for prompt, target in zip(prompts, targets, strict=True)]
-        found, missing = self._known(prompts, requests)
+        plan = self._inner.plan(prompts)
+        found, missing = self._known(requests, plan)
         if missing:
-            made = self._inner.score([prompts[i] for i in missing], [targets[i] for i in missing])
-            found.update(zip(missing, made, strict=True))
+            texts, wanted = [prompts[i] for i in missing], [targets[i] for i in missing]
+            found.update(zip(missing, self._inner.score_planned(texts, wanted, _rows_of(plan, missing)), strict=True))
         return [result for i in range(len(prompts)) if isinstance(result := found[i], Scoring)]
 
-    def _known(self, prompts: Sequence[str], requests: Sequence[Request]) -> tuple[dict[int, Result], list[int]]:
+    def _known(self, requests: Sequence[Request], plan: BatchPlan) -> tuple[dict[int, Result], list[int]]:
         found: dict[int, Result] = {}
-        for i, route in enumerate(self._inner.routes(prompts)):
+        for i, route in enumerate(plan.routes):
             fired, considered = firings(route, self._inner.places)
             known = self._shared.find(self._adapter, tuple(firing.edit for firing in fired), requests[i])
             if known is not None:
                 found[i] = replace(known, fired=fired, considered=considered)
-        return found, [i for i in range(len(prompts)) if i not in found]
+        return found, [i for i in range(len(requests)) if i not in found]
+
+
+def _rows_of(plan: BatchPlan, rows: Sequence[int]) -> BatchPlan:
+    return BatchPlan(tuple(replace(plan.routes[row], row=i) for i, row in enumerate(rows)))

@@ -140,11 +140,19 @@ class Stage:
                 self._journal.add_fact(f"{self.name}/seconds_per_edit", list(self._filled.seconds_per_edit))
         return self._filled
 
-    def seconds_per_edit(self) -> list[float]:
-        """Return the seconds per edit of each chunk, as first measured."""
-        if self._journal.fact(f"{self.name}/seconds_per_edit") is None:
+    def seconds_per_edit(self, method: Method) -> list[float]:
+        """Return the seconds per edit of each chunk of the stream, as first measured.
+
+        That is the time to store it and, for each edit in force, what the method's adapter prepares.
+        """
+        name = f"{self.name}/seconds_per_edit"
+        if self._journal.fact(name) is None:
             self.filled()
-        return [float(value) for value in self._journal.fact(f"{self.name}/seconds_per_edit")]
+        prepared = float(self._journal.fact(self._prepared(method)) or 0.0)
+        return [float(value) + prepared for value in self._journal.fact(name)]
+
+    def _prepared(self, method: Method) -> str:
+        return f"{self.name}/{method.name}/preparing"
 
     def answerer(self, method: Method, queries: Queries) -> BareAnswerer:
         """Return the method at work on this data set."""
@@ -157,6 +165,12 @@ class Stage:
     def _edited(self, method: Method, queries: Queries) -> EditedAnswerer:
         filled = self.filled()
         editable = self._editable(method, queries, filled)
+        started = time.perf_counter()
+        editable.prepare()
+        name = self._prepared(method)
+        if self._journal.fact(name) is None:
+            seconds = (time.perf_counter() - started) / max(1, len(filled.in_force))
+            self._journal.add_fact(name, seconds)
         fingerprint = self._bench.fingerprint(method)
         return EditedAnswerer(self._bench.loaded, editable, filled.places(), self._bench.base.end, fingerprint)
 
