@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from memedit.encoders import Encoder
 from memedit.types import FloatArray
-from memedit.workflows.bench_sentences import draw, factor_sizes, factors_of, write_sentence
+from memedit.workflows.bench_sentences import IntArray, draw, factor_sizes, factors_of, write_sentence
 
 _RIDGE = 1.0
 _CHUNK = 50_000
@@ -51,7 +50,7 @@ class VectorModel:
     noise: FloatArray
     explained: float
 
-    def sample(self, factors: NDArray[np.int64], rng: np.random.Generator) -> FloatArray:
+    def sample(self, factors: IntArray, rng: np.random.Generator) -> FloatArray:
         """Draw unit vectors ``[n, d]`` for ``factors [n, 4]``."""
         out = rng.standard_normal((len(factors), len(self.mean)), dtype=np.float32) @ self.noise
         out += self.mean
@@ -61,7 +60,7 @@ class VectorModel:
         return out
 
 
-def fit(factors: NDArray[np.int64], vectors: FloatArray) -> VectorModel:
+def fit(factors: IntArray, vectors: FloatArray) -> VectorModel:
     """Fit the model to encoded sentences: ``factors [n, 4]``, unit ``vectors [n, d]``."""
     columns = _columns(factors)
     width = sum(factor_sizes())
@@ -93,10 +92,11 @@ def make_corpus(
 ) -> Corpus:
     """Make ``n`` vectors, ``min(n, encoded)`` of them encoded for real, and real queries.
 
-    What is encoded is kept under ``$MEMEDIT_HOME/bench`` for the next run with the same encoder and arguments.
+    What is encoded does not depend on ``n`` beyond that, and is kept under ``$MEMEDIT_HOME/bench`` for the next run
+    with the same encoder and arguments.
     """
-    drawn = draw(n, seed)
     real = min(n, encoded)
+    drawn = _draw_both(real, n, seed)
     sentences = [write_sentence(int(group), int(which)) for group, which in drawn[:real]]
     texts = [s.prompt for s in sentences] + [s.question for s in sentences[: min(queries, real)]]
     both = _encode_cached(texts, encoder, progress)
@@ -110,10 +110,21 @@ def make_corpus(
     return Corpus(vectors=vectors, queries=both[real:], encoded=real, explained=model.explained)
 
 
-def _columns(factors: NDArray[np.int64]) -> NDArray[np.int64]:
+def _draw_both(real: int, n: int, seed: int) -> IntArray:
+    """Draw ``n`` distinct sentences, the first ``real`` of them the same for every ``n``."""
+    first = draw(real, seed)
+    if n == real:
+        return first
+    more = draw(n, seed + 1)
+    known = {tuple(row) for row in first.tolist()}
+    new = np.array([tuple(row) not in known for row in more.tolist()])
+    return np.concatenate([first, more[new]])[:n]
+
+
+def _columns(factors: IntArray) -> IntArray:
     """Number the values of all factors in one row: ``[n, 4]`` into ``0..sum(sizes)``."""
     offsets = np.cumsum([0, *factor_sizes()[:-1]])
-    columns: NDArray[np.int64] = factors + offsets
+    columns: IntArray = factors + offsets
     return columns
 
 
