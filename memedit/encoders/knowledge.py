@@ -34,8 +34,8 @@ class KnowledgeConfig:
 
     width: int = 768
     prototypes: int = 10
-    lora_rank: int = 16
-    lora_alpha: int = 32
+    lora_rank: int = 32
+    lora_alpha: int = 64
     max_tokens: int = 128
 
     def __post_init__(self) -> None:

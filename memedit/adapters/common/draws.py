@@ -9,6 +9,8 @@ from itertools import accumulate
 from memedit.encoders.knowledge import knowledge_text
 from memedit.errors import InputError
 
+Form = tuple[str, str]
+
 
 @dataclass(frozen=True, slots=True)
 class EditExample:
@@ -51,6 +53,8 @@ class Sampler:
         chat: share of queries put as a chat's user turn.
         flatness: exponent that a source's number of examples is raised to: 1 draws every example alike, 0 every
             source.
+        alike: share of a batch that is drawn from prompts of one form, its last or first words, as the first edit's:
+            edits that differ in their subject alone are what a query must tell apart.
     """
 
     def __init__(
@@ -62,19 +66,24 @@ class Sampler:
         paraphrased: float,
         chat: float,
         flatness: float = 1.0,
+        alike: float = 0.0,
     ) -> None:
         if not examples:
             raise InputError("there are no examples to train on")
         counts = Counter(example.source for example in examples)
         self._weights = list(accumulate(counts[example.source] ** (flatness - 1.0) for example in examples))
         self._examples, self._seed = tuple(examples), seed
-        self._swap, self._paraphrased, self._chat = swap, paraphrased, chat
+        self._swap, self._paraphrased, self._chat, self._alike = swap, paraphrased, chat, alike
+        self._forms: dict[Form, list[EditExample]] = {}
+        for example in self._examples if alike else ():
+            for form in _forms(example.prompt):
+                self._forms.setdefault(form, []).append(example)
 
     def draw(self, step: int, size: int) -> Draw:
         """Return ``size`` edits, no two with the same prompt (fewer where few different ones exist)."""
         rng = random.Random(f"{self._seed}:{step}")
         chosen: dict[str, EditExample] = {}
-        for example in rng.choices(self._examples, cum_weights=self._weights, k=4 * size):
+        for example in self._candidates(rng, size):
             if len(chosen) < size:
                 chosen.setdefault(example.prompt, example)
         examples = [self._swapped(rng, example) for example in chosen.values()]
@@ -85,8 +94,22 @@ class Sampler:
             chat=tuple(rng.random() < self._chat for _ in examples),
         )
 
+    def _candidates(self, rng: random.Random, size: int) -> list[EditExample]:
+        """Return more edits than are wanted, those of one form in front."""
+        drawn = rng.choices(self._examples, cum_weights=self._weights, k=4 * size)
+        if not self._alike:
+            return drawn
+        alike = self._forms[rng.choice(_forms(drawn[0].prompt))]
+        return [*rng.sample(alike, min(len(alike), round(self._alike * size))), *drawn]
+
     def _swapped(self, rng: random.Random, example: EditExample) -> EditExample:
         return replace(example, target=rng.choice(self._examples).target) if rng.random() < self._swap else example
 
     def _query(self, rng: random.Random, example: EditExample) -> str:
         return rng.choice(example.asks) if example.asks and rng.random() < self._paraphrased else example.prompt
+
+
+def _forms(prompt: str) -> tuple[Form, Form]:
+    """Return what stands for the form of a prompt: its last two words, as of "X is located in", and its first three."""
+    words = prompt.lower().split()
+    return ("end", " ".join(words[-2:])), ("start", " ".join(words[:3]))

@@ -25,11 +25,15 @@ class TokenRow:
     source: int
 
 
-def answer_row(tokenizer: Any, query: str, target: str, source: int, *, chat: bool, limit: int) -> TokenRow | None:
-    """Return the row of a query with its answer; None when it is longer than ``limit`` tokens."""
+def answer_row(
+    tokenizer: Any, query: str, target: str, source: int, *, chat: bool, limit: int, ends: bool = False
+) -> TokenRow | None:
+    """Return the row of a query with its answer (and end token, with ``ends``); None when longer than ``limit``."""
     start = query_ids(tokenizer, query, chat=chat)
     glued = chat or query[-1:].isspace()
     answer = encode_as_data(tokenizer, target if glued else f" {target}")
+    if ends and answer and tokenizer.eos_token_id is not None:
+        answer = [*answer, int(tokenizer.eos_token_id)]
     row = TokenRow((*start, *answer), len(answer), source)
     return row if answer and len(row.ids) <= limit else None
 

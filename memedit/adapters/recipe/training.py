@@ -41,13 +41,14 @@ class RecipeSettings:
     ``warm_steps`` train encoder and heads without the language model: prompt token j must point at the embedding of
     the target's token j, and the contrastive terms hold. ``steps`` follow with the paper's whole objective. One row
     per edit and step is scored (its prompt, or with probability ``paraphrased`` a paraphrase), and off-topic queries
-    of ``locality`` of the edits. ``dtype`` is that of the frozen model; everything trained is float32.
+    of ``locality`` of the edits. With ``ends`` the end token belongs to the answer, so that free generation stops
+    behind it. ``dtype`` is that of the frozen model; everything trained is float32.
     """
 
-    steps: int = 800
+    steps: int = 240
     batch: int = 16
-    warm_steps: int = 300
-    warm_batch: int = 32
+    warm_steps: int = 200
+    warm_batch: int = 24
     learning_rate: float = 5e-4
     encoder_learning_rate: float = 2e-4
     warm_factor: float = 2.0
@@ -61,7 +62,9 @@ class RecipeSettings:
     paraphrased: float = 0.6
     swap: float = 0.25
     flatness: float = 0.5
+    alike: float = 0.4
     chat: float = 0.15
+    ends: bool = True
     row_tokens: int = 64
     micro_tokens: int = 512
     seed: int = 0
@@ -71,7 +74,11 @@ class RecipeSettings:
         counts = ("batch", "warm_batch", "locality_positions", "row_tokens", "micro_tokens")
         wrong = [name for name in counts if getattr(self, name) < 1]
         wrong += [name for name in ("steps", "warm_steps", "ramp") if getattr(self, name) < 0]
-        wrong += [n for n in ("locality", "paraphrased", "swap", "chat", "flatness") if not 0 <= getattr(self, n) <= 1]
+        wrong += [
+            n
+            for n in ("locality", "paraphrased", "swap", "chat", "flatness", "alike")
+            if not 0 <= getattr(self, n) <= 1
+        ]
         if self.learning_rate <= 0 or self.encoder_learning_rate <= 0 or self.steps + self.warm_steps < 1:
             wrong.append("learning rates or steps")
         if wrong:
@@ -124,6 +131,7 @@ class RecipeTrainer:
             seed=settings.seed,
             swap=settings.swap,
             flatness=settings.flatness,
+            alike=settings.alike,
             paraphrased=settings.paraphrased,
             chat=settings.chat if getattr(tokenizer, "chat_template", None) else 0.0,
         )
@@ -200,7 +208,7 @@ class RecipeTrainer:
         """Accumulate into ``prompts.grad`` the gradient of the mean cross-entropy of the answers; return the mean."""
         limit = self.settings.row_tokens
         rows = [
-            answer_row(self.tokenizer, query, example.target, i, chat=chat, limit=limit)
+            answer_row(self.tokenizer, query, example.target, i, chat=chat, limit=limit, ends=self.settings.ends)
             for i, (example, query, chat) in enumerate(zip(draw.examples, draw.queries, draw.chat, strict=True))
         ]
         kept = [row for row in rows if row is not None]

@@ -195,4 +195,5 @@ def test_generation_through_the_runtime_equals_each_row_alone(
         edited = editable.generate(**tokenizer([prompts[1]], return_tensors="pt"), **options)
         assert not torch.equal(bare, edited)
         ids = [edit.id for edit in memory.list()]
+        assert editable.prepare() == 2
         assert len(memory.get_artefacts("recipe", adapter.fingerprint, ids)) == 2

@@ -84,6 +84,9 @@ def test_rows_are_as_the_runtime_feeds_them() -> None:
     assert row is not None
     assert tokenizer.decode(row.ids) == "Who runs it? Ada"
     assert (tokenizer.decode(row.ids[-row.scored :]), row.source) == (" Ada", 4)
+    ended = answer_row(tokenizer, "Who runs it?", "Ada", 4, chat=False, limit=99, ends=True)
+    assert ended is not None
+    assert (ended.ids, ended.scored) == ((*row.ids, tokenizer.eos_token_id), row.scored + 1)
     chat = answer_row(tokenizer, "Who runs it?", "Ada", 0, chat=True, limit=99)
     assert chat is not None
     assert tokenizer.decode(chat.ids).endswith("<|im_start|>assistant\nAda")
@@ -115,6 +118,16 @@ def test_flatness_gives_small_sources_their_share() -> None:
 
     assert share(1.0) == pytest.approx(0.1, abs=0.05)
     assert 0.35 < share(0.0) < 0.6
+
+
+def test_a_share_of_the_batch_has_one_form() -> None:
+    examples = [EditExample(f"{n} of the town {v} in", "x") for n in "abcdefgh" for v in ("lives", "works", "sings")]
+    kinds = set()
+    for step in range(20):
+        sampler = Sampler(examples, seed=0, swap=0, paraphrased=0, chat=0, alike=1.0)
+        prompts = [example.prompt.split() for example in sampler.draw(step, 3).examples]
+        kinds.add((len({words[0] for words in prompts}), len({words[4] for words in prompts})))
+    assert kinds == {(1, 3), (3, 1)}  # one subject asked in three ways, or three subjects asked in one
 
 
 def test_nothing_to_draw_from_is_refused() -> None:
