@@ -31,7 +31,7 @@ class MaskedPromptScorer:
     """Cosine of two prompts after their common subject has been replaced by a placeholder. (Figures to come.)"""
 
     threshold = 0.8
-    placeholder = "it"
+    placeholder = "this"
 
     def __init__(self) -> None:
         self._cache: dict[tuple[str, str], FloatArray] = {}

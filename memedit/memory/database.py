@@ -31,7 +31,7 @@ class Database:
     """One SQL database: SQLite (a file or memory) or PostgreSQL.
 
     SQLite runs in WAL mode with ``synchronous=FULL``: a committed transaction has reached the disk. Every write
-    transaction takes the write lock at its start (``BEGIN IMMEDIATE``, or a row lock on the counters), so what it
+    transaction takes the write lock at its start (``BEGIN IMMEDIATE``, or an advisory lock in PostgreSQL), so what it
     reads cannot change under it and two writers queue instead of failing.
 
     Args:
@@ -130,8 +130,7 @@ class Database:
                     raise
                 time.sleep(0.01)
         if not self.sqlite:
-            lock = select(schema.counters.c.value).where(schema.counters.c.name == "revision").with_for_update()
-            connection.execute(lock)
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({APPLICATION_ID})")
         return transaction
 
     def _postgres(self, url: str) -> Engine:

@@ -1,6 +1,5 @@
 """What SQLite and PostgreSQL say differently."""
 
-import json
 import unicodedata
 from typing import Any
 
@@ -37,7 +36,7 @@ def metadata_equals(
         return condition if value is None else condition.bindparams(bindparam(f"v{tag}", value))
     from sqlalchemy.dialects.postgresql import JSONB
 
-    return cast(column, JSONB).contains(cast(json.dumps({key: value}), JSONB))
+    return cast(column, JSONB).contains(cast({key: value}, JSONB))
 
 
 __all__ = ["fold", "folded", "metadata_equals"]
