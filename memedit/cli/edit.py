@@ -227,11 +227,7 @@ def remove(
     session: "Session", edit_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of the edits.")]
 ) -> None:
     """Withdraw edits: their answers are the model's own again. `restore` brings them back."""
-    memory = session.memory()
-    for edit_id in edit_ids:
-        memory.get(edit_id)  # an unknown id stops the command before anything is withdrawn
-    for edit_id in edit_ids:
-        memory.delete(edit_id)
+    session.memory().delete_many(edit_ids)
     session.output.emit({"removed": edit_ids}, lambda out: out.line(f"withdrawn: {', '.join(edit_ids)}"))
 
 
