@@ -5,6 +5,7 @@ from typing import Any
 
 from memedit.adapters.base import Adapter
 from memedit.encoders.base import Progress
+from memedit.scope.base import PreparesEdits
 from memedit.types import Edit, EditState
 
 _KEPT = 10_000
@@ -38,7 +39,7 @@ class Artefacts:
         found = {edit_id: self._known[key] for edit_id, key in keys.items()}
         return {edit_id: blob for edit_id, blob in found.items() if blob is not None}
 
-    def store(self, adapter: Adapter, progress: Progress | None = None) -> int:
+    def store(self, adapter: Adapter | PreparesEdits, progress: Progress | None = None) -> int:
         """Prepare every edit in force that has nothing stored yet, and store it; return how many were prepared.
 
         Raises:
@@ -58,7 +59,7 @@ class Artefacts:
                 progress(start + len(part), len(missing))
         return prepared
 
-    def _stored(self, adapter: Adapter, edits: Sequence[Edit]) -> Mapping[str, bytes]:
+    def _stored(self, adapter: Adapter | PreparesEdits, edits: Sequence[Edit]) -> Mapping[str, bytes]:
         ids = [edit.id for edit in edits]
         found: Mapping[str, bytes] = self._memory.get_artefacts(
             adapter.name, adapter.fingerprint, ids, namespace=self._namespace

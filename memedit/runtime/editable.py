@@ -23,7 +23,7 @@ from memedit.runtime.routing import Router, part_of
 from memedit.runtime.rows import Prompt, Prompts, attention_mask, left_pad, prompt_list, prompt_row, tensor_rows
 from memedit.runtime.scoring import score_rows, target_ids
 from memedit.runtime.streaming import TextStream
-from memedit.scope import Scope
+from memedit.scope import PreparesEdits, Scope
 from memedit.types import BatchPlan, Route
 
 BATCH = 32
@@ -216,7 +216,7 @@ class EditableModel:
         return self._plan(self._rows(prompts))
 
     def prepare(self, progress: Progress | None = None) -> int:
-        """Store what the adapter prepares for each edit in force; return how many edits it prepared.
+        """Store what adapter and scope prepare for each edit in force; return how many edits the adapter prepared.
 
         Not needed for right answers: what is missing is made when an edit first fires. It saves that time, in every
         process that opens the memory. The in-context adapter and the reader have nothing to prepare.
@@ -225,6 +225,8 @@ class EditableModel:
             progress: called with (edits done, edits to do).
         """
         with self._lock:
+            if isinstance(self.scope, PreparesEdits):
+                self._artefacts.store(self.scope)
             return self._artefacts.store(self.adapter, progress)
 
     def score(

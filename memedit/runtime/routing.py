@@ -6,8 +6,8 @@ from typing import Any
 
 from memedit.encoders import split_long
 from memedit.errors import InputError
-from memedit.scope.base import Scope
-from memedit.types import BatchPlan, Hit, Route, ScopeDecision
+from memedit.scope.base import PreparesEdits, Scope
+from memedit.types import BatchPlan, Edit, Hit, Route, ScopeDecision
 
 
 class Router:
@@ -52,11 +52,18 @@ class Router:
         parts = [(row, part) for row, query in enumerate(queries) if query.strip() for part in split_long(query)]
         encodings = self._memory.encoder.encode_tokens([part for _, part in parts])
         candidates = self._memory.candidates(encodings, k=self._k, namespace=self._namespace)
+        self._recall(scope, [candidate.edit for row in candidates for candidate in row])
         judged = scope.decide(encodings, candidates, threshold=self._threshold)
         rows: list[list[ScopeDecision]] = [[] for _ in queries]
         for (row, _), decision in zip(parts, judged, strict=True):
             rows[row].append(decision)
         return [_joined(query, found) for query, found in zip(queries, rows, strict=True)]
+
+    def _recall(self, scope: Scope, edits: Sequence[Edit]) -> None:
+        """Give the scope what the memory keeps for it of edits that it does not know yet."""
+        if isinstance(scope, PreparesEdits) and (unknown := scope.missing(edits)):
+            ids = [edit.id for edit in unknown]
+            scope.accept(self._memory.get_artefacts(scope.name, scope.fingerprint, ids, namespace=self._namespace))
 
     def plan(self, queries: Sequence[str], adapter: Callable[[], str]) -> BatchPlan:
         """Return the plan for a batch; ``adapter`` names the adapter and is called only if an edit fires."""
