@@ -44,6 +44,15 @@ def rebuild(session: "Session") -> None:
     session.output.emit({"index_rows": rows}, lambda out: out.line(f"index rebuilt: {rows} rows"))
 
 
+@command(app, "prepare", Needs.MEMORY | Needs.SCOPE | Needs.MODEL)
+def prepare(session: "Session") -> None:
+    """Make and keep what the adapter needs of each edit now, not when an edit first fires (RECIPE, SERAC)."""
+    model = session.model()
+    with session.output.progress("preparing edits") as progress:
+        count = model.prepare(progress=progress)
+    session.output.emit({"prepared": count}, lambda out: out.line(f"{count} edits prepared"))
+
+
 @command(app, "vacuum", Needs.MEMORY)
 def vacuum(
     session: "Session",

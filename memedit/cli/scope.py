@@ -25,7 +25,7 @@ def explain(
     from memedit.workflows.scope import explain as run_explain
 
     memory = session.memory()
-    decision = run_explain(memory, session.scope(memory), [prompt])[0]
+    decision = run_explain(memory, session.scope(memory), [prompt], k=session.settings.scope.candidates)[0]
     session.output.emit(decision, lambda out: print_decision(out, decision))
 
 

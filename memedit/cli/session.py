@@ -83,7 +83,13 @@ class Session:
 
         memory = self.memory() if memory is None else memory
         with self.output.working(f"loading {self.settings.model.name}"):
-            return open_model(self.settings.model, memory, scope=self.scope(memory), adapter=self.settings.adapter)
+            return open_model(
+                self.settings.model,
+                memory,
+                scope=self.scope(memory),
+                adapter=self.settings.adapter,
+                k=self.settings.scope.candidates,
+            )
 
     def __enter__(self) -> Self:
         return self

@@ -156,6 +156,6 @@ def scope(
             encoder=session.settings.encoder,
             background=background or [],
             settings=with_changes(ScopeTraining(), key_values("--set", changes)),
-            progress=progress,
+            progress=lambda stage, done, total: progress(done, total),
         )
     emit(session.output, report)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from memedit.runtime import EditableModel
 
 DEFAULT_URL = "edits.db"
+CANDIDATES = 8
+"""Vector neighbours looked up for a query, unless told otherwise."""
 
 
 def open_memory(
@@ -29,8 +31,10 @@ def open_memory(
     return EditMemory(url, encoder=encoder, namespace=namespace, index=index)
 
 
-def open_model(model: ModelConfig, memory: EditMemory, *, scope: Scope, adapter: AdapterConfig) -> "EditableModel":
-    """Load a language model and put it on a memory.
+def open_model(
+    model: ModelConfig, memory: EditMemory, *, scope: Scope, adapter: AdapterConfig, k: int = CANDIDATES
+) -> "EditableModel":
+    """Load a language model and put it on a memory; ``k`` vector neighbours are looked up for each query.
 
     Raises:
         ModelNotFoundError: no model of this name.
@@ -43,10 +47,8 @@ def open_model(model: ModelConfig, memory: EditMemory, *, scope: Scope, adapter:
 
     hf: dict[str, Any] = {"dtype": model.dtype, "revision": model.revision, **model.options}
     device_map = model.device_map or (None if model.device == "cpu" else model.device)
+    loaded = load_model(model.name, device_map=device_map, **hf)
+    made: Any = adapter.name
     if adapter.options:
-        loaded = load_model(model.name, device_map=device_map, **hf)
         made = create_adapter(adapter.name, loaded.model, loaded.tokenizer, **adapter.options)
-        return EditableModel.wrap(loaded.model, loaded.tokenizer, memory, scope=scope, adapter=made)
-    return EditableModel.from_pretrained(
-        model.name, memory=memory, scope=scope, adapter=adapter.name, device_map=device_map, **hf
-    )
+    return EditableModel.wrap(loaded.model, loaded.tokenizer, memory, scope=scope, adapter=made, k=k)

@@ -6,21 +6,27 @@ from pathlib import Path
 
 from memedit.errors import DatasetError
 from memedit.memory import EditMemory
+from memedit.runtime import Router
 from memedit.runtime.calibrated import keep_threshold, open_scope
 from memedit.scope import Calibration, LabelledQuery, Scope, calibrate
 from memedit.types import ScopeDecision
+from memedit.workflows.open import CANDIDATES
 
 __all__ = ["calibrate_scope", "explain", "open_scope"]
 
 _BATCH = 64
-# Candidates per query. More than an answer needs, so that near misses are shown too.
-_CANDIDATES = 8
 
 
-def explain(memory: EditMemory, scope: Scope, queries: Sequence[str]) -> list[ScopeDecision]:
-    """Return the decision on each query: which edits would fire, with the scores of all that were considered."""
-    encodings = memory.encoder.encode_tokens(list(queries))
-    return scope.decide(encodings, memory.candidates(encodings, k=_CANDIDATES))
+def explain(memory: EditMemory, scope: Scope, queries: Sequence[str], *, k: int = CANDIDATES) -> list[ScopeDecision]:
+    """Return the decision on each query, made as for an answer: which edits would fire, and what was considered.
+
+    Args:
+        memory: where edits are looked up.
+        scope: judges them.
+        queries: the questions.
+        k: vector neighbours looked up for each.
+    """
+    return Router(memory, lambda: scope, k=k).decide(queries)
 
 
 def calibrate_scope(
@@ -46,7 +52,7 @@ def calibrate_scope(
     for start in range(0, len(rows), _BATCH):
         part = rows[start : start + _BATCH]
         encodings = memory.encoder.encode_tokens([query for query, _ in part])
-        found = memory.candidates(encodings, k=_CANDIDATES)
+        found = memory.candidates(encodings, k=CANDIDATES)
         for (_, edits), encoding, candidates in zip(part, encodings, found, strict=True):
             examples.append(LabelledQuery(encoding, tuple(candidates), edits))
         if progress is not None:

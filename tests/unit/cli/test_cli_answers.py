@@ -126,3 +126,8 @@ def test_pulling_a_folder_is_a_no_op_and_an_unknown_name_an_error(memedit: Any, 
         {"name": str(tiny_checkpoint), "path": str(tiny_checkpoint)}
     ]
     assert memedit("models", "pull", "./nowhere").exit_code == FAILED
+
+
+def test_the_in_context_adapter_has_nothing_to_prepare(memedit: Any) -> None:
+    memedit.json("edit", "add", QUESTION, "Ines Okafor")
+    assert memedit.json("index", "prepare") == {"prepared": 0}
