@@ -26,6 +26,7 @@ from memedit.workflows.bench_sentences import IntArray, draw, factor_sizes, fact
 
 _RIDGE = 1.0
 _CHUNK = 50_000
+_POOL = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +93,11 @@ def make_corpus(
 ) -> Corpus:
     """Make ``n`` vectors, ``min(n, encoded)`` of them encoded for real, and real queries.
 
-    What is encoded does not depend on ``n`` beyond that, and is kept under ``$MEMEDIT_HOME/bench`` for the next run
-    with the same encoder and arguments.
+    What is encoded is the same for every ``n`` up to a million, and is kept under ``$MEMEDIT_HOME/bench`` for the next
+    run with the same encoder and arguments.
     """
     real = min(n, encoded)
-    drawn = _draw_both(real, n, seed)
+    drawn = draw(max(n, _POOL), seed)[:n]
     sentences = [write_sentence(int(group), int(which)) for group, which in drawn[:real]]
     texts = [s.prompt for s in sentences] + [s.question for s in sentences[: min(queries, real)]]
     both = _encode_cached(texts, encoder, progress)
@@ -108,17 +109,6 @@ def make_corpus(
     for start in range(real, n, _CHUNK):
         vectors[start : start + _CHUNK] = model.sample(factors[start : start + _CHUNK], rng)
     return Corpus(vectors=vectors, queries=both[real:], encoded=real, explained=model.explained)
-
-
-def _draw_both(real: int, n: int, seed: int) -> IntArray:
-    """Draw ``n`` distinct sentences, the first ``real`` of them the same for every ``n``."""
-    first = draw(real, seed)
-    if n == real:
-        return first
-    more = draw(n, seed + 1)
-    known = {tuple(row) for row in first.tolist()}
-    new = np.array([tuple(row) not in known for row in more.tolist()])
-    return np.concatenate([first, more[new]])[:n]
 
 
 def _columns(factors: IntArray) -> IntArray:
