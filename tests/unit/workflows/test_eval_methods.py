@@ -1,0 +1,64 @@
+"""Methods by name, the baselines' scopes, and what a method that is not built answers."""
+
+import pytest
+
+from memedit.errors import InputError, MethodNotBuiltError, UnknownNameError
+from memedit.types import EditDraft, Encoding
+from memedit.workflows.eval_methods import OracleScope, parse_methods
+
+
+def test_the_baselines_always_stand_in_front() -> None:
+    assert [m.name for m in parse_methods(["in_context"])] == ["base", "rag", "oracle", "in_context"]
+    assert [m.name for m in parse_methods(["oracle", "in_context", "in_context"])] == [
+        "base", "rag", "oracle", "in_context",
+    ]  # fmt: skip
+
+
+def test_scope_and_adapter_of_methods() -> None:
+    methods = {m.name: m for m in parse_methods(["in_context", "oracle:reader", "reader@similarity"], scope="subject")}
+    assert (methods["base"].adapter, methods["base"].scope) == (None, None)
+    assert (methods["rag"].adapter, methods["rag"].scope) == ("in_context", "nearest")
+    assert (methods["oracle:reader"].adapter, methods["oracle:reader"].scope) == ("reader", "oracle")
+    assert methods["in_context"].scope == "subject"
+    assert methods["reader@similarity"].scope == "similarity"
+    assert [name for name, m in methods.items() if m.shares] == ["rag", "oracle", "oracle:reader"]
+    assert [name for name, m in methods.items() if m.thresholded] == ["in_context", "reader@similarity"]
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("in_contxt", "in_context"), ("weights:memmit", "weights:memit"), ("oracle:redaer", "reader"), ("base:x", "base")],
+)
+def test_an_unknown_method_lists_near_matches(name: str, near: str) -> None:
+    with pytest.raises(UnknownNameError, match=f"did you mean .*'{near}'"):
+        parse_methods([name])
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [("weights:alphaedit", "memedit.consolidation"), ("hybrid", "memedit.consolidation"), ("elder", "elder")],
+)
+def test_a_method_that_is_not_built_says_what_is_missing(name: str, missing: str) -> None:
+    with pytest.raises(MethodNotBuiltError, match=f"not built yet.*{missing}"):
+        parse_methods([name])
+
+
+def test_no_method_is_an_error() -> None:
+    with pytest.raises(InputError, match="no method is named"):
+        parse_methods([" "])
+
+
+def test_the_oracle_fires_the_right_edit_and_no_other() -> None:
+    import numpy as np
+
+    edit = object()
+    long = "The mayor of " + "a very long and winding " * 20 + "town is"
+    scope = OracleScope({"The mayor is": [edit], long: [edit]})  # type: ignore[list-item]
+
+    def ask(text: str) -> int:
+        encoding = Encoding(text, np.zeros(2, np.float32), np.zeros((0, 2), np.float32), ())
+        return len(scope.decide([encoding], [[]])[0].fired)
+
+    assert [ask("The mayor is"), ask("The mayor"), ask("Who?")] == [1, 0, 0]
+    assert ask(long[40:200]) == 1  # long prompts are looked up in parts
+    assert EditDraft("a", "b").subject is None
