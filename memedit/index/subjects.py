@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from memedit.errors import InputError
 from memedit.index.function_words import ARTICLES, FUNCTION_WORDS
-from memedit.index.words import Word, is_character_word, is_hangul, words
+from memedit.index.words import Word, folded_words, is_character_word, is_hangul, words
 
 _MAX_GAP = 3
 """Words further apart than this many characters are not one name ("J. R. R. Tolkien" is; two sentences are not)."""
@@ -125,8 +125,9 @@ def _reach(text: str, found: list[Word], i: int, longest: int) -> int:
 def _keys(subject: str) -> dict[str, tuple[str, int]]:
     """Map each way of writing the subject to its first word and number of words."""
     keys: dict[str, tuple[str, int]] = {}
-    for variant in dict.fromkeys((subject, _PARENTHESIS.sub("", subject))):
-        folded = [word.folded for word in words(variant)][:_MAX_WORDS]
+    variants = (subject, _PARENTHESIS.sub("", subject)) if ")" in subject else (subject,)
+    for variant in variants:
+        folded = folded_words(variant)[:_MAX_WORDS]
         if not folded:
             continue
         keys[" ".join(folded)] = (folded[0], len(folded))

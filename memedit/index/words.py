@@ -15,6 +15,7 @@ _NO_DECOMPOSITION = str.maketrans(
     {"ø": "o", "đ": "d", "ð": "d", "ł": "l", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th", "ħ": "h", "ŋ": "n"}
 )
 _ASCII_WORD = re.compile(r"[A-Za-z0-9]+|[&+#$<=>|~@%]")
+_ASCII_APOSTROPHES = frozenset("'`")
 _SYMBOLS = "&＆#@%"  # punctuation by category, but part of names ("C#", "R&B")
 _CHARACTER_SCRIPTS = ("CJK", "HIRAGANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR", "BOPOMOFO", "TIBETAN")
 
@@ -43,6 +44,13 @@ def words(text: str) -> list[Word]:
     """
     found = _ascii_words(text) if text.isascii() else _unicode_words(text)
     return [word for i, word in enumerate(found) if not (word.folded == "s" and _is_possessive(text, found, i))]
+
+
+def folded_words(text: str) -> list[str]:
+    """Return the folded words of ``text`` alone; several times as quick as :func:`words` on plain ASCII names."""
+    if text.isascii() and not _ASCII_APOSTROPHES.intersection(text):
+        return ["and" if word == "&" else word for word in _ASCII_WORD.findall(text.lower())]
+    return [word.folded for word in words(text)]
 
 
 def is_hangul(char: str) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memedit.index.words import _ascii_words, _unicode_words, words
+from memedit.index.words import _ascii_words, _unicode_words, folded_words, words
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 
@@ -60,3 +60,8 @@ def test_decomposed_text_folds_alike(text: str) -> None:
 @given(st.text(st.characters(max_codepoint=127), max_size=80))
 def test_the_ascii_path_equals_the_general_one(text: str) -> None:
     assert _ascii_words(text) == _unicode_words(text)
+
+
+@given(st.one_of(TEXT, st.text(st.characters(max_codepoint=127), max_size=80)))
+def test_folded_words_are_those_of_words(text: str) -> None:
+    assert folded_words(text) == folded(text)
