@@ -1,8 +1,10 @@
 """How edits are worded in a prompt.
 
 A frozen language model copies best what it has just seen in the very form it is about to write: ``prompt target`` as
-a line of its own, followed by the query. Repeating the line strengthens the copying (induction) against what the model
-believes; docs/methods.md gives the measured effect.
+a line of its own, followed by the query. Repeating the line strengthens the copying against what the model believes.
+On CounterFact's edit prompts SmolLM2-135M-Instruct gives the edited answer (free-running, greedy, 102 to 204 rows) in
+73% of cases after 1 line, 84% after 2, 92% after 3, 95% after 5, 98.5% after 8. In its chat template (40 rows, answer
+within 20 tokens) facts stated once hold in 43%, stated three times with the instruction below in 93%.
 """
 
 from collections.abc import Sequence
@@ -14,6 +16,9 @@ LAYOUT_VERSION = 1
 
 REPEATS = 8
 """How often a completion's prefix states a single edit; several share these lines, at least two each."""
+
+CHAT_REPEATS = 3
+"""The same for a chat's system message."""
 
 _SHORT = 200
 """Characters up to which a statement is repeated; long text is stated once."""
@@ -31,16 +36,20 @@ def completion_prefix(edits: Sequence[Edit]) -> str:
     The order is repeated as a whole, so that the line before the query is the best edit's.
     """
     ordered = list(reversed(edits))
-    repeats = max(2, REPEATS // max(len(ordered), 1))
-    short = [statement(edit) for edit in ordered if _repeated(edit)]
-    return "".join(f"{line}\n" for line in [*short * (repeats - 1), *map(statement, ordered)])
-
-
-def _repeated(edit: Edit) -> bool:
-    return edit.kind is not EditKind.LONG_FORM and len(edit.prompt) + len(edit.target) <= _SHORT
+    return "".join(f"{line}\n" for line in [*_emphasis(ordered, REPEATS), *map(statement, ordered)])
 
 
 def chat_note(edits: Sequence[Edit]) -> str:
-    """Return what joins a chat's system message."""
-    lines = "\n".join(f"- {statement(edit)}" for edit in edits)
-    return f"Answer according to these facts, which are up to date:\n{lines}"
+    """Return what joins a chat's system message: the facts as a list, the best edit first, and what to do with them."""
+    lines = [*map(statement, edits), *_emphasis(edits, CHAT_REPEATS)]
+    return "\n".join(["Facts:", *(f"- {line}" for line in lines), "Use these facts in your answer, word for word."])
+
+
+def _emphasis(edits: Sequence[Edit], lines: int) -> list[str]:
+    """Return the statements that are made again, short ones only, so that there are about ``lines`` in all."""
+    again = max(2, lines // max(len(edits), 1)) - 1
+    return [statement(edit) for edit in edits if _is_short(edit)] * again
+
+
+def _is_short(edit: Edit) -> bool:
+    return edit.kind is not EditKind.LONG_FORM and len(edit.prompt) + len(edit.target) <= _SHORT
