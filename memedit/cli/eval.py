@@ -117,7 +117,7 @@ def suite(
     model: Model = "smollm2",
     method: Methods = "in_context",
     edits: Edits = "1000",
-    queries: NumberOfQueries = 100,
+    queries: NumberOfQueries = 150,
     protocol: Protocols = "generate",
     stream: Stream = "batch",
     seed: Seed = 0,

@@ -102,12 +102,12 @@ class EditedAnswerer(BareAnswerer):
         fingerprint: str,
     ) -> None:
         super().__init__(loaded, end)
-        self._editable, self.places = editable, places
+        self.editable, self.places = editable, places
         self._fingerprint = fingerprint
 
     def plan(self, prompts: Sequence[str]) -> BatchPlan:
         """Return which edits fire on each prompt, without answering."""
-        return self._editable.plan(list(prompts))
+        return self.editable.plan(list(prompts))
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int, stop_at_newline: bool) -> list[Generation]:
         """See :class:`~memedit.evaluation.answering.Answerer`."""
@@ -122,7 +122,7 @@ class EditedAnswerer(BareAnswerer):
         for rows, part in _parts(plan):
             arguments = generation_arguments(self.end, self.tokenizer, max_new_tokens, stop_at_newline)
             texts = [prompts[i] for i in rows]
-            answers = self._editable.answer(texts, plan=part, batch_size=len(rows), **arguments)
+            answers = self.editable.answer(texts, plan=part, batch_size=len(rows), **arguments)
             for i, answer in zip(rows, answers, strict=True):
                 ids = self.end.cut(answer.token_ids, stop_at_newline=stop_at_newline, limit=max_new_tokens)
                 found[i] = Generation(self._text(ids), ids, *firings(answer.route, self.places))
@@ -134,7 +134,7 @@ class EditedAnswerer(BareAnswerer):
 
     def score_planned(self, prompts: Sequence[str], targets: Sequence[str], plan: BatchPlan) -> list[Scoring]:
         """Score targets behind prompts that have been routed already."""
-        scores = self._editable.score(list(prompts), list(targets), plan=plan, batch_size=max(1, len(prompts)))
+        scores = self.editable.score(list(prompts), list(targets), plan=plan, batch_size=max(1, len(prompts)))
         return [
             Scoring(
                 tuple(round_log(x) for x in score.logprobs),
