@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,6 +18,7 @@ from memedit.scope.classifier.features import FEATURES, TOKEN_FEATURES
 from memedit.scope.classifier.model import ClassifierModel
 from memedit.scope.classifier.vocabulary import WordRarity, count_documents
 from memedit.types import FloatArray
+from memedit.workflows.scope_training.attributes import made_rows
 from memedit.workflows.scope_training.dataset import ExampleSet, collect
 from memedit.workflows.scope_training.examples import SimulatedMemory, judged_queries, masked_texts, surely_other
 from memedit.workflows.scope_training.fitting import FitSettings, fit_head, group_weights
@@ -48,12 +50,14 @@ class ScopeTraining:
     """What a run trains on and how. ``max_rows`` of each file are read, so later rows stay unseen.
 
     ``report_rows``: at most so many rows of each file are reported on.
-    ``negatives``: wrong candidates kept per query. ``vocabulary``: words in the rarity table.
+    ``made_rows``: edits made up beside those of
+    the files. ``negatives``: wrong candidates kept per query. ``vocabulary``: words in the rarity table.
     """
 
     max_rows: int = 9000
     report_rows: int = 1000
     negatives: int = 4
+    made_rows: int = 1000
     vocabulary: int = 8000
     head: HeadSize = field(default_factory=HeadSize)
     fit: FitSettings = field(default_factory=FitSettings)
@@ -120,13 +124,15 @@ class _Run:
         fitted = [row for row in rows if is_training_row(row.prompt) and not _for_calibration(row.prompt)]
         if not fitted:
             raise InputError(f"none of the {len(rows)} rows read belongs to the training half; give larger files")
+        fitted += made_rows(random.Random(self.seed), fitted, self.settings.made_rows)
         known = [row for row in rows if is_training_row(row.prompt)]
         counts, documents = self._count_words(fitted, background)
         texts = EncodedTexts(WordRarity(counts, documents))
         relations = Relations(fitted)
         queries = QueryMaker(fitted, relations, self.seed).all()
         masked = [text for query in queries for text in masked_texts(query, fitted)]
-        directions = self._encode(texts, rows, [query.text for query in queries], masked)
+        made = [row.prompt for row in fitted]
+        directions = self._encode(texts, rows, [query.text for query in queries], [*masked, *made])
         queries = surely_other(queries, fitted, texts.vector, limit=_SAME_RELATION)
         memory = SimulatedMemory(fitted, texts, WordRarity(counts, documents))
         key = self._key(directions, counts, queries)
@@ -156,7 +162,7 @@ class _Run:
         return calibrated, self._report(calibrated, rows, texts)
 
     def _count_words(self, rows: Sequence[EditRow], background: Sequence[Path]) -> tuple[dict[str, int], int]:
-        own = [text for row in rows for text in (row.prompt, *(text for _, text in (*row.inside, *row.outside)))]
+        own = [text for row in rows for text in (row.prompt, *_texts(row))]
         lines = [line for path in background for line in path.read_text("utf-8").splitlines()]
         sentences = [sentence for line in lines if len(line.split()) > 3 for sentence in line.split(" . ")]
         return count_documents([*sentences, *own], limit=self.settings.vocabulary)
@@ -165,11 +171,11 @@ class _Run:
         self, texts: EncodedTexts, rows: Sequence[EditRow], queries: Sequence[str], others: Sequence[str]
     ) -> FloatArray:
         own = [row.prompt for row in rows]
-        own += [text for row in self._judged(rows) for _, text in (*row.inside, *row.outside)]
-        training = sorted(set(queries))
+        own += [text for row in self._judged(rows) for text in _texts(row)]
+        fitted = [text for row in rows if is_training_row(row.prompt) for text in (row.prompt, *_texts(row))]
         width = min(self.settings.head.projection, self.encoder.dimension)
-        directions = principal_directions(self.encoder, training, width, seed=self.seed)
-        everything = [*own, *training, *others]
+        directions = principal_directions(self.encoder, fitted, width, seed=self.seed)
+        everything = [*own, *queries, *others]
         texts.add(
             self.encoder,
             directions,
@@ -254,6 +260,10 @@ class _Run:
             outcomes += judge_rows(model.head, memory, stored, numbers)
             self.tell(stage, done, len(sources))
         return outcomes
+
+
+def _texts(row: EditRow) -> list[str]:
+    return [text for _, text in (*row.inside, *row.outside)]
 
 
 def _for_calibration(prompt: str) -> bool:

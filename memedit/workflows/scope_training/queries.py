@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from memedit.scope.text import normalise
+from memedit.workflows.scope_training.attributes import MADE, other_attribute
 from memedit.workflows.scope_training.relations import SLOT, Relations, template_of
 from memedit.workflows.scope_training.rows import EditRow
 from memedit.workflows.scope_training.wording import join, near_name, negate, one_hop_more, other_name, suppose, vary
@@ -61,6 +62,9 @@ class QueryMaker:
         negated = negate(row.prompt)
         if negated is not None and self._rng.random() < 0.1:
             yield TrainingQuery(negated, None, number, "negated")
+        attribute = other_attribute(self._rng, row.prompt)
+        if attribute is not None and self._rng.random() < 0.5 and row.source != MADE:
+            yield TrainingQuery(attribute.replace(SLOT, row.subject), None, number, "made/other relation", attribute)
         if self._rng.random() < 0.04:
             yield TrainingQuery(suppose(self._rng, self._wording(row)), None, number, "supposed")
         if self._rng.random() < 0.06:
@@ -77,7 +81,7 @@ class QueryMaker:
             yield TrainingQuery(text, None, wrong, f"{row.source}/{kind}")
             if self._rng.random() < 0.1:
                 yield TrainingQuery(self._vary(text), None, wrong, f"{row.source}/{kind}")
-        if self._rng.random() < 0.5:
+        if self._rng.random() < 0.3:
             yield TrainingQuery(self._vary(row.prompt), number, None, "varied", template_of(row.prompt, row.subject))
 
     def _from_templates(self, number: int, row: EditRow, subject: str) -> Iterator[TrainingQuery]:
@@ -115,7 +119,7 @@ class QueryMaker:
             text = self._wording(row).replace(subject, name)
             yield TrainingQuery(text, number, None, "other name", template_of(row.prompt, subject))
         near = near_name(self._rng, subject, self._names)
-        if near is not None and self._rng.random() < 0.6:
+        if near is not None and self._rng.random() < 0.4:
             yield TrainingQuery(self._wording(row).replace(subject, near), None, number, "near name")
 
     def _two_facts(self, number: int, row: EditRow) -> Iterator[TrainingQuery]:

@@ -64,28 +64,39 @@ class EncodedTexts:
         folder: Path,
         progress: Progress | None = None,
     ) -> None:
-        """Encode texts, or load them where an earlier run has left them in ``folder``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        unique = sorted(set(texts), key=lambda text: (len(text), text))
-        for start in range(0, len(unique), _SHARD):
-            part = unique[start : start + _SHARD]
-            path = folder / f"{_key(encoder, directions, part)}.safetensors"
-            if not path.is_file():
-                _save(path, _encode(encoder, directions, part))
-            self._place |= {text: (len(self._shards), row) for row, text in enumerate(part)}
-            self._shards.append(load_file(path))
+        """Encode texts that no earlier run has left in ``folder``, and keep them there."""
+        home = folder / _key(encoder, directions)
+        home.mkdir(parents=True, exist_ok=True)
+        for path in sorted(home.glob("*.safetensors")):
+            self._take(path)
+        missing = sorted({text for text in texts if text not in self._place}, key=lambda text: (len(text), text))
+        for start in range(0, len(missing), _SHARD):
+            part = missing[start : start + _SHARD]
+            path = home / f"{_digest(json.dumps(part))}.safetensors"
+            _save(path, _encode(encoder, directions, part))
+            self._take(path)
             if progress is not None:
-                progress(start + len(part), len(unique))
+                progress(start + len(part), len(missing))
+
+    def _take(self, path: Path) -> None:
+        shard = load_file(path)
+        texts: list[str] = json.loads(shard.pop("texts").tobytes())
+        self._place |= {text: (len(self._shards), row) for row, text in enumerate(texts)}
+        self._shards.append(shard)
 
 
-def _key(encoder: Encoder, directions: FloatArray, texts: Sequence[str]) -> str:
-    described = json.dumps([encoder.fingerprint, hashlib.sha256(directions.tobytes()).hexdigest(), list(texts)])
-    return hashlib.sha256(described.encode()).hexdigest()[:32]
+def _key(encoder: Encoder, directions: FloatArray) -> str:
+    return _digest(encoder.fingerprint + hashlib.sha256(directions.tobytes()).hexdigest())
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _encode(encoder: Encoder, directions: FloatArray, texts: Sequence[str]) -> dict[str, np.ndarray]:
     encodings = encoder.encode_tokens(texts)
     return {
+        "texts": np.frombuffer(json.dumps(list(texts)).encode(), np.uint8),
         "vectors": np.stack([e.vector for e in encodings]).astype(np.float16),
         "start": np.cumsum([0, *(len(e.spans) for e in encodings)]),
         "tokens": np.concatenate([e.tokens @ directions for e in encodings]).astype(np.float16),

@@ -10,6 +10,7 @@ import pytest
 
 from memedit.errors import InputError
 from memedit.scope.classifier import ClassifierScope, load_model
+from memedit.workflows.scope_training.attributes import made_rows
 from memedit.workflows.scope_training.examples import RIGHT, UNKNOWN, WRONG, Found, label, masked_texts, surely_other
 from memedit.workflows.scope_training.fitting import FitSettings, group_weights
 from memedit.workflows.scope_training.judging import Outcome, auc, choose_threshold, platt, score
@@ -32,6 +33,7 @@ RELATIONS = [
 ]
 SMALL = ScopeTraining(
     negatives=2,
+    made_rows=10,
     vocabulary=200,
     head=HeadSize(projection=16, width=8, hidden=12),
     fit=FitSettings(epochs=3, batch_size=32, checkpoint_every=5),
@@ -129,9 +131,21 @@ def test_queries_are_deterministic_and_cover_the_hard_cases(rows):
     groups = {query.group for query in made}
     assert {"towns/paraphrase", "towns/locality", "towns/other relation", "other subject", "varied"} <= groups
     for query in made:
-        if query.group == "towns/other relation":
+        if query.group.endswith("/other relation"):
             assert rows[query.wrong].subject in query.text
             assert query.text != rows[query.wrong].prompt
+
+
+def test_made_edits_are_about_subjects_of_the_data(rows):
+    made = made_rows(random.Random(0), rows, 50)
+    assert len(made) == 50
+    subjects = {row.subject for row in rows}
+    for row in made:
+        assert row.subject in subjects
+        assert all(row.subject in text for _, text in row.inside)
+        assert all((row.subject in text) == (kind == "specificity") for kind, text in row.outside)
+        assert row.prompt not in {text for _, text in row.inside}
+    assert made_rows(random.Random(0), [], 5) == []
 
 
 def test_wordings():
