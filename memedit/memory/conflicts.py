@@ -33,7 +33,7 @@ class MaskedPromptScorer:
     At the threshold, MiniLM (all-MiniLM-L6-v2), share of pairs taken for the same relation:
 
     * to be found: 82% of 207 pairs of CounterFact edits with one subject and one true object in different words
-      (mostly "twin city" and "mother tongue"); 66% of 1,500 zsRE and 76% of 1,500 WikiBigEdit rephrased questions; only
+      (161 of them about twin cities); 66% of 1,500 zsRE and 76% of 1,500 WikiBigEdit rephrased questions; only
       2% of CounterFact's own rephrasings, which share hardly a word with their prompts;
     * to be left alone: 0 of 1,656 KnowEdit questions about another relation of the same subject; 2% of 227 pairs of
       CounterFact edits with one subject and other true objects.
