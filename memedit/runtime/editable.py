@@ -1,7 +1,7 @@
 """EditableModel: a Hugging Face causal LM whose answers follow an edit memory."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +28,9 @@ from memedit.types import BatchPlan, Route
 
 BATCH = 32
 """Prompts that :meth:`EditableModel.answer` generates at once unless told otherwise."""
+
+_MOVING = frozenset({"to", "cpu", "cuda", "float", "half", "bfloat16", "eval", "train", "requires_grad_"})
+"""Methods of a module that return the module itself."""
 
 
 class EditableModel:
@@ -144,7 +147,7 @@ class EditableModel:
                 self._adapter = create_adapter(self._adapter, self._base, self._tokenizer)
             return self._adapter
 
-    def generate(self, inputs: Tensor | None = None, **options: Any) -> Any:
+    def generate(self, inputs: Tensor | None = None, generation_config: Any = None, **options: Any) -> Any:
         """Generate as the model's own ``generate`` does, with its arguments and its kind of result.
 
         Rows are read back from ``inputs`` or ``input_ids [B, T]``. In the result prompt ids stand as given; what an
@@ -155,6 +158,8 @@ class EditableModel:
         Raises:
             InputError: a prompt does not fit the model's context.
         """
+        if generation_config is not None:
+            options["generation_config"] = generation_config
         ids = inputs if inputs is not None else options.get("input_ids")
         if not isinstance(ids, Tensor) or ids.dim() != 2 or options.get("inputs_embeds") is not None:
             return self._bare(inputs, options)
@@ -330,12 +335,9 @@ class EditableModel:
         found = getattr(config, "max_position_embeddings", None)
         return int(found) if found is not None else None
 
-    def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Move or cast the model, as ``torch.nn.Module.to``; an adapter made by name is made anew when next used."""
-        with self._lock:
-            self._base.to(*args, **kwargs)
-            self._adapter = self._adapter_name or self._adapter
-        return self
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the bare model's forward pass; only generation and scoring are routed."""
+        return self._base(*args, **kwargs)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -347,7 +349,28 @@ class EditableModel:
         base = self.__dict__.get("_base")  # absent while the object is being copied or unpickled
         if base is None:
             raise AttributeError(name)
-        return getattr(base, name)
+        found = getattr(base, name)
+        return self._moving(found) if name in _MOVING else found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_") or name in vars(EditableModel):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._base, name, value)
+
+    def _moving(self, method: Callable[..., Any]) -> Callable[..., "EditableModel"]:
+        """Wrap a method of the model that moves, casts or switches it: it returns the wrapper, as the model's does.
+
+        An adapter made by name is made anew when next used, where the model then is.
+        """
+
+        def call(*args: Any, **kwargs: Any) -> "EditableModel":
+            with self._lock:
+                method(*args, **kwargs)
+                self._adapter = self._adapter_name or self._adapter
+            return self
+
+        return call
 
     def __repr__(self) -> str:
         return f"EditableModel({type(self._base).__name__}, memory={getattr(self._memory, 'url', self._memory)!r})"

@@ -305,9 +305,22 @@ def test_tensors_that_do_not_fit_are_refused(editable):
         editable.generate(torch.ones((1, 0), dtype=torch.long), max_new_tokens=1)
 
 
-def test_attributes_are_the_models_own(editable):
+def test_it_stands_in_for_the_model(editable, tokenizer):
     assert editable.config is editable.base.config
     assert editable.device == editable.base.device
-    assert editable.to("cpu") is editable
+    assert editable.to("cpu") is editable.eval() is editable
+    config = copy.deepcopy(editable.generation_config)
+    config.max_new_tokens = 3
+    before, editable.generation_config = editable.generation_config, config
+    try:
+        assert editable.base.generation_config is config
+        assert len(editable.answer(CAPITAL)[0].token_ids) == 3
+    finally:
+        editable.generation_config = before
+    batch = tensors(tokenizer, MIXED)
+    assert torch.equal(editable(**batch).logits, editable.base(**batch).logits)
+    assert torch.equal(editable.generate(batch["input_ids"], config), editable.generate(**batch, max_new_tokens=3))
     with pytest.raises(AttributeError):
         _ = editable.no_such_thing
+    with pytest.raises(AttributeError):
+        editable.memory = None
