@@ -21,8 +21,9 @@ def main() -> None:
             print(question)
             print(f"  fires: {bool(decision.fired)}, threshold {decision.threshold:.2f}, scope {decision.scope}")
             if best is not None:
-                reasons = ", ".join(f"{name} {value:.2f}" for name, value in best.reasons.items())
-                print(f"  best score {best.score:.3f} from: {reasons}")
+                shown = ("verbatim", "subject_words", "relation_words", "relation_cosine")
+                reasons = ", ".join(f"{name} {best.reasons[name]:.2f}" for name in shown if name in best.reasons)
+                print(f"  best score {best.score:.3f}, cosine {best.similarity:.2f}, {reasons}")
 
         print("streamed:", end=" ")
         for piece in model.stream(QUESTIONS[0], max_new_tokens=20, do_sample=False):

@@ -10,8 +10,20 @@ from memedit.cli.output import Output
 from memedit.cli.text import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from memedit.cli.session import Session
     from memedit.types import ScopeDecision
+
+_MAIN_REASONS = (
+    "verbatim",
+    "subject",
+    "subject_stands",
+    "subject_words",
+    "relation_words",
+    "relation_cosine",
+    "negation",
+)
 
 app = typer.Typer(no_args_is_help=True, help="Why an edit applies to a question or not, and where the threshold lies.")
 
@@ -58,6 +70,11 @@ def calibrate(
     )
 
 
+def main_reasons(reasons: "Mapping[str, float]") -> dict[str, float]:
+    """Return the features that tell people most; ``--json`` has all of them."""
+    return {name: reasons[name] for name in _MAIN_REASONS if name in reasons} or dict(reasons)
+
+
 def print_decision(out: Output, decision: "ScopeDecision") -> None:
     """Print which edits fire on a query, which were considered, and why."""
     fired = {hit.edit.id for hit in decision.fired}
@@ -68,5 +85,5 @@ def print_decision(out: Output, decision: "ScopeDecision") -> None:
     for hit in decision.considered:
         mark = "fires" if hit.edit.id in fired else "silent"
         out.line(f"{mark:<6}  {hit.score:.3f}  {one_line(hit.edit.prompt)} => {one_line(hit.edit.target, 30)}")
-        reasons = ", ".join(f"{name} {value:.2f}" for name, value in hit.reasons.items())
+        reasons = ", ".join(f"{name} {value:.2f}" for name, value in main_reasons(hit.reasons).items())
         out.line(f"               {hit.edit.id}  cosine {hit.similarity:.2f}" + (f"; {reasons}" if reasons else ""))
