@@ -63,25 +63,26 @@ class Mutations:
             row["state"] = state
         if not rows:
             return AddReport((), (), (), (), ())
-        given = None if vectors is None else self._given(vectors, rows)
+        if vectors is not None:
+            count = sum(row["texts"] for row in rows)
+            vectors = check_vectors(vectors, count, self._encoder.get().dimension)
         with self._database.read() as connection:
             revision = store_revision(connection)
             known = known_members(connection, namespace, rows)
         plan = plan_batch(rows, known, self._judge, policy, say)
         chosen = [rows[i] for i in plan.inserts]
-        encoder = self._encoder.get() if chosen else None
-        made = self._encode(chosen, progress) if given is None else _joined([given[i] for i in plan.inserts])
+        if not chosen:  # all of it is there already
+            return AddReport(tuple(plan.ids), (), tuple(plan.duplicates), (), ())
+        numbers = plan.inserts if vectors is None else list(range(len(rows)))
+        made = self._encode(chosen, progress) if vectors is None else vectors
         with self._database.write() as connection:
             if store_revision(connection) != revision:
-                before = plan.inserts
                 plan = plan_batch(rows, known_members(connection, namespace, rows), self._judge, policy, say)
-                made = self._realign(rows, before, made, plan.inserts)
                 chosen = [rows[i] for i in plan.inserts]
-                encoder = self._encoder.get() if chosen else None
             writer = Writer(self._database, connection)
             writer.add(chosen)
-            if encoder is not None:
-                writer.put_vectors(chosen, made, encoder_row(connection, encoder))
+            made = self._aligned(rows, numbers, made, plan.inserts)
+            writer.put_vectors(chosen, made, encoder_row(connection, self._encoder.get()))
             superseded = _write_plan(writer, connection, rows, plan)
             writer.flush()
         self.rows_written += len(chosen)
@@ -122,16 +123,15 @@ class Mutations:
     def supersede(self, edit_id: str, namespace: str, values: Mapping[str, Any], policy: OnConflict) -> str:
         """Withdraw an edit and put a new one in its place, atomically; return the new id."""
         with self._database.read() as connection:
-            old = _not_withdrawn(current_rows(connection, namespace, [edit_id])[edit_id])
-        draft = self._with_subject(check_draft(_merged(old, values)))
-        new = draft_row(draft, namespace, edit_id=self._ids.take(1)[0], now=now_micros())
-        if new["content_hash"] == old["content_hash"] and _interval(new) == _interval(old):
-            raise InputError(f"superseding edit {edit_id} with itself: give a target, prompt or time that differs")
-        with self._database.read() as connection:
+            old = current_rows(connection, namespace, [edit_id])[edit_id]
+            new = self._successor(old, values)
             self._alone(connection, new, policy, besides=old["seq"])
         matrix = self._encode([new], None)
         with self._database.write() as connection:
-            old = _not_withdrawn(current_rows(connection, namespace, [edit_id])[edit_id])
+            now = current_rows(connection, namespace, [edit_id])[edit_id]
+            if now["version"] != old["version"]:  # changed meanwhile
+                old, new = now, self._successor(now, values)
+                matrix = self._encode([new], None)
             plan = self._alone(connection, new, policy, besides=old["seq"])
             writer = Writer(self._database, connection)
             writer.add([new])
@@ -144,6 +144,14 @@ class Mutations:
             writer.flush()
         self.rows_written += 1
         return str(new["id"])
+
+    def _successor(self, old: EditRow, values: Mapping[str, Any]) -> EditRow:
+        """The row of the edit that supersedes ``old``."""
+        draft = self._with_subject(check_draft(_merged(_not_withdrawn(old), values)))
+        new = draft_row(draft, old["namespace"], edit_id=self._ids.take(1)[0], now=now_micros())
+        if new["content_hash"] == old["content_hash"] and _interval(new) == _interval(old):
+            raise InputError(f"superseding edit {old['id']} with itself: give a target, prompt or time that differs")
+        return new
 
     def withdraw(self, ids: Sequence[str], namespace: str) -> None:
         """Retire edits; those that are retired stay as they are."""
@@ -240,18 +248,16 @@ class Mutations:
         texts = [text for row in rows for text in row_texts(row)]
         return self._encoder.get().encode(texts, progress=progress) if texts else _NONE
 
-    def _given(self, vectors: FloatArray, rows: Sequence[EditRow]) -> list[FloatArray]:
-        """Caller-given vectors, cut by row."""
-        ends = np.cumsum([row["texts"] for row in rows])
-        checked = check_vectors(vectors, int(ends[-1]), self._encoder.get().dimension)
-        return np.split(checked, ends[:-1])
-
-    def _realign(self, rows: list[EditRow], before: list[int], made: FloatArray, after: list[int]) -> FloatArray:
-        """Vectors for a plan that changed: keep what was encoded, encode what is new."""
-        ends = np.cumsum([rows[i]["texts"] for i in before]) if before else np.zeros(0, dtype=np.int64)
-        have = dict(zip(before, np.split(made, ends[:-1]), strict=True)) if before else {}
-        parts = [have[i] if i in have else self._encode([rows[i]], None) for i in after]
-        return _joined(parts)
+    def _aligned(
+        self, rows: Sequence[EditRow], have: Sequence[int], matrix: FloatArray, want: Sequence[int]
+    ) -> FloatArray:
+        """Turn the vectors of the rows ``have`` (numbers) into those of the rows ``want``; missing ones are encoded."""
+        if have == want:
+            return matrix
+        ends = np.cumsum([rows[i]["texts"] for i in have])
+        parts = dict(zip(have, np.split(matrix, ends[:-1]), strict=True)) if have else {}
+        found = [parts[i] if i in parts else self._encode([rows[i]], None) for i in want]
+        return np.concatenate(found) if found else _NONE
 
     def _alone(self, connection: Connection, row: EditRow, policy: OnConflict, besides: int | None = None) -> Plan:
         """What one row contradicts, other than itself and the edit ``besides``.
@@ -272,10 +278,6 @@ class Mutations:
 
 
 _NONE: FloatArray = np.zeros((0, 0), dtype=np.float32)
-
-
-def _joined(parts: Sequence[FloatArray]) -> FloatArray:
-    return np.concatenate(parts) if parts else _NONE
 
 
 def _row_of(index: int) -> str:

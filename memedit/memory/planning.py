@@ -58,42 +58,69 @@ def plan_batch(
         ConflictError: a row contradicts a live edit or an earlier row, and ``policy`` is "error".
     """
     batch = {i: Member.of(rows[i], row=i) for i in _sharing(rows, known)}
-    pairs = judge.pairs(known, list(batch.values()))
-    by_prompt: dict[int, list[Member]] = defaultdict(list)
-    for member in known:
-        by_prompt[member.prompt_hash].append(member)
-    last = {member.content_hash: i for i, member in batch.items()}
-    plan = Plan()
+    planner = _Planner(known, batch, judge, policy, describe)
     for i, row in enumerate(rows):
-        if i not in batch:
-            plan.ids.append(row["id"])
-            plan.inserts.append(i)
-            continue
-        member = batch[i]
-        peers = by_prompt[member.prompt_hash]
+        if i in batch:
+            planner.take(i, batch[i])
+        else:
+            planner.plan.ids.append(row["id"])
+            planner.plan.inserts.append(i)
+    return planner.plan
+
+
+class _Planner:
+    """Takes the rows that share a prompt or a subject with others, one by one."""
+
+    def __init__(
+        self,
+        known: Sequence[Member],
+        batch: Mapping[int, Member],
+        judge: RelationJudge,
+        policy: OnConflict,
+        describe: Callable[[int], str],
+    ) -> None:
+        self.plan = Plan()
+        self._policy, self._describe, self._threshold = policy, describe, judge.threshold
+        self._pairs = judge.pairs(known, list(batch.values()))
+        self._last = {member.content_hash: i for i, member in batch.items()}
+        self._by_prompt: dict[int, list[Member]] = defaultdict(list)
+        for member in known:
+            self._by_prompt[member.prompt_hash].append(member)
+
+    def take(self, i: int, member: Member) -> None:
+        """Decide on row ``i``: a duplicate, a refusal, or an insert that may retire others."""
+        peers = self._by_prompt[member.prompt_hash]
         found: list[tuple[Member, float | None]] = [
             (m, None) for m in peers if m.alive and m.goal != member.goal and m.overlaps(member)
         ]
-        found += [(m, score) for m, score in pairs.get(i, ()) if m.alive]
-        again = policy == "supersede" and bool(found) and all(last.get(m.content_hash, -1) > i for m, _ in found)
-        twin = next((m for m in peers if (m.alive or (again and m.withdrawn)) and _same(m, member)), None)
+        found += [(m, score) for m, score in self._pairs.get(i, ()) if m.alive]
+        twin = self._twin(i, member, peers, [m for m, _ in found])
         if twin is not None:
             member.alive = False  # it is not stored, so no later row can contradict it
-            plan.ids.append(twin.id)
-            plan.duplicates.append(twin.id)
-            continue
+            self.plan.ids.append(twin.id)
+            self.plan.duplicates.append(twin.id)
+            return
         for old, score in found:
-            reason = _reason(member, old, score, judge.threshold)
-            if policy == "error":
-                raise ConflictError(new_id=member.id, existing_id=old.id, reason=describe(i) + reason)
-            plan.conflicts.append(Conflict(member.id, old.id, reason, score))
-            if policy == "supersede":
-                old.alive = False
-                plan.retired.append((old, member.id))
-        plan.ids.append(member.id)
-        plan.inserts.append(i)
+            self._contradict(i, member, old, score)
+        self.plan.ids.append(member.id)
+        self.plan.inserts.append(i)
         peers.append(member)
-    return plan
+
+    def _twin(self, i: int, member: Member, peers: Sequence[Member], rivals: Sequence[Member]) -> Member | None:
+        """The edit that row ``i`` repeats: a live one, or a withdrawn one whose rivals later rows put back anyway."""
+        again = self._policy == "supersede" and bool(rivals)
+        again = again and all(self._last.get(rival.content_hash, -1) > i for rival in rivals)
+        return next((m for m in peers if (m.alive or (again and m.withdrawn)) and _same(m, member)), None)
+
+    def _contradict(self, i: int, member: Member, old: Member, score: float | None) -> None:
+        """Refuse row ``i``, or note that it contradicts ``old`` and, where told so, retire that one."""
+        reason = _reason(member, old, score, self._threshold)
+        if self._policy == "error":
+            raise ConflictError(new_id=member.id, existing_id=old.id, reason=self._describe(i) + reason)
+        self.plan.conflicts.append(Conflict(member.id, old.id, reason, score))
+        if self._policy == "supersede":
+            old.alive = False
+            self.plan.retired.append((old, member.id))
 
 
 def _sharing(rows: Sequence[Mapping[str, Any]], known: Sequence[Member]) -> list[int]:
