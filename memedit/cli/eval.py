@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from memedit.cli.eval_config import EvalConfigFile
 from memedit.cli.output import Output
 
 app = typer.Typer(
@@ -64,6 +65,7 @@ DType = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16,
 def run(
     ctx: typer.Context,
     *,
+    config: EvalConfigFile = None,
     data: Data = None,
     format: Formats = None,
     model: Model = "smollm2",

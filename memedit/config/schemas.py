@@ -44,22 +44,31 @@ class AdapterConfig(Section):
 
 
 class EvalConfig(Section):
-    """One evaluation run: what is measured on which data, under which protocol."""
+    """One evaluation run: what ``memedit eval --config`` starts from; options on the command line win."""
 
-    dataset: Name
-    path: str | None = Field(default=None, description="file or folder of the data set; None looks in the usual places")
-    edits: int | None = Field(default=None, ge=1, description="edits in memory at once; None takes every row")
-    offset: int = Field(default=0, description="first row; negative counts from the end")
-    protocols: tuple[Name, ...] = Field(default=(), description="names of protocols; none takes the runner's own")
-    metrics: tuple[Name, ...] = Field(default=(), description="names of metrics; none takes all")
-    settings: dict[str, int | None] = Field(default_factory=dict, description="fields of the runner's EvalSettings")
+    data: tuple[Name, ...] = Field(default=(), description="data files; none leaves them to the command line")
+    format: tuple[Name, ...] = Field(default=(), description="form of the data: one for all files, or one for each")
+    methods: tuple[Name, ...] = Field(default=("in_context",), min_length=1)
+    protocols: tuple[Name, ...] = Field(default=("generate",), min_length=1, description="generate, teacher_forced")
+    edits: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(), description="numbers of edits; none takes all")
+    queries: int | None = Field(default=None, ge=1, description="cases asked about; None asks about all")
+    stream: Name = Field(default="batch", description="batch, or sequential:SIZE")
+    seed: int = Field(default=0, ge=0)
+    held_out: bool = Field(default=False, description="only rows that no shipped weights were trained on")
+    batch_size: int = Field(default=64, ge=1)
+    probes_per_kind: int | None = Field(default=None, ge=1)
+    fluency_queries: int = Field(default=16, ge=0)
+    perplexity: str | None = Field(default=None, description="text to take the perplexity of")
+    capability: str | None = Field(default=None, description="capability file, or a folder of them")
+    capability_questions: int = Field(default=100, ge=1)
+    out: Name = Field(default="runs/eval", description="folder of the report")
+    encoder: Name = "minilm"
     model: ModelConfig = Field(default_factory=ModelConfig)
     scope: ScopeConfig = Field(default_factory=ScopeConfig)
-    adapter: AdapterConfig = Field(default_factory=AdapterConfig)
 
-    @field_validator("metrics", "protocols")
+    @field_validator("data", "methods", "protocols", "edits")
     @classmethod
-    def _no_repeats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _no_repeats(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(value)) < len(value):
-            raise ValueError("a name is given twice")
+            raise ValueError("a value is given twice")
         return value

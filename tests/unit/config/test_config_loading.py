@@ -131,13 +131,13 @@ def test_kind_decides_the_schema(tmp_path: Path) -> None:
         load_config(write(tmp_path, "kind: scop\n"))
     with pytest.raises(ConfigError, match="no top-level 'kind'"):
         load_config(write(tmp_path, "name: x\n"))
-    with pytest.raises(ConfigError, match="dataset: required"):
-        load_config(write(tmp_path, "kind: eval\n"))
-    loaded = load_config(write(tmp_path, "kind: eval\ndataset: counterfact\nmetrics: [reliability]\n"))
+    with pytest.raises(ConfigError, match="edits"):
+        load_config(write(tmp_path, "kind: eval\nedits: [0]\n"))
+    loaded = load_config(write(tmp_path, "kind: eval\nedits: [1000]\nmethods: [in_context, reader]\n"))
     assert isinstance(loaded, EvalConfig)
-    assert loaded.metrics == ("reliability",)
+    assert loaded.methods == ("in_context", "reader")
     with pytest.raises(ConfigError, match="given twice"):
-        load_config(write(tmp_path, "kind: eval\ndataset: counterfact\nmetrics: [reliability, reliability]\n"))
+        load_config(write(tmp_path, "kind: eval\nmethods: [reader, reader]\n"))
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=200))
@@ -162,4 +162,4 @@ def test_files_of_parts_are_merged_in_order(tmp_path: Path) -> None:
 
 def test_a_file_of_another_kind_is_no_settings_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="kind: is 'eval'"):
-        load_settings(write(tmp_path, "kind: eval\ndataset: counterfact\n"))
+        load_settings(write(tmp_path, "kind: eval\nedits: [10]\n"))
