@@ -57,6 +57,12 @@ PerKind = Annotated[
     int | None, typer.Option("--probes-per-kind", min=1, help="At most so many probes of a kind from one case.")
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Compute base outputs anew.")]
+Harness = Annotated[
+    str | None,
+    typer.Option("--lm-eval", help="Comma-separated tasks of the evaluation harness (pip install 'memedit[eval]')."),
+]
+HarnessFolder = Annotated[Path | None, typer.Option("--lm-eval-folder", help="Folder with more such tasks as YAML.")]
+HarnessLimit = Annotated[int | None, typer.Option("--lm-eval-limit", min=1, help="At most so many documents of each.")]
 EncoderName = Annotated[str, typer.Option("--encoder", help="Sentence encoder.")]
 DType = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16, auto.")]
 
@@ -84,6 +90,9 @@ def run(
     perplexity: Perplexity = None,
     capability: Capability = None,
     capability_questions: Questions = 100,
+    lm_eval: Harness = None,
+    lm_eval_folder: HarnessFolder = None,
+    lm_eval_limit: HarnessLimit = None,
     fluency_queries: Fluency = 16,
     probes_per_kind: PerKind = None,
     no_cache: NoCache = False,
@@ -108,6 +117,11 @@ def run(
         "perplexity": perplexity, "capability": capability, "settings": settings, "encoder": encoder, "dtype": dtype,
         **_parsed(method, edits, protocol, stream),
     }  # fmt: skip
+    if lm_eval is not None:
+        from memedit.workflows.lm_eval_tasks import HarnessTasks
+
+        names = tuple(name.strip() for name in lm_eval.split(",") if name.strip())
+        options["harness"] = HarnessTasks(names, lm_eval_folder, lm_eval_limit)
     files = name_files(data or [], format or [])
     _evaluate(files, options, out, json_mode=json, use_cache=not no_cache)
 

@@ -26,6 +26,7 @@ from memedit.evaluation.stream import Queries, edits_of, sample_queries
 from memedit.workflows.answerers import EditedAnswerer
 from memedit.workflows.eval_methods import Method
 from memedit.workflows.eval_sharing import SharedOutputs, SharingAnswerer
+from memedit.workflows.lm_eval_tasks import HarnessTasks, check_installed, run_tasks
 from memedit.workflows.splits import is_training_row
 
 if TYPE_CHECKING:
@@ -42,17 +43,23 @@ class Extras:
 
     text: str | None
     tasks: Mapping[str, Sequence[Question]]
+    harness: HarnessTasks | None = None
 
     @classmethod
-    def read(cls, perplexity: Path | None, capability: Path | None, settings: EvalSettings) -> "Extras":
-        """Read both where they are given.
+    def read(
+        cls, perplexity: Path | None, capability: Path | None, harness: HarnessTasks | None, settings: EvalSettings
+    ) -> "Extras":
+        """Read what is given.
 
         Raises:
             DatasetError: a file is wrong.
+            MissingExtraError: harness tasks are asked for, and the harness is not installed.
         """
+        if harness is not None:
+            check_installed()
         text = None if perplexity is None else read_text(perplexity)
         tasks = {} if capability is None else read_tasks(capability, limit=settings.capability_questions)
-        return cls(text, tasks)
+        return cls(text, tasks, harness)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +192,17 @@ class StageRuns:
             served = self._serve(method, queries, f"capability/{task}", list(places))
             scorings = [_score(served.results[places[request]]) for request in requests]
             found[f"capability.{task}"] = accuracy(questions, scorings)[0]
+        if self.extras.harness is not None:
+            found |= self._harness(method, queries, self.extras.harness)
         return found
+
+    def _harness(self, method: Method, queries: Queries, tasks: HarnessTasks) -> dict[str, Estimate]:
+        """Return accuracies on harness tasks; they are written down as a whole."""
+        name = f"{self.stage.name}/{method.name}/harness"
+        if self.journal.fact(name) is None:
+            estimates = run_tasks(_Lazy(self, method, queries), tasks, batch_size=self.config.settings.batch_size)
+            self.journal.add_fact(name, {task: estimate.as_json() for task, estimate in estimates.items()})
+        return {f"capability.{task}": Estimate(**value) for task, value in self.journal.fact(name).items()}
 
     def _row(
         self, work: tuple[Method, Protocol], queries: Queries, seen: Observations, served: Served, shared: Estimates

@@ -27,6 +27,7 @@ from memedit.evaluation.stream import StreamOrder
 from memedit.workflows.eval_methods import Method, parse_methods
 from memedit.workflows.eval_runs import Extras, StageRuns, expected_cost
 from memedit.workflows.eval_stage import Stage, Workbench
+from memedit.workflows.lm_eval_tasks import HarnessTasks
 
 _LIBRARIES = ("memedit", "torch", "transformers", "tokenizers", "numpy", "peft", "sentence-transformers", "faiss-cpu")
 
@@ -51,6 +52,7 @@ class EvaluationConfig:
             (:func:`memedit.workflows.splits.is_training_row`).
         perplexity: a text to take the perplexity of under each method.
         capability: a capability file, or a folder of them.
+        harness: tasks of the language model evaluation harness (extra ``eval``).
         settings: everything else that changes results.
     """
 
@@ -68,6 +70,7 @@ class EvaluationConfig:
     held_out: bool = False
     perplexity: Path | None = None
     capability: Path | None = None
+    harness: HarnessTasks | None = None
     settings: EvalSettings = field(default_factory=EvalSettings)
 
 
@@ -104,7 +107,7 @@ def evaluate(
     streams = {
         (data, n): list(read_cases(data.path, data.format, limit=n)) for data in config.data for n in config.edits
     }
-    extras = Extras.read(config.perplexity, config.capability, config.settings)
+    extras = Extras.read(config.perplexity, config.capability, config.harness, config.settings)
     bench = _workbench(config)
     manifest = build_manifest(config, methods, bench, {d: streams[d, config.edits[-1]] for d in config.data})
     key = _digest(manifest)
@@ -181,6 +184,7 @@ def build_manifest(
         ],
         "perplexity": _described(config.perplexity),
         "capability": _described(config.capability),
+        "harness": None if config.harness is None else config.harness.as_json(),
         "fingerprints": {
             "model": bench.loaded.fingerprint,
             "encoder": bench.encoder.fingerprint,
