@@ -33,5 +33,15 @@ def encode_as_data(tokenizer: Any, text: str) -> list[int]:
 
 
 def control_ids(tokenizer: Any) -> frozenset[int]:
-    """Return the ids of every added (control) token of the tokenizer, special or not."""
-    return frozenset(int(i) for i in tokenizer.get_added_vocab().values()) | frozenset(tokenizer.all_special_ids)
+    """Return the ids of a tokenizer's control tokens: special ones, and added ones that its chat template writes.
+
+    Other added tokens are text that happens to have an id of its own (runs of newlines, HTML tags in Gemma's
+    vocabulary): they open nothing.
+    """
+    template = str(getattr(tokenizer, "chat_template", None) or "")
+    marked = {
+        int(i)
+        for i, token in tokenizer.added_tokens_decoder.items()
+        if token.special or (token.content.strip() and token.content in template)
+    }
+    return frozenset(marked) | frozenset(tokenizer.all_special_ids)
