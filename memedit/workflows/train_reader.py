@@ -232,7 +232,7 @@ class _Run:
             # right padding under a causal mask: what is scored never sees it, so no attention mask is needed
             hidden = self.model.base_model(input_ids=ids.to(self.model.device), use_cache=False)[0]
         scored = [hidden[row, len(example.prompt) - 1 : len(example) - 1] for row, example in enumerate(part)]
-        logits = self.model.get_output_embeddings()(torch.cat(scored)).float()
+        logits = self._logits(torch.cat(scored))
         log_probabilities = logits.log_softmax(-1)
         losses, start = [], 0
         for example in part:
@@ -240,6 +240,12 @@ class _Run:
             losses.append(_example_loss(log_probabilities[start : start + count], example))
             start += count
         return torch.stack(losses).sum()
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        """Return logits in float32 for hidden states ``[n, d_model]``, so that only scored positions pay for them."""
+        logits: Tensor = self.model.get_output_embeddings()(hidden).float()
+        cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
+        return logits if cap is None else torch.tanh(logits / cap) * cap
 
     def finish(self, base: LoadedModel) -> None:
         """Write the reader and drop the checkpoint."""

@@ -17,7 +17,7 @@ from memedit.workflows.reader_examples import ExampleMaker, Mixture
 from memedit.workflows.reader_facts import Fact, Prose, read_facts, read_prose
 from memedit.workflows.reader_world import world_facts
 from memedit.workflows.splits import is_training_row
-from memedit.workflows.train_reader import ReaderSettings, load_training_data, train_reader
+from memedit.workflows.train_reader import ReaderSettings, _Run, load_training_data, train_reader
 
 NAMES = ["Ada", "Bo", "Cleo", "Dov", "Eva", "Finn", "Gil", "Hana", "Ivo", "Jun", "Kai", "Lea"]
 SETTINGS = ReaderSettings(
@@ -79,6 +79,27 @@ def test_the_same_seed_gives_the_same_reader_also_through_a_kill(base: LoadedMod
 
 def settings_dict() -> dict:
     return {name: getattr(SETTINGS, name) for name in SETTINGS.__slots__}
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
+def test_the_loss_is_the_cross_entropy_of_the_answer_under_the_whole_model(family: str, tmp_path: Path) -> None:
+    model, tokenizer = tiny_model(family), tiny_tokenizer()
+    settings = ReaderSettings(**{**settings_dict(), "world": 0})
+    facts = [Fact("The mill is run by", "Bo", ("Who runs the mill?",))]
+    loaded = LoadedModel(model, tokenizer, "tiny", "print")
+    run = _Run.start(loaded, settings, facts, Prose(), tmp_path)
+    examples = [Encoded((5, 6, 7, 8), (9, 10, 11)), Encoded((12, 13), (14,))]
+    found = run._loss(examples)
+    wanted = 0.0
+    for example in examples:
+        ids = torch.tensor([[*example.prompt, *example.answer]])
+        with torch.no_grad():
+            logits = model(input_ids=ids).logits[0, len(example.prompt) - 1 : -1].log_softmax(-1)
+        losses = -logits.gather(1, torch.tensor(example.answer)[:, None])
+        wanted += float(losses.sum()) / math.sqrt(len(example.answer))
+    assert float(found) == pytest.approx(wanted, rel=1e-4)  # the LoRA starts at zero
+    before = [float(found), *(run.step(n) for n in range(2))]
+    assert all(math.isfinite(value) for value in before)
 
 
 def test_training_leaves_the_base_alone_and_lowers_the_loss(base: LoadedModel, data: Path, tmp_path: Path) -> None:
