@@ -25,7 +25,6 @@ from memedit.workflows.scope_training.fitting import FitSettings, fit_head, grou
 from memedit.workflows.scope_training.judging import (
     Outcome,
     calibrate_outcomes,
-    choose_threshold,
     judge_rows,
     report,
 )
@@ -151,7 +150,7 @@ class _Run:
             encoder=self.encoder.fingerprint,
             projection=directions,
             head=head.arrays(),
-            calibration=np.array([1.0, 0.0], np.float32),
+            calibration=np.array([1.0, 0.0, 0.0], np.float32),
             threshold=0.5,
             band=_BAND,
             word_counts=counts,
@@ -235,8 +234,8 @@ class _Run:
         outcomes = self._outcomes(model, rows, texts, lambda row: _for_calibration(row.prompt), "calibrate")
         if not outcomes:
             return model
-        calibration = calibrate_outcomes(outcomes)
-        return replace(model, calibration=calibration, threshold=choose_threshold(outcomes, calibration))
+        calibration, threshold = calibrate_outcomes(outcomes)
+        return replace(model, calibration=calibration, threshold=threshold)
 
     def _report(self, model: ClassifierModel, rows: Sequence[EditRow], texts: EncodedTexts) -> dict[str, Any]:
         chosen = {id(row) for row in self._judged(rows) if not is_training_row(row.prompt)}

@@ -18,7 +18,7 @@ from memedit.types import FloatArray
 
 WEIGHTS_FILE = "classifier.safetensors"
 DESCRIPTION_FILE = "classifier.json"
-FORMAT = 1
+FORMAT = 2
 SHIPPED = Path(__file__).parent.parent / "weights"
 """Folder of the parameters that ship with the package."""
 
@@ -27,8 +27,9 @@ SHIPPED = Path(__file__).parent.parent / "weights"
 class ClassifierModel:
     """Everything the scores depend on beside the encoder.
 
-    ``projection [d, p]``; ``head`` as in :mod:`memedit.scope.classifier.head`; ``calibration [2]``: slope and offset
-    (Platt) applied to the logit; ``threshold``: the one chosen on held-out rows; ``word_counts`` over ``documents``.
+    ``projection [d, p]``; ``head`` as in :mod:`memedit.scope.classifier.head`; ``calibration [3]``: slope and offset
+    (Platt), and what a logit loses when the edit's subject is known but does not stand in the query; ``threshold``:
+    the one chosen on held-out rows; ``word_counts`` over ``documents``.
     """
 
     encoder: str
@@ -40,6 +41,11 @@ class ClassifierModel:
     word_counts: Mapping[str, int]
     documents: int
     notes: Mapping[str, Any]
+
+    def probability(self, logit: float, *, absent: bool) -> float:
+        """Return the calibrated probability of a logit; ``absent``: the edit's subject does not stand in the query."""
+        slope, offset, loss = self.calibration.tolist()
+        return calibrated(logit - loss * absent, slope, offset)
 
     @property
     def rarity(self) -> WordRarity:
@@ -77,6 +83,11 @@ class ClassifierModel:
             "word_counts": dict(self.word_counts),
         }
         (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=0, sort_keys=True) + "\n", "utf-8")
+
+
+def calibrated(logit: float, slope: float, offset: float) -> float:
+    """Return the logistic function of ``slope * logit + offset``."""
+    return float(1.0 / (1.0 + np.exp(-np.clip(slope * logit + offset, -30.0, 30.0))))
 
 
 def load_model(folder: Path, encoder_fingerprint: str | None = None) -> ClassifierModel:

@@ -128,9 +128,9 @@ class ClassifierScope:
         return [self._scored(asked, item, best[row]) for row, item in enumerate(candidates)]
 
     def _scored(self, asked: str, candidate: Candidate, judged: _Judged) -> ScoredCandidate:
-        slope, offset = self._model.calibration
+        absent = bool(candidate.edit.subject) and candidate.subject_span is None
         verbatim = is_verbatim(asked, candidate.edit)
-        probability = min(float(1.0 / (1.0 + np.exp(-(slope * judged.logit + offset)))), _HIGHEST)
+        probability = min(self._model.probability(judged.logit, absent=absent), _HIGHEST)
         reasons = {"verbatim": float(verbatim), "logit": judged.logit}
         reasons |= dict(zip(FEATURES, judged.features.tolist(), strict=True))
         hit = Hit(candidate.edit, 1.0 if verbatim else probability, candidate.similarity, reasons)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from memedit.scope.classifier.head import Weights, head_logits
+from memedit.scope.classifier.model import calibrated
 from memedit.scope.text import normalise
 from memedit.types import FloatArray
 from memedit.workflows.scope_training.examples import SimulatedMemory
@@ -16,26 +17,40 @@ from memedit.workflows.scope_training.rows import EditRow
 KEPT = {"locality": 0.997, "specificity": 0.975}
 """Share of out-of-scope queries of each kind that a threshold must leave alone."""
 _LOWEST, _HIGHEST = 0.2, 0.9
+_LOSSES = (0.0, 1.0, 2.0, 3.0, 4.0)
+"""What a logit may lose when the subject is known but does not stand in the query."""
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best of some candidates: its logit (-inf when there are none), and whether it is the right edit."""
+
+    logit: float
+    right: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The head's view of one probe of a row.
 
-    ``own`` is the logit of the row itself (NaN when it was no candidate), ``best`` the best logit of all candidates
-    (-inf without any), ``right`` whether that is the row itself or one with the same prompt. ``touched``: the subject
-    of another edit stands in a locality prompt, so that prompt is not out of scope.
+    ``standing``: the best candidate whose subject stands in the query, or that has none; ``absent``: the best of the
+    others. Right is the row itself, or one with the same prompt. ``touched``: the subject of another edit stands in a
+    locality prompt, so that prompt is not out of scope.
     """
 
     source: str
     kind: str
     inside: bool
-    own: float
-    best: float
-    right: bool
+    standing: Best
+    absent: Best
     touched: bool
     cosine: float
     cosine_with_subject: float
+
+    def best(self, loss: float) -> Best:
+        """Return the best candidate when logits lose ``loss`` where the subject does not stand in the query."""
+        lessened = Best(self.absent.logit - loss, self.absent.right)
+        return max(self.standing, lessened, key=lambda best: best.logit)
 
 
 def judge_rows(
@@ -59,24 +74,27 @@ def _judge(
     logits = head_logits(head, query, edits, comparison)
     same = [normalise(rows[item.row].prompt) == normalise(rows[number].prompt) for item in found]
     subject = normalise(rows[number].subject or "")
-    own = [float(logit) for logit, here in zip(logits, same, strict=True) if here]
     # another edit of the same subject is not wrong on a question about that subject; only this row is judged then
     rivals = kind in {"specificity", "forgetfulness"}
     judged = [
         i for i, item in enumerate(found) if not rivals or same[i] or normalise(rows[item.row].subject or "") != subject
     ]
-    best = max(judged, key=lambda i: logits[i], default=None)
+    away = {i for i in judged if rows[found[i].row].subject and found[i].span is None}
     return Outcome(
         source=rows[number].source,
         kind=kind,
         inside=inside,
-        own=max(own, default=float("nan")),
-        best=float(logits[best]) if best is not None else float("-inf"),
-        right=best is not None and same[best],
+        standing=_best(logits, same, [i for i in judged if i not in away]),
+        absent=_best(logits, same, sorted(away)),
         touched=kind == "locality" and any(item.span is not None for item in found),
         cosine=max((found[i].similarity for i in judged), default=-1.0),
         cosine_with_subject=max((found[i].similarity + (found[i].span is not None) for i in judged), default=-1.0),
     )
+
+
+def _best(logits: FloatArray, same: Sequence[bool], chosen: Sequence[int]) -> Best:
+    at = max(chosen, key=lambda i: logits[i], default=None)
+    return Best(float("-inf"), False) if at is None else Best(float(logits[at]), same[at])
 
 
 def platt(logits: FloatArray, labels: FloatArray) -> FloatArray:
@@ -97,27 +115,50 @@ def platt(logits: FloatArray, labels: FloatArray) -> FloatArray:
     return weights.astype(np.float32)
 
 
-def calibrate_outcomes(outcomes: Sequence[Outcome]) -> FloatArray:
-    """Fit probabilities to the best candidate of each query; prompts that another edit touches are left out."""
-    used = [o for o in outcomes if not o.touched and np.isfinite(o.best)]
-    labels = np.array([float(o.inside and o.right) for o in used])
-    return platt(np.array([o.best for o in used]), labels)
+def calibrate_outcomes(outcomes: Sequence[Outcome]) -> tuple[FloatArray, float]:
+    """Return calibration (slope, offset, loss of an absent subject) and threshold.
+
+    Of a few losses the one is taken with which the most in-scope queries fire, averaged over files and kinds, at the
+    threshold that keeps the shares of :data:`KEPT` silent. Prompts that another edit touches are left out.
+    """
+    used = [o for o in outcomes if not o.touched]
+    tried = []
+    for loss in _LOSSES:
+        best = [o.best(loss) for o in used]
+        some = [np.isfinite(b.logit) for b in best]
+        logits = np.array([b.logit for b, finite in zip(best, some, strict=True) if finite])
+        labels = [float(o.inside and b.right) for o, b, finite in zip(used, best, some, strict=True) if finite]
+        calibration = np.append(platt(logits, np.array(labels)), np.float32(loss)).astype(np.float32)
+        threshold = choose_threshold(used, calibration)
+        tried.append((_mean_hits(used, calibration, threshold), -loss, calibration, threshold))
+    _, _, calibration, threshold = max(tried, key=lambda item: item[:2])
+    return calibration, threshold
+
+
+def _mean_hits(outcomes: Sequence[Outcome], calibration: FloatArray, threshold: float) -> float:
+    groups: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    for outcome in outcomes:
+        if outcome.inside:
+            fires = score(outcome, calibration) >= threshold and outcome.best(float(calibration[2])).right
+            groups[outcome.source, outcome.kind].append(fires)
+    return float(np.mean([np.mean(fires) for fires in groups.values()])) if groups else 0.0
 
 
 def choose_threshold(outcomes: Sequence[Outcome], calibration: FloatArray) -> float:
     """Return the lowest threshold that keeps the shares of :data:`KEPT` of every kind silent, in [0.2, 0.9]."""
     needed = _LOWEST
     for kind, share in KEPT.items():
-        scores = np.sort([score(o.best, calibration) for o in outcomes if o.kind == kind and not o.touched])
+        scores = np.sort([score(o, calibration) for o in outcomes if o.kind == kind and not o.touched])
         if scores.size:
             allowed = int((1 - share) * scores.size)
             needed = max(needed, float(scores[-1 - allowed]) + 1e-4)
     return round(min(needed, _HIGHEST), 4)
 
 
-def score(logit: float, calibration: FloatArray) -> float:
-    """Return the calibrated probability of a logit."""
-    return float(1 / (1 + np.exp(-np.clip(calibration[0] * logit + calibration[1], -30, 30))))
+def score(outcome: Outcome, calibration: FloatArray) -> float:
+    """Return the calibrated probability of the best candidate."""
+    slope, offset, loss = calibration.tolist()
+    return calibrated(outcome.best(loss).logit, slope, offset)
 
 
 def auc(inside: Sequence[float], outside: Sequence[float]) -> float:
@@ -135,18 +176,19 @@ def report(outcomes: Sequence[Outcome], calibration: FloatArray, threshold: floa
     for outcome in outcomes:
         groups[outcome.source, outcome.kind + (" (touched)" if outcome.touched else "")].append(outcome)
     rates = {f"{source}/{kind}": _rate(items, calibration, threshold) for (source, kind), items in groups.items()}
-    return {"threshold": threshold, "rates": rates, "auc": _aucs(groups)}
+    return {"threshold": threshold, "rates": rates, "auc": _aucs(groups, float(calibration[2]))}
 
 
 def _rate(items: Sequence[Outcome], calibration: FloatArray, threshold: float) -> dict[str, float | int | str]:
-    fires = [score(o.best, calibration) >= threshold for o in items]
+    fires = [score(o, calibration) >= threshold for o in items]
     if items[0].inside:
-        share = np.mean([fired and o.right for fired, o in zip(fires, items, strict=True)])
+        loss = float(calibration[2])
+        share = np.mean([fired and o.best(loss).right for fired, o in zip(fires, items, strict=True)])
         return {"what": "right edit fires", "percent": round(100 * float(share), 2), "n": len(items)}
     return {"what": "silent", "percent": round(100 - 100 * float(np.mean(fires)), 2), "n": len(items)}
 
 
-def _aucs(groups: Mapping[tuple[str, str], Sequence[Outcome]]) -> dict[str, dict[str, float]]:
+def _aucs(groups: Mapping[tuple[str, str], Sequence[Outcome]], loss: float) -> dict[str, dict[str, float]]:
     """Compare paraphrases (of their file, else of the largest file) with each kind of out-of-scope query."""
     paraphrases = {source: items for (source, kind), items in groups.items() if kind == "paraphrase"}
     largest = max(paraphrases.values(), key=len, default=[])
@@ -156,8 +198,14 @@ def _aucs(groups: Mapping[tuple[str, str], Sequence[Outcome]]) -> dict[str, dict
             continue
         inside = paraphrases.get(source, largest)
         found[f"{source}/{kind}"] = {
-            "classifier": auc([o.best if o.right else -1e9 for o in inside], [o.best for o in items]),
+            "classifier": auc([_right_logit(o, loss) for o in inside], [o.best(loss).logit for o in items]),
             "cosine": auc([o.cosine for o in inside], [o.cosine for o in items]),
             "cosine+subject": auc([o.cosine_with_subject for o in inside], [o.cosine_with_subject for o in items]),
         }
     return {name: {k: round(v, 5) for k, v in values.items()} for name, values in found.items()}
+
+
+def _right_logit(outcome: Outcome, loss: float) -> float:
+    """Return the best logit if it is the right edit's: a wrong edit that fires is no hit."""
+    best = outcome.best(loss)
+    return best.logit if best.right else -1e9

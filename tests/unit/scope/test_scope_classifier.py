@@ -26,7 +26,7 @@ def random_model(encoder, seed=0):
         encoder=encoder.fingerprint,
         projection=rng.standard_normal((encoder.dimension, WIDTH)).astype(np.float32) / 4,
         head=Head(HeadSize(projection=WIDTH, width=8, hidden=12)).eval().arrays(),
-        calibration=np.array([1.5, -0.2], np.float32),
+        calibration=np.array([1.5, -0.2, 2.0], np.float32),
         threshold=0.5,
         band=0.1,
         word_counts={"the": 90, "of": 80, "is": 85},
@@ -145,6 +145,12 @@ def test_changed_edit_is_not_answered_from_the_cache(scope, bench, edits):
     before = scores(scope, bench, "who rules Peru", edits)[edits[0].id]
     changed = bench.edit("The ruler of Peru is", "Ana", subject="Peru", id=edits[0].id)
     assert scores(scope, bench, "who rules Peru", [changed])[edits[0].id] != before
+
+
+def test_an_absent_subject_costs_probability_and_a_missing_one_does_not(encoder):
+    model = random_model(encoder)
+    assert model.probability(1.0, absent=True) == pytest.approx(model.probability(-1.0, absent=False))
+    assert model.probability(1.0, absent=True) < model.probability(1.0, absent=False)
 
 
 def test_no_candidates_no_decision(scope, bench):

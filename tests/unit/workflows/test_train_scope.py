@@ -13,7 +13,15 @@ from memedit.scope.classifier import ClassifierScope, load_model
 from memedit.workflows.scope_training.attributes import made_rows
 from memedit.workflows.scope_training.examples import RIGHT, UNKNOWN, WRONG, Found, label, masked_texts, surely_other
 from memedit.workflows.scope_training.fitting import FitSettings, group_weights
-from memedit.workflows.scope_training.judging import Outcome, auc, choose_threshold, platt, score
+from memedit.workflows.scope_training.judging import (
+    Best,
+    Outcome,
+    auc,
+    calibrate_outcomes,
+    choose_threshold,
+    platt,
+    score,
+)
 from memedit.workflows.scope_training.network import HeadSize
 from memedit.workflows.scope_training.queries import QueryMaker, TrainingQuery
 from memedit.workflows.scope_training.relations import Relations, template_of
@@ -190,13 +198,27 @@ def test_auc_counts_ties_half():
     assert np.isnan(auc([], [1.0]))
 
 
+def outcome(kind, standing, absent=float("-inf"), *, inside=False, right=False):
+    return Outcome("s", kind, inside, Best(standing, right), Best(absent, right), False, 0.0, 0.0)
+
+
 def test_threshold_keeps_the_wanted_share_silent():
-    calibration = np.array([1.0, 0.0], np.float32)
-    logits = np.linspace(-6, 1.5, 1000)
-    outcomes = [Outcome("s", "locality", False, 0.0, float(x), False, False, 0.0, 0.0) for x in logits]
+    calibration = np.array([1.0, 0.0, 0.0], np.float32)
+    outcomes = [outcome("locality", float(x)) for x in np.linspace(-6, 1.5, 1000)]
     threshold = choose_threshold(outcomes, calibration)
-    fires = np.mean([score(float(x), calibration) >= threshold for x in logits])
-    assert 0.0 < fires <= 0.003
+    assert 0.0 < np.mean([score(o, calibration) >= threshold for o in outcomes]) <= 0.003
+
+
+def test_absent_subjects_cost_more_where_neighbours_score_high():
+    neighbours = [outcome("locality", float("-inf"), x) for x in np.linspace(-4, 3, 400)]
+    hits = [outcome("paraphrase", x, inside=True, right=True) for x in np.linspace(1, 4, 400)]
+    calibration, threshold = calibrate_outcomes([*neighbours, *hits])
+    assert calibration[2] > 0.0
+    assert all(score(o, calibration) >= threshold for o in hits)
+    aliases = [outcome("alias", float("-inf"), x, inside=True, right=True) for x in np.linspace(1, 4, 400)]
+    easy = [outcome("locality", float("-inf"), x) for x in np.linspace(-9, -5, 400)]
+    calibration, threshold = calibrate_outcomes([*easy, *aliases])
+    assert calibration[2] == 0.0
 
 
 class Killed(Exception):
