@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from memedit.encoders.base import Encoder
 from memedit.errors import MemeditError
+from memedit.index import INDEXES
 from memedit.memory import reading
 from memedit.memory.conflicts import ConflictScorer, MaskedPromptScorer, RelationJudge
 from memedit.memory.database import Database
@@ -38,6 +39,8 @@ class MemoryCore:
     ) -> None:
         self._namespace = check_namespace(namespace)
         self._encoder = EncoderSource(encoder)
+        if index not in INDEXES:
+            INDEXES.get(index)  # says what there is
         scorer = conflict_scorer or MaskedPromptScorer()
         default = float(getattr(scorer, "threshold", 0.5))
         threshold = default if conflict_threshold is None else conflict_threshold

@@ -21,7 +21,7 @@ from memedit.memory.reports import AddReport
 from memedit.memory.rows import EditRow, draft_row, edit_draft, next_row, row_edit, row_texts
 from memedit.memory.schema import artefacts
 from memedit.memory.times import now_micros
-from memedit.memory.writer import Writer, encoder_row
+from memedit.memory.writer import Writer, check_encoder, encoder_row
 from memedit.types import EditDraft, EditState, FloatArray
 
 RETIRED = EditState.RETIRED.value
@@ -73,6 +73,8 @@ class Mutations:
         chosen = [rows[i] for i in plan.inserts]
         if not chosen:  # all of it is there already
             return AddReport(tuple(plan.ids), (), tuple(plan.duplicates), (), ())
+        with self._database.read() as connection:
+            check_encoder(connection, namespace, self._encoder.get())
         numbers = plan.inserts if vectors is None else list(range(len(rows)))
         made = self._encode(chosen, progress) if vectors is None else vectors
         with self._database.write() as connection:
@@ -82,7 +84,7 @@ class Mutations:
             writer = Writer(self._database, connection)
             writer.add(chosen)
             made = self._aligned(rows, numbers, made, plan.inserts)
-            writer.put_vectors(chosen, made, encoder_row(connection, self._encoder.get()))
+            writer.put_vectors(chosen, made, self._encoder_row(connection, namespace))
             superseded = _write_plan(writer, connection, rows, plan)
             writer.flush()
         self.rows_written += len(chosen)
@@ -115,7 +117,7 @@ class Mutations:
                 connection.execute(delete(artefacts).where(artefacts.c.seq == old["seq"]))
             if matrix is not None:
                 writer.drop_vectors([old["seq"]])
-                writer.put_vectors([new], matrix, encoder_row(connection, self._encoder.get()))
+                writer.put_vectors([new], matrix, self._encoder_row(connection, namespace))
             _retire(writer, connection, plan, {})
             writer.flush()
         self.rows_written += 1
@@ -135,7 +137,7 @@ class Mutations:
             plan = self._alone(connection, new, policy, besides=old["seq"])
             writer = Writer(self._database, connection)
             writer.add([new])
-            writer.put_vectors([new], matrix, encoder_row(connection, self._encoder.get()))
+            writer.put_vectors([new], matrix, self._encoder_row(connection, namespace))
             writer.log(new, "supersede", edit_id)
             retired = next_row(old, writer.now, state=RETIRED)
             writer.replace(old, retired)
@@ -258,6 +260,11 @@ class Mutations:
         parts = dict(zip(have, np.split(matrix, ends[:-1]), strict=True)) if have else {}
         found = [parts[i] if i in parts else self._encode([rows[i]], None) for i in want]
         return np.concatenate(found) if found else _NONE
+
+    def _encoder_row(self, connection: Connection, namespace: str) -> int:
+        """Id of the encoder for new vectors of the namespace."""
+        check_encoder(connection, namespace, self._encoder.get())
+        return encoder_row(connection, self._encoder.get())
 
     def _alone(self, connection: Connection, row: EditRow, policy: OnConflict, besides: int | None = None) -> Plan:
         """What one row contradicts, other than itself and the edit ``besides``.

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Table, delete, func, insert, select, update
 from sqlalchemy import bindparam as bind
 
 from memedit.encoders.base import Encoder
+from memedit.errors import FingerprintMismatchError
 from memedit.memory.database import Database
 from memedit.memory.rows import EditRow
 from memedit.memory.schema import ORDINAL_BITS, changes, edits, encoders, vectors
@@ -127,6 +128,33 @@ def encoder_row(connection: Connection, encoder: Encoder) -> int:
     values = {"id": number, "fingerprint": encoder.fingerprint, "name": encoder.name, "dimension": encoder.dimension}
     connection.execute(insert(encoders), [values])
     return number
+
+
+def check_encoder(connection: Connection, namespace: str, encoder: Encoder) -> None:
+    """Refuse to mix the vectors of two encoders in one namespace: neither could look anything up after that.
+
+    Raises:
+        FingerprintMismatchError: the namespace's newest edit has a vector of another encoder.
+    """
+    newest = (
+        select(edits.c.seq)
+        .where(edits.c.namespace == namespace, edits.c.expired_at.is_(None))
+        .order_by(edits.c.seq.desc())
+        .limit(1)
+    )
+    seq = connection.execute(newest).scalar()
+    if seq is None:
+        return
+    used = (
+        select(encoders).join(vectors, vectors.c.encoder == encoders.c.id).where(vectors.c.key == seq << ORDINAL_BITS)
+    )
+    found = connection.execute(used).first()
+    if found is not None and found.fingerprint != encoder.fingerprint:
+        raise FingerprintMismatchError(
+            f"namespace {namespace!r} was encoded with {found.name!r} (width {found.dimension}), this memory has "
+            f"{encoder.name!r} (width {encoder.dimension}); open it with the former, or encode everything anew with "
+            "rebuild() (`memedit index rebuild`)"
+        )
 
 
 def known_encoder(connection: Connection, fingerprint: str) -> int | None:

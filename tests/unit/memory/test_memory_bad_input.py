@@ -141,7 +141,7 @@ def test_given_vectors_are_the_ones_found(memory: EditMemory) -> None:
 def test_names_that_do_not_exist(memory: EditMemory) -> None:
     edit = memory.add(**GOOD)
     with pytest.raises(UnknownNameError, match="flat"):
-        EditMemory(":memory:", encoder=memory.encoder, index="flatt").candidates(memory.encoder.encode_tokens(["x"]))
+        EditMemory(":memory:", encoder=memory.encoder, index="flatt")
     with pytest.raises(InputError, match="neither a name nor an Encoder"):
         EditMemory(":memory:", encoder=3)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="k=0"):

@@ -150,6 +150,17 @@ def test_another_encoder_is_refused_until_rebuilt(filled: Path) -> None:
         assert memory.count() == 300
         with pytest.raises(FingerprintMismatchError, match=r"300 of 300 texts .* rebuild\(\)"):
             memory.candidates(other.encode_tokens(["x"]))
+        revision = memory.revision
+        for change in (
+            lambda: memory.add("x y z", "w"),
+            lambda: memory.add_many([{"prompt": "x y z", "target": "w"}], vectors=other.encode(["x y z"])),
+            lambda: memory.supersede(memory.list(limit=1)[0].id, target="w"),
+            lambda: memory.update(memory.list(limit=1)[0].id, prompt="w x y"),
+        ):
+            with pytest.raises(FingerprintMismatchError, match=r"'hashing32' \(width 32\).*'hashing48'"):
+                change()
+        assert memory.revision == revision
+        memory.add("x y z", "w", namespace="new ones may differ")
         assert memory.rebuild() == 300
         assert top(memory, "the colour of thing 7 is") == "shade 7"
         assert memory.verify().ok
