@@ -42,7 +42,15 @@ EvalConfigFile = Annotated[
 
 def option_defaults(config: "EvalConfig") -> dict[str, Any]:
     """Return the values of ``config`` under the names of the options of ``memedit eval``."""
-    same = ("queries", "stream", "seed", "held_out", "batch_size", "probes_per_kind", "fluency_queries")
+    same: tuple[str, ...] = (
+        "queries",
+        "stream",
+        "seed",
+        "held_out",
+        "batch_size",
+        "probes_per_kind",
+        "fluency_queries",
+    )
     same += ("perplexity", "capability", "capability_questions", "out", "encoder")
     values: dict[str, Any] = {name: getattr(config, name) for name in same}
     values |= {"data": list(config.data), "format": list(config.format)}
