@@ -42,7 +42,7 @@ class IVFIndex(ApproximateIndex):
     kind: ClassVar[str] = "ivf"
 
     def __init__(
-        self, dimension: int, *, probes: float = 1 / 16, rescore: int = 200, exact_below: int = 10_000, seed: int = 0
+        self, dimension: int, *, probes: float = 1 / 32, rescore: int = 256, exact_below: int = 10_000, seed: int = 0
     ) -> None:
         super().__init__(dimension, exact_below=max(exact_below, _LEAST_ROWS) if exact_below >= 0 else exact_below)
         if not 0 < probes <= 1 or rescore < 1:
@@ -86,7 +86,9 @@ class IVFIndex(ApproximateIndex):
         faiss = faiss_module()
         cells = self._index.nlist
         probes = min(cells, max(1, math.ceil(cells * self._probes)) * widen)
-        wanted = min(self._index.ntotal, max(self._rescore, 4 * k) * widen)
+        wanted = max(self._rescore, 4 * k) * widen
+        if wanted >= self._index.ntotal:  # fast scan can drop the very last ones, whose codes score the least possible
+            return np.tile(np.arange(self._index.ntotal), (len(queries), 1))
         _, rows = self._index.search(queries, wanted, params=faiss.SearchParametersIVF(nprobe=probes))
         return rows
 

@@ -85,6 +85,31 @@ def test_congruence_with_the_exact_index(kind: str, steps: list[tuple[str, list[
         assert_alike(index, reference, queries, k)
 
 
+@pytest.mark.parametrize(("kind", "options"), [("ivf", {"rescore": 8, "probes": 0.2}), ("hnsw", {"ef_search": 8})])
+@settings(max_examples=25, deadline=None)
+@given(steps=st.lists(STEP, min_size=1, max_size=8), k=st.integers(1, 6))
+def test_what_a_hasty_search_finds_is_alive_ordered_and_exactly_scored(
+    kind: str, options: dict[str, Any], steps: list[tuple[str, list[int], int]], k: int
+) -> None:
+    index = create_index(kind, WIDTH, **options, exact_below=0)
+    kept: dict[int, np.ndarray] = {}
+    queries = unit(np.random.default_rng(1), 3)
+    for what, ids, seed in steps:
+        if what == "add":
+            vectors = unit(np.random.default_rng(seed), len(ids))
+            index.add(ids_of(ids), vectors)
+            kept.update(zip(ids, vectors, strict=True))
+        else:
+            assert index.remove(ids_of(ids)) == len(kept.keys() & set(ids))
+            kept = {id: vector for id, vector in kept.items() if id not in ids}
+        for query, scores, found in zip(queries, *index.search(queries, k), strict=True):
+            live = found[found >= 0].tolist()
+            assert len(set(live)) == len(live) == min(k, len(kept))
+            np.testing.assert_allclose(scores[: len(live)], [kept[id] @ query for id in live], atol=1e-5)
+            assert (np.diff(scores[: len(live)]) <= 0).all()
+            assert np.isneginf(scores[len(live) :]).all()
+
+
 def test_exact_search_equals_a_sort() -> None:
     rng = np.random.default_rng(2)
     vectors, queries = unit(rng, 40), unit(rng, 5)
