@@ -68,6 +68,7 @@ class ExampleMaker:
         self._mix = mixture or Mixture()
         self._chat, self._seed, self._sentences = chat, seed, prose.sentences
         self._short = _by_source([f for f in facts if not _is_long(f)])
+        self._several = len({f.prompt for group in self._short for f in group}) > 1
         self._long = _by_source([f for f in [*facts, *prose.passages] if _is_long(f)])
 
     def draw(self, number: int) -> Example:
@@ -102,7 +103,7 @@ class ExampleMaker:
             "ask": bool(fact.asks),
             "hop": bool(fact.hops),
             "off_topic": bool(fact.off_topic),
-            "unrelated": bool(self._short),
+            "unrelated": self._several,
         }
         names = [name for name, can in possible.items() if can]
         return rng.choices(names, [self._mix.tasks[name] for name in names])[0]

@@ -97,8 +97,8 @@ def test_the_loss_is_the_cross_entropy_of_the_answer_under_the_whole_model(famil
             logits = model(input_ids=ids).logits[0, len(example.prompt) - 1 : -1].log_softmax(-1)
         losses = -logits.gather(1, torch.tensor(example.answer)[:, None])
         wanted += float(losses.sum()) / math.sqrt(len(example.answer))
-    assert float(found) == pytest.approx(wanted, rel=1e-4)  # the LoRA starts at zero
-    before = [float(found), *(run.step(n) for n in range(2))]
+    assert float(found.detach()) == pytest.approx(wanted, rel=1e-4)  # the LoRA starts at zero
+    before = [float(found.detach()), *(run.step(n) for n in range(2))]
     assert all(math.isfinite(value) for value in before)
 
 
@@ -178,6 +178,11 @@ def test_exercises_depend_on_their_number_alone() -> None:
     assert all(not e.messages or e.messages[-1]["content"] == e.query for e in forwards)
     no_chat = ExampleMaker(facts, prose, chat=False, seed=1)
     assert not any(no_chat.draw(n).messages for n in range(60))
+
+
+def test_a_single_fact_can_be_drawn_from() -> None:
+    maker = ExampleMaker([Fact("The mill is run by", "Bo", ("Who runs it?",))], Prose(), chat=False, seed=0)
+    assert all(maker.draw(n).answer is not None for n in range(50))
 
 
 def test_made_up_facts_have_true_consequences() -> None:
