@@ -40,7 +40,7 @@ class Clock:
         self._done = self._measured = self._seconds = 0.0
 
     def tick(self, unit: str, done: int, total: int, *, cost: float, seconds: float | None) -> None:
-        """Note a finished batch; ``seconds`` is None when it came from the journal."""
+        """Note a finished batch; ``seconds`` is None when nothing was computed for it."""
         self._done += cost
         if seconds is not None:
             self._measured, self._seconds = self._measured + cost, self._seconds + seconds
@@ -114,21 +114,26 @@ def serve(
     for index, places in enumerate(batches):
         batch = [requests[i] for i in places]
         known = journal.batch(unit, index)
-        done = known or _serve_batch(batch, answerer, cache)
+        done = known or _cached_batch(batch, cache)
+        computed = done is None
+        done = done or _computed_batch(batch, answerer, cache)
         if known is None:
             journal.add_batch(unit, index, done.results, done.seconds)
         results.update(zip(places, done.results, strict=True))
         numbers.append((len(batch), sum(_tokens(r) for r in done.results), done.seconds))
         cost = sum(map(request_cost, batch))
-        clock.tick(unit, len(results), len(requests), cost=cost, seconds=None if known else done.seconds)
+        clock.tick(unit, len(results), len(requests), cost=cost, seconds=done.seconds if computed else None)
     return Served(tuple(results[i] for i in range(len(requests))), tuple(numbers))
 
 
-def _serve_batch(batch: Sequence[Request], answerer: Answerer, cache: OutputCache | None) -> DoneBatch:
-    if cache is not None:
-        known = [row for row in cache.get(batch) if row is not None]
-        if len(known) == len(batch):
-            return DoneBatch(tuple(result for result, _ in known), sum(seconds for _, seconds in known))
+def _cached_batch(batch: Sequence[Request], cache: OutputCache | None) -> DoneBatch | None:
+    known = [row for row in cache.get(batch) if row is not None] if cache is not None else []
+    if not known or len(known) < len(batch):
+        return None
+    return DoneBatch(tuple(result for result, _ in known), sum(seconds for _, seconds in known))
+
+
+def _computed_batch(batch: Sequence[Request], answerer: Answerer, cache: OutputCache | None) -> DoneBatch:
     started = time.perf_counter()
     results = _ask(batch, answerer)
     seconds = time.perf_counter() - started

@@ -35,7 +35,8 @@ _STORED = Edit(
 class ScopeConflictScorer:
     """``(new_prompt, old_prompt, subject, encoder) -> score``: does the new prompt fall under the old edit?
 
-    The score is the larger one of both directions, so the order of arrival does not matter. Compare it with the
+    The score is the smaller one of both directions: both prompts must fall under each other, and the order of arrival
+    does not matter. Compare it with the
     scope's threshold. Costs a forward pass per pair: for bulk imports use a scorer that works on vectors.
     """
 
@@ -55,4 +56,4 @@ class ScopeConflictScorer:
             span = (places[-1].start, places[-1].end) if places else None
             candidates.append([Candidate(edit, similarity, span)])
         decisions = self._scope.decide(encodings, candidates, threshold=0.0)
-        return max(hit.score for decision in decisions for hit in decision.considered)
+        return min(hit.score for decision in decisions for hit in decision.considered)

@@ -17,6 +17,13 @@ PROTOCOLS = {
     "teacher_forced": "The gold answer is in the input; each of its tokens is judged given those before it. "
     "As most papers report it; not comparable with generated answers.",
 }
+FAMILIES = (
+    "reliability", "generality", "locality", "locality_touched", "specificity", "specificity_touched", "forgetfulness",
+    "efficacy", "paraphrase_efficacy", "rouge_l", "rouge_l_paraphrase", "portability.reasoning", "portability.alias",
+    "portability.multi_hop", "portability.logical_generalization", "routing_recall", "routing_precision", "fluency",
+    "consistency", "perplexity", "capability",
+)  # fmt: skip
+"""Metrics in the order of the tables."""
 _PERCENT = (0.0, 100.0)
 _SHARES = [0, 0.2, 0.4, 0.6, 0.8, 1]
 
@@ -59,21 +66,41 @@ def _dataset(outcome: Outcome, dataset: str) -> list[str]:
 
 
 def _metrics_table(runs: Sequence[MethodRun]) -> str:
+    """Return a line for each metric, a column for each method."""
     names = [n for n in dict.fromkeys(n for run in runs for n in run.row.metrics) if n != "superseded"]
-    names.sort(key=lambda name: name in TIMING_METRICS)  # stable: timings last
+    names.sort(key=_place)
     rows = []
-    for run in runs:
-        style = ' class="baseline"' if run.row.method in BASELINES else ""
-        cells = "".join(_estimate_cell(run.row.metrics.get(name)) for name in names)
-        rows.append(f"<tr{style}><td>{escape(run.row.method)}</td>{cells}</tr>")
-    return table(["method", *names], rows)
+    for name in names:
+        detail = _parent(name) in names
+        style = ' class="detail"' if detail else ""
+        shown = f".{name.removeprefix(_parent(name) + '.')}" if detail else name
+        cells = "".join(_estimate_cell(run.row.metrics.get(name)) for run in runs)
+        rows.append(f"<tr{style}><td>{escape(shown)}</td>{cells}</tr>")
+    head = [run.row.method + (" (baseline)" if run.row.method in BASELINES else "") for run in runs]
+    return table(["metric", *head], rows)
+
+
+def _parent(name: str) -> str:
+    """Return the metric that ``name`` gives a detail of ("locality.silent" of "locality")."""
+    return name.rpartition(".")[0]
+
+
+def _place(name: str) -> tuple[bool, int, str, str]:
+    """Order metrics: the well-known ones in their order, each with its details behind it, timings last."""
+    family = next((known for known in FAMILIES if name == known or name.startswith(f"{known}.")), name)
+    place = FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
+    return name in TIMING_METRICS, place, family, name
 
 
 def _estimate_cell(estimate: Estimate | None) -> str:
     if estimate is None:
         return '<td class="num dim">–</td>'
-    interval = f"{estimate.ci_low:.1f}–{estimate.ci_high:.1f}, n={estimate.n:,}"
-    return number_cell(f"{estimate.value:,.2f}" if estimate.value < 20 else f"{estimate.value:,.1f}", interval)
+    low, high = _number(estimate.ci_low), _number(estimate.ci_high)
+    return number_cell(_number(estimate.value), f"{low}–{high}, n={estimate.n:,}")
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if 0 < abs(value) < 1 else f"{value:,.1f}"
 
 
 def _gap_table(runs: Sequence[MethodRun]) -> str:

@@ -21,7 +21,7 @@ th, td { padding: 5px 10px; border-bottom: 1px solid var(--line); text-align: le
 th { font-weight: 600; white-space: nowrap; } td.num, th.num { text-align: right; white-space: nowrap; }
 td small { color: var(--dim); display: block; font-size: 11px; }
 td.text { min-width: 150px; max-width: 300px; overflow-wrap: anywhere; white-space: pre-wrap; }
-tr.baseline td { color: var(--dim); }
+tr.detail td { color: var(--dim); border-bottom-style: dotted; } tr.detail td:first-child { padding-left: 26px; }
 .plots { display: flex; flex-wrap: wrap; gap: 16px; }
 figure { margin: 0; padding: 12px; background: var(--card); border: 1px solid var(--line); border-radius: 8px;
   flex: 1 1 440px; max-width: 620px; }

@@ -1,5 +1,6 @@
 """Small line and bar charts as inline SVG, which follows the page's colours in light and in dark."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -36,7 +37,7 @@ def line_chart(
 
 def bar_chart(bars: Sequence[tuple[str, float]], *, y_label: str) -> str:
     """Return an SVG of one bar a name, from zero."""
-    top = max((value for _, value in bars), default=1.0) * 1.1 or 1.0
+    top = _round_up(max((value for _, value in bars), default=1.0))
     y_range = (0.0, top)
     slot = (_WIDTH - _LEFT - _RIGHT) / max(1, len(bars))
     parts = [_axes("", y_label, y_range)]
@@ -49,6 +50,15 @@ def bar_chart(bars: Sequence[tuple[str, float]], *, y_label: str) -> str:
             f'<text x="{x + slot * 0.35:.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{escape(name)}</text>'
         )
     return _figure(parts, [])
+
+
+def _round_up(value: float) -> float:
+    """Return the end of an axis of four equal steps of a round size, above ``value``."""
+    if value <= 0:
+        return 1.0
+    step = value * 1.05 / 4
+    power = 10.0 ** math.floor(math.log10(step))
+    return 4 * power * next(round_step for round_step in (1, 2, 2.5, 5, 10) if round_step * power >= step)
 
 
 def _line(line: Series, i: int, x_at: Callable[[float], float], y_range: tuple[float, float]) -> str:
