@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
+FloatMatrix = NDArray[np.floating[Any]]
 
 
 class EditKind(StrEnum):
@@ -132,6 +133,67 @@ class ScopeDecision:
     fired: tuple[Hit, ...]
     considered: tuple[Hit, ...]
     abstained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WeightTerm:
+    """The change of one weight ``[d_out, d_in]``: either ``up @ down`` or ``dense``.
+
+    ``up`` is ``[d_out, r]``, ``down`` ``[r, d_in]``, ``dense`` ``[d_out, d_in]``, whatever the orientation of the
+    weight in memory (``Linear`` or GPT-2's ``Conv1D``).
+    """
+
+    up: FloatMatrix | None = None
+    down: FloatMatrix | None = None
+    dense: FloatMatrix | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(d_out, d_in)``."""
+        if self.dense is not None:
+            return int(self.dense.shape[0]), int(self.dense.shape[1])
+        up, down = self.factors
+        return int(up.shape[0]), int(down.shape[1])
+
+    @property
+    def factors(self) -> tuple[FloatMatrix, FloatMatrix]:
+        """``(up, down)``.
+
+        Raises:
+            ValueError: the term is dense.
+        """
+        if self.up is None or self.down is None:
+            raise ValueError("this change of a weight is dense and has no factors")
+        return self.up, self.down
+
+    def matrix(self) -> FloatMatrix:
+        """Return the change ``[d_out, d_in]`` in full."""
+        if self.dense is not None:
+            return self.dense
+        up, down = self.factors
+        return up @ down
+
+
+@dataclass(frozen=True, slots=True)
+class WeightDelta:
+    """What consolidated edits change in a base model's weights: ``W = W0 + delta``, always from the frozen base.
+
+    ``terms`` are the changes by full parameter name of the module (``model.layers.8.mlp.down_proj``, without
+    ``.weight``); ``base`` the fingerprint of the model they belong to; ``method`` and ``settings`` (a fingerprint)
+    say how they were solved for; ``edits`` are the ids of the edits in them, sorted.
+    """
+
+    base: str
+    method: str
+    settings: str
+    edits: tuple[str, ...]
+    terms: Mapping[str, WeightTerm]
+
+    @property
+    def finite(self) -> bool:
+        """Whether every number of it is finite."""
+        parts = [m for t in self.terms.values() for m in (t.up, t.down, t.dense) if m is not None]
+        return all(bool(np.isfinite(part).all()) for part in parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,128 @@
+"""What consolidation works from: requests for edits, and settings. No torch."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from memedit.errors import ConfigError, InputError
+
+ARTEFACT_VERSION = 1
+"""Raised when keys or targets are computed differently, so that stored ones are not used again."""
+
+_TARGET_FIELDS = (
+    "layers", "module", "learning_rate", "steps", "stop_loss", "weight_decay", "clamp", "kl_factor",
+    "contexts", "context_tokens", "seed",
+)  # fmt: skip
+"""Settings that an edit's keys and target depend on; the others only bear on the solve or on speed."""
+
+
+@dataclass(frozen=True, slots=True)
+class EditRequest:
+    """An edit as consolidation sees it: after ``prompt`` the model is to say ``target``.
+
+    ``subject`` stands in ``prompt``; the edit is written at its last token (at the prompt's last token when the
+    subject is None or does not stand there). ``ground_truth`` is the old answer, used for checks only.
+    """
+
+    id: str
+    prompt: str
+    target: str
+    subject: str | None = None
+    ground_truth: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("id", "prompt", "target"):
+            if not getattr(self, name).strip():
+                raise InputError(f"an edit to consolidate has an empty {name}: {self!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class ConsolidationSettings:
+    """How edits become weights. Lengths are relative to the model, so that one set of values serves many.
+
+    Args:
+        layers: layers whose MLP down-projection is changed, ascending; None takes the model's own proposal
+            (:meth:`~memedit.models.ModelSpec.consolidation_layers`).
+        module: path of the changed linear map below a layer; None is the MLP's down-projection.
+        learning_rate: Adam's step for the target vector, in units of the root mean square of the hidden state.
+        steps: most optimisation steps of a target.
+        stop_loss: an edit whose mean negative log-likelihood (nats a token) is below this is finished.
+        weight_decay: weight of ``|delta| / |h|**2`` in the loss (MEMIT).
+        clamp: longest delta, in units of ``|h|`` at the edited position.
+        kl_factor: weight of KL(base, edited) at the subject in front of "is a" (ROME, equation 4).
+        contexts: texts in front of the prompt that keys and targets are averaged over, the empty one included.
+        context_tokens: tokens of each such text; they are taken in turn.
+        null_space_threshold: AlphaEdit keeps directions whose second moment is below this fraction of the mean.
+        l2: weight of ``|delta W|**2``, in units of the mean second moment of a key.
+        mom2_weight: weight of the statistics against the edits' keys (MEMIT's lambda).
+        rect_keep: RECT: share of entries kept, by relative change; None keeps all.
+        prune: PRUNE: restrain singular values of the update above the weight's own largest.
+        batch_tokens: most token positions in one batch of target optimisation: bounds memory, changes no result.
+        seed: of the context texts.
+        solve_dtype: float64 or float32, of the linear algebra.
+    """
+
+    layers: tuple[int, ...] | None = None
+    module: str | None = None
+    learning_rate: float = 0.5
+    steps: int = 25
+    stop_loss: float = 0.05
+    weight_decay: float = 1e-3
+    clamp: float = 4.0
+    kl_factor: float = 0.0625
+    contexts: int = 4
+    context_tokens: tuple[int, ...] = (5, 10)
+    null_space_threshold: float = 0.02
+    l2: float = 1.0
+    mom2_weight: float = 15000.0
+    rect_keep: float | None = None
+    prune: bool = False
+    batch_tokens: int = 1024
+    seed: int = 0
+    solve_dtype: str = "float64"
+
+    def __post_init__(self) -> None:
+        problems = [f"{name} must be {wanted}, got {getattr(self, name)!r}" for name, wanted in self._problems()]
+        if problems:
+            raise ConfigError(problems, "consolidation settings")
+
+    def _problems(self) -> list[tuple[str, str]]:
+        layers = self.layers
+        checks = {
+            ("layers", "None or ascending layer numbers"): layers is None
+            or (len(layers) > 0 and all(i >= 0 for i in layers) and list(layers) == sorted(set(layers))),
+            ("learning_rate", "above 0"): self.learning_rate > 0,
+            ("steps", "at least 1"): self.steps >= 1,
+            ("stop_loss", "0 or more"): self.stop_loss >= 0,
+            ("weight_decay", "0 or more"): self.weight_decay >= 0,
+            ("clamp", "above 0"): self.clamp > 0,
+            ("kl_factor", "0 or more"): self.kl_factor >= 0,
+            ("contexts", "at least 1"): self.contexts >= 1,
+            ("context_tokens", "positive numbers of tokens"): len(self.context_tokens) > 0
+            and all(n > 0 for n in self.context_tokens),
+            ("null_space_threshold", "above 0"): self.null_space_threshold > 0,
+            ("l2", "0 or more"): self.l2 >= 0,
+            ("mom2_weight", "0 or more"): self.mom2_weight >= 0,
+            ("rect_keep", "None or in (0, 1]"): self.rect_keep is None or 0 < self.rect_keep <= 1,
+            ("batch_tokens", "at least 16"): self.batch_tokens >= 16,
+            ("solve_dtype", "float64 or float32"): self.solve_dtype in ("float64", "float32"),
+        }
+        return [what for what, fine in checks.items() if not fine]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of every setting that bears on the result."""
+        fields = asdict(self)
+        del fields["batch_tokens"]
+        return _digest(fields)
+
+
+def artefact_fingerprint(base: str, settings: ConsolidationSettings) -> str:
+    """Return the key under which an edit's keys and target are kept: base model and target settings, hashed."""
+    fields: dict[str, Any] = {name: getattr(settings, name) for name in _TARGET_FIELDS}
+    return _digest({"base": base, "version": ARTEFACT_VERSION, **fields})
+
+
+def _digest(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
