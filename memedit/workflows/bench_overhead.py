@@ -4,6 +4,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from memedit.encoders.base import Progress
@@ -42,8 +43,9 @@ def run(
     """Time ``generate`` bare and wrapped, by turns, on prompts that no stored edit concerns.
 
     Each pair runs both, in alternating order, on the same prompts; both must return the same tokens. Reported for
-    each batch size: medians in seconds, the median over pairs of wrapped / bare with a 95% bootstrap interval, and
-    the look-up alone in milliseconds, which is what the wrapper adds.
+    each batch size: medians in seconds, the median over pairs of wrapped / bare with a 95% bootstrap interval, by
+    the clock and by processor time (which other processes disturb less; give torch one thread for it, since threads
+    that wait count too), and the look-up alone in milliseconds, which is what the wrapper adds.
 
     Args:
         model: alias, path or hub id.
@@ -87,8 +89,16 @@ def run(
         }
 
 
-def _pairs(editable: EditableModel, size: int, new_tokens: int, pairs: int) -> Iterator[tuple[float, float]]:
-    """Yield (bare, wrapped) seconds, the order changing from pair to pair."""
+@dataclass(frozen=True, slots=True)
+class _Timing:
+    """Seconds of one call: by the clock, and of the processor (all threads, of this process alone)."""
+
+    wall: float
+    cpu: float
+
+
+def _pairs(editable: EditableModel, size: int, new_tokens: int, pairs: int) -> Iterator[tuple[_Timing, _Timing]]:
+    """Yield (bare, wrapped) timings, the order changing from pair to pair."""
     arguments = _arguments(editable, size, new_tokens)
     calls: list[Callable[[], Any]] = [
         lambda: editable.base.generate(**arguments),
@@ -96,14 +106,14 @@ def _pairs(editable: EditableModel, size: int, new_tokens: int, pairs: int) -> I
     ]
     for pair in range(pairs):
         order = (0, 1) if pair % 2 == 0 else (1, 0)
-        seconds, outputs = [0.0, 0.0], [None, None]
+        timings, outputs = [_Timing(0, 0)] * 2, [None, None]
         for which in order:
-            start = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             outputs[which] = calls[which]()
-            seconds[which] = time.perf_counter() - start
+            timings[which] = _Timing(time.perf_counter() - wall, time.process_time() - cpu)
         if not bool((outputs[0] == outputs[1]).all()):  # type: ignore[attr-defined]
             raise InputError("the wrapped model's tokens differ from the bare model's: an edit fires on the traffic")
-        yield seconds[0], seconds[1]
+        yield timings[0], timings[1]
 
 
 def _arguments(editable: EditableModel, size: int, new_tokens: int) -> dict[str, Any]:
@@ -115,9 +125,11 @@ def _arguments(editable: EditableModel, size: int, new_tokens: int) -> dict[str,
     return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], **lengths}
 
 
-def _summary(editable: EditableModel, size: int, timings: Sequence[tuple[float, float]], seed: int) -> dict[str, Any]:
-    ratios = [wrapped / bare for bare, wrapped in timings]
-    low, high = bootstrap_median(ratios, seed)
+def _summary(
+    editable: EditableModel, size: int, timings: Sequence[tuple[_Timing, _Timing]], seed: int
+) -> dict[str, Any]:
+    ratios = [wrapped.wall / bare.wall for bare, wrapped in timings]
+    cpu_ratios = [wrapped.cpu / bare.cpu for bare, wrapped in timings]
     prompts = [_TRAFFIC[i % len(_TRAFFIC)] for i in range(size)]
     lookups = []
     for _ in range(20):
@@ -126,10 +138,12 @@ def _summary(editable: EditableModel, size: int, timings: Sequence[tuple[float, 
         lookups.append(time.perf_counter() - start)
     return {
         "batch_size": size,
-        "bare_seconds": statistics.median(bare for bare, _ in timings),
-        "wrapped_seconds": statistics.median(wrapped for _, wrapped in timings),
+        "bare_seconds": statistics.median(bare.wall for bare, _ in timings),
+        "wrapped_seconds": statistics.median(wrapped.wall for _, wrapped in timings),
         "ratio": statistics.median(ratios),
-        "ratio_ci95": [low, high],
+        "ratio_ci95": list(bootstrap_median(ratios, seed)),
+        "cpu_ratio": statistics.median(cpu_ratios),
+        "cpu_ratio_ci95": list(bootstrap_median(cpu_ratios, seed)),
         "lookup_ms": 1000 * statistics.median(lookups),
         "ratios": ratios,
     }

@@ -18,7 +18,7 @@ from memedit.scope.classifier.features import FEATURES, TOKEN_FEATURES
 from memedit.scope.classifier.model import ClassifierModel
 from memedit.scope.classifier.vocabulary import WordRarity, count_documents
 from memedit.types import FloatArray
-from memedit.workflows.scope_training.attributes import made_rows
+from memedit.workflows.scope_training.attributes import MADE, made_rows
 from memedit.workflows.scope_training.dataset import ExampleSet, collect
 from memedit.workflows.scope_training.examples import SimulatedMemory, judged_queries, masked_texts, surely_other
 from memedit.workflows.scope_training.fitting import FitSettings, fit_head, group_weights
@@ -56,7 +56,7 @@ class ScopeTraining:
     max_rows: int = 9000
     report_rows: int = 1000
     negatives: int = 4
-    made_rows: int = 1000
+    made_rows: int = 3000
     vocabulary: int = 8000
     head: HeadSize = field(default_factory=HeadSize)
     fit: FitSettings = field(default_factory=FitSettings)
@@ -125,12 +125,14 @@ class _Run:
             raise InputError(f"none of the {len(rows)} rows read belongs to the training half; give larger files")
         fitted += made_rows(random.Random(self.seed), fitted, self.settings.made_rows)
         known = [row for row in rows if is_training_row(row.prompt)]
+        known += made_rows(random.Random(self.seed + 1), known, self.settings.made_rows // 20)
+        rows = [*rows, *made_rows(random.Random(self.seed + 2), known, self.settings.made_rows // 20, reported=True)]
         counts, documents = self._count_words(fitted, background)
         texts = EncodedTexts(WordRarity(counts, documents))
         relations = Relations(fitted)
         queries = QueryMaker(fitted, relations, self.seed).all()
         masked = [text for query in queries for text in masked_texts(query, fitted)]
-        made = [row.prompt for row in fitted]
+        made = [row.prompt for row in fitted] + [t for r in known if r.source == MADE for t in (r.prompt, *_texts(r))]
         directions = self._encode(texts, rows, [query.text for query in queries], [*masked, *made])
         queries = surely_other(queries, fitted, texts.vector, limit=_SAME_RELATION)
         memory = SimulatedMemory(fitted, texts, WordRarity(counts, documents))
@@ -171,7 +173,7 @@ class _Run:
     ) -> FloatArray:
         own = [row.prompt for row in rows]
         own += [text for row in self._judged(rows) for text in _texts(row)]
-        fitted = [text for row in rows if is_training_row(row.prompt) for text in (row.prompt, *_texts(row))]
+        fitted = [t for row in rows if _is_for_training(row) for t in (row.prompt, *_texts(row))]
         width = min(self.settings.head.projection, self.encoder.dimension)
         directions = principal_directions(self.encoder, fitted, width, seed=self.seed)
         everything = [*own, *queries, *others]
@@ -186,11 +188,11 @@ class _Run:
 
     def _judged(self, rows: Sequence[EditRow]) -> list[EditRow]:
         """Return the rows for calibration, and the first ``report_rows`` of each file's other half."""
-        judged = [row for row in rows if is_training_row(row.prompt) and _for_calibration(row.prompt)]
+        judged = [row for row in rows if _is_for_training(row) and _for_calibration(row.prompt)]
         left: Counter[str] = Counter()
         for row in rows:
-            left[row.source] += not is_training_row(row.prompt)
-            if not is_training_row(row.prompt) and left[row.source] <= self.settings.report_rows:
+            left[row.source] += not _is_for_training(row)
+            if not _is_for_training(row) and left[row.source] <= self.settings.report_rows:
                 judged.append(row)
         return judged
 
@@ -231,14 +233,14 @@ class _Run:
 
     def _calibrate(self, model: ClassifierModel, rows: Sequence[EditRow], texts: EncodedTexts) -> ClassifierModel:
         """Fit probabilities and threshold on the training rows that were not fitted, file by file."""
-        outcomes = self._outcomes(model, rows, texts, lambda row: _for_calibration(row.prompt), "calibrate")
+        outcomes = self._outcomes(model, rows, texts, _is_for_calibration, "calibrate")
         if not outcomes:
             return model
         calibration, threshold = calibrate_outcomes(outcomes)
         return replace(model, calibration=calibration, threshold=threshold)
 
     def _report(self, model: ClassifierModel, rows: Sequence[EditRow], texts: EncodedTexts) -> dict[str, Any]:
-        chosen = {id(row) for row in self._judged(rows) if not is_training_row(row.prompt)}
+        chosen = {id(row) for row in self._judged(rows) if not _is_for_training(row)}
         outcomes = self._outcomes(model, rows, texts, lambda row: id(row) in chosen, "report")
         return report(outcomes, model.calibration, model.threshold)
 
@@ -259,6 +261,15 @@ class _Run:
             outcomes += judge_rows(model.head, memory, stored, numbers)
             self.tell(stage, done, len(sources))
         return outcomes
+
+
+def _is_for_training(row: EditRow) -> bool:
+    """Rows of a file go by its split; the made ones among them are for the report."""
+    return row.source != MADE and is_training_row(row.prompt)
+
+
+def _is_for_calibration(row: EditRow) -> bool:
+    return row.source == MADE or _for_calibration(row.prompt)
 
 
 def _texts(row: EditRow) -> list[str]:

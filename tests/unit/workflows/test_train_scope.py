@@ -10,7 +10,7 @@ import pytest
 
 from memedit.errors import InputError
 from memedit.scope.classifier import ClassifierScope, load_model
-from memedit.workflows.scope_training.attributes import made_rows
+from memedit.workflows.scope_training.attributes import families, held_back, made_rows
 from memedit.workflows.scope_training.examples import RIGHT, UNKNOWN, WRONG, Found, label, masked_texts, surely_other
 from memedit.workflows.scope_training.fitting import FitSettings, group_weights
 from memedit.workflows.scope_training.judging import (
@@ -144,16 +144,35 @@ def test_queries_are_deterministic_and_cover_the_hard_cases(rows):
             assert query.text != rows[query.wrong].prompt
 
 
-def test_made_edits_are_about_subjects_of_the_data(rows):
+def test_made_edits_ask_for_relations_of_one_family(rows):
     made = made_rows(random.Random(0), rows, 50)
     assert len(made) == 50
     subjects = {row.subject for row in rows}
+    assert 10 < sum(row.subject in subjects for row in made) < 40
     for row in made:
-        assert row.subject in subjects
         assert all(row.subject in text for _, text in row.inside)
         assert all((row.subject in text) == (kind == "specificity") for kind, text in row.outside)
         assert row.prompt not in {text for _, text in row.inside}
     assert made_rows(random.Random(0), [], 5) == []
+
+
+def test_reported_relations_are_never_fitted(rows):
+    def wordings(reported):
+        made = made_rows(random.Random(1), rows, 300, reported=reported)
+        return {text.replace(row.subject, "") for row in made for text in (row.prompt, *(t for _, t in row.inside))}
+
+    fitted, reported = wordings(False), wordings(True)
+    assert len(fitted) > 300
+    assert len(reported) > 30
+    assert not fitted & reported
+
+
+def test_every_relation_has_wordings_with_one_slot():
+    for relations in families().values():
+        assert sum(held_back(name) for name in relations) >= 4
+        for name, wordings in relations.items():
+            assert len(wordings) >= 3, name
+            assert all(wording.count("{}") == 1 for wording in wordings), name
 
 
 def test_wordings():
