@@ -77,7 +77,9 @@ def test_the_model_recovers_effects_and_noise() -> None:
 
 
 def test_a_small_run_reports_what_it_measured() -> None:
-    result = run(3000, kind="ivf", encoder=WordEncoder(), encoded=1500, queries=40, options={"exact_below": 500, "probes": 0.5})
+    result = run(
+        3000, kind="ivf", encoder=WordEncoder(), encoded=1500, queries=40, options={"exact_below": 500, "probes": 0.5}
+    )
     json.dumps(result)
     assert result["recall"] > 0.8
     assert 0 < result["latency_ms"]["p50"] <= result["latency_ms"]["p99"] <= result["latency_ms"]["max"]
