@@ -11,11 +11,14 @@
     │   └── MethodNotBuiltError            a known method that this version of memedit lacks
     ├── EditNotFoundError (LookupError)    no edit with this id in this namespace
     ├── ConflictError                      the edit contradicts one already in force; names both
+    ├── EditChangedError                   the edit is no longer at the version the caller saw
+    ├── RepeatedRequestError               another request with the same idempotency key came first
     ├── StoreError                         the edit memory's database
     │   ├── StoreCorruptError              the file is damaged or not an edit memory
     │   ├── StoreReadOnlyError             no permission to write
     │   ├── StoreFullError                 no space left on the device
     │   ├── StoreBusyError                 another process kept the write lock too long
+    │   ├── StoreUnavailableError          the database server cannot be reached, or went away
     │   └── StoreVersionError              written by a newer memedit
     ├── VectorIndexError                   the vector index
     │   └── IndexCorruptError              an index file is damaged or does not match its manifest
@@ -103,6 +106,25 @@ class ConflictError(MemeditError):
         )
 
 
+class EditChangedError(MemeditError):
+    """An edit is no longer at the version that the caller's change was meant for; nothing was changed."""
+
+    def __init__(self, edit_id: str, expected: int, found: int) -> None:
+        self.edit_id, self.expected, self.found = edit_id, expected, found
+        super().__init__(
+            f"edit {edit_id} is at version {found}, not {expected}: it has been changed meanwhile; "
+            "look at it again and repeat the change if it still applies"
+        )
+
+
+class RepeatedRequestError(MemeditError):
+    """Another request with the same idempotency key is being worked on, or was done; nothing was changed."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"a request with the idempotency key {key!r} is being worked on; wait and ask again")
+
+
 class StoreError(MemeditError):
     """The edit memory's database failed."""
 
@@ -121,6 +143,18 @@ class StoreFullError(StoreError):
 
 class StoreBusyError(StoreError):
     """Another process held the write lock for longer than the timeout."""
+
+
+class StoreUnavailableError(StoreError):
+    """The database server cannot be reached, or went away in the middle of the operation.
+
+    ``uncertain`` is True when it went away while a change was being committed: the change is stored whole or not at
+    all, and making it again is safe (an edit that is there already is not added twice).
+    """
+
+    def __init__(self, message: str, *, uncertain: bool = False) -> None:
+        self.uncertain = uncertain
+        super().__init__(message)
 
 
 class StoreVersionError(StoreError):

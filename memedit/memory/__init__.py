@@ -1,12 +1,22 @@
 """The durable edit memory: the SQL store, its versions and change log, and the indexes kept in step with it."""
 
+from memedit.memory.acting import Actor
+from memedit.memory.api_keys import ApiKey, ApiKeys, Role
+from memedit.memory.audit import AuditEntry
 from memedit.memory.conflicts import BatchScorer, ConflictScorer, MaskedPromptScorer
 from memedit.memory.memory import EditMemory
 from memedit.memory.planning import OnConflict
 from memedit.memory.reports import AddReport, Change, Conflict, MemoryStats, VerifyReport
+from memedit.memory.requests import AnsweredRequest, AnsweredRequests
 
 __all__ = [
+    "Actor",
     "AddReport",
+    "AnsweredRequest",
+    "AnsweredRequests",
+    "ApiKey",
+    "ApiKeys",
+    "AuditEntry",
     "BatchScorer",
     "Change",
     "Conflict",
@@ -15,5 +25,6 @@ __all__ = [
     "MaskedPromptScorer",
     "MemoryStats",
     "OnConflict",
+    "Role",
     "VerifyReport",
 ]

@@ -11,14 +11,16 @@ from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, select, update
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from memedit.errors import InputError, StoreBusyError, StoreCorruptError, StoreReadOnlyError
-from memedit.memory import schema
+from memedit.memory import postgres, schema
+from memedit.memory.acting import Acting
 from memedit.memory.dialect import fold
-from memedit.memory.failures import translated
+from memedit.memory.failures import committing, translated
+from memedit.memory.following import ChangeFollower
 from memedit.memory.migrations import LATEST, check_version, migrate, recorded_version
 
 APPLICATION_ID = 0x4D454454  # "MEDT", in the header of every SQLite file of ours
@@ -35,21 +37,27 @@ class Database:
     reads cannot change under it and two writers queue instead of failing.
 
     Args:
-        url: a path, ``":memory:"``, ``sqlite:///path`` or ``postgresql+psycopg://...``.
+        url: a path, ``":memory:"``, ``sqlite:///path`` or ``postgresql://...``.
         read_only: refuse writes; a file that does not exist is not created.
-        timeout: seconds to wait for another process's write lock.
+        timeout: seconds to wait for another process's write lock, and for a server that is away.
+        max_lag: seconds by which what this process knows of a server's changes may lag behind; 0 asks every time.
 
     Raises:
-        StoreError: the file cannot be opened, is damaged, not an edit memory, or written by a newer memedit.
+        StoreError: the store cannot be opened, is damaged, not an edit memory, or written by a newer memedit.
     """
 
-    def __init__(self, url: str | Path, *, read_only: bool = False, timeout: float = 30.0) -> None:
+    def __init__(
+        self, url: str | Path, *, read_only: bool = False, timeout: float = 30.0, max_lag: float = 0.0
+    ) -> None:
         self.path, self.url, remote = _locate(url)
         self.read_only = read_only
         self._timeout = timeout
         self._immutable = False
         self._lock = threading.RLock()
-        self.engine = self._postgres(remote) if remote else self._sqlite()
+        self.acting = Acting()
+        self._advanced = 0
+        self.engine = postgres.make_engine(remote, timeout) if remote else self._sqlite()
+        self.follower = ChangeFollower(self.engine, max_lag) if remote and max_lag > 0 else None
         with translated(self.url, self.path):
             self._prepare()
 
@@ -61,8 +69,10 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection inside one read transaction: everything read is of one moment."""
-        with translated(self.url, self.path), self._guard(), self.engine.connect() as connection, connection.begin():
-            yield connection
+        with translated(self.url, self.path), self._guard(), self._connection() as plain:
+            connection = plain if self.sqlite else postgres.begin_read(plain)
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -71,23 +81,33 @@ class Database:
         Raises:
             StoreReadOnlyError: the store was opened read-only, or the file is.
             StoreBusyError: the lock was not to be had within the timeout.
+            StoreUnavailableError: the server cannot be reached, or went away meanwhile.
             StoreFullError: no space is left; nothing was written.
         """
         if self.read_only:
             raise StoreReadOnlyError(f"{self.url} is open read-only; open it without read_only=True to change it")
-        with translated(self.url, self.path), self._lock, self.engine.connect() as plain:
+        with translated(self.url, self.path), self._lock, self._connection() as plain:
             connection = plain.execution_options(**{_WRITE: True})
             transaction = self._begin(connection)
+            self._advanced = 0
             try:
                 yield connection
-                transaction.commit()
+                with committing(self.url):
+                    transaction.commit()
             except BaseException:
-                transaction.rollback()
+                postgres.rolled_back(transaction)
                 raise
+            if self.follower is not None:
+                self.follower.note(self._advanced)
 
     def close(self) -> None:
         """Close all connections."""
+        if self.follower is not None:
+            self.follower.close()
         self.engine.dispose()
+
+    def _connection(self) -> Connection:
+        return self.engine.connect() if self.sqlite else postgres.connect(self.engine, self._timeout, self.url)
 
     def size(self, connection: Connection) -> int | None:
         """Bytes of the database's pages, None where the server does not tell."""
@@ -110,7 +130,7 @@ class Database:
             if self.sqlite:
                 self._raw("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)")
                 return
-            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            with self._connection().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.exec_driver_sql("VACUUM")
 
     def _guard(self) -> Any:
@@ -130,11 +150,12 @@ class Database:
                     raise
                 time.sleep(0.01)
         if not self.sqlite:
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({APPLICATION_ID})")
+            try:
+                postgres.take_write_lock(connection, self._timeout)
+            except BaseException:
+                postgres.rolled_back(transaction)
+                raise
         return transaction
-
-    def _postgres(self, url: str) -> Engine:
-        return create_engine(url, pool_pre_ping=True)
 
     def _sqlite(self) -> Engine:
         if self.path is None:
@@ -192,7 +213,7 @@ class Database:
         Raises:
             StoreCorruptError: a SQLite file that holds something else.
         """
-        with self.engine.connect() as connection, connection.begin():
+        with self._connection() as connection, connection.begin():
             version = recorded_version(connection)
             if version == 0 and self.sqlite:
                 found = connection.exec_driver_sql("SELECT name FROM sqlite_master LIMIT 1").scalar()
@@ -250,6 +271,9 @@ class Database:
         column = schema.counters.c
         value = connection.execute(select(column.value).where(column.name == name)).scalar_one()
         connection.execute(update(schema.counters).where(column.name == name).values(value=value + count))
+        if name == "revision" and not self.sqlite:
+            self._advanced = int(value) + count
+            postgres.announce(connection, self._advanced)
         return int(value) + 1
 
 
@@ -275,7 +299,7 @@ def _writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK)
 
 
-def _locate(url: str | Path) -> tuple[Path | None, str, str | None]:
+def _locate(url: str | Path) -> tuple[Path | None, str, URL | None]:
     """Split a store's address into (file path or None, text for messages, URL of a server or None).
 
     Raises:
@@ -295,8 +319,6 @@ def _locate(url: str | Path) -> tuple[Path | None, str, str | None]:
     if backend == "sqlite":
         database = parsed.database
         return (None, ":memory:", None) if database in (None, "", ":memory:") else (Path(database), url, None)
-    if backend != "postgresql":
-        raise InputError(
-            f"{backend!r} databases are not supported (in {url!r}); use a file path or postgresql+psycopg://"
-        )
-    return None, parsed.render_as_string(hide_password=True), url
+    if backend not in ("postgresql", "postgres"):
+        raise InputError(f"{backend!r} databases are not supported (in {url!r}); use a file path or postgresql://")
+    return None, parsed.render_as_string(hide_password=True), parsed

@@ -29,14 +29,17 @@ class EditMemory(MemoryUpkeep):
     Namespaces never see each other. Safe to use from several threads.
 
     Args:
-        url: path of a SQLite file (made when absent), ``":memory:"``, or a ``postgresql+psycopg://`` URL.
+        url: path of a SQLite file (made when absent), ``":memory:"``, or the ``postgresql://`` URL of a database.
         encoder: a sentence encoder or the name of one, which is loaded when it is first needed.
         namespace: the namespace that methods work in unless told another.
         index: registered name of the vector index (flat, exact, hnsw, ivf ...); ``index_options`` are its own.
         conflict_scorer: ``(new_prompt, old_prompt, subject, encoder) -> score`` for prompts about one subject; at or
             above ``conflict_threshold`` they ask for the same relation. Default: :class:`MaskedPromptScorer`.
         read_only: refuse changes; a file that does not exist is not made.
-        timeout: seconds to wait for another process's write lock.
+        timeout: seconds to wait for another process's write lock, and for a database server that is away.
+        max_lag: PostgreSQL only: seconds by which look-ups may lag behind changes made by other processes (never
+            behind this one's own). Above 0 the memory listens for changes, and a look-up asks the database only when
+            there are any, or when nothing was heard for so long. 0 asks at every look-up.
 
     Raises:
         StoreError: the store cannot be opened; the subclass says why.
@@ -149,6 +152,7 @@ class EditMemory(MemoryUpkeep):
         metadata: Mapping[str, Any] | None = None,
         limit: int | None = None,
         offset: int = 0,
+        after: str | None = None,
         namespace: str | None = None,
     ) -> Edits:
         """Return edits in the order they were first added.
@@ -157,12 +161,15 @@ class EditMemory(MemoryUpkeep):
             state: only this state; None is every edit not withdrawn, "all" every edit.
             metadata: only edits whose metadata has these values under these keys.
             limit: at most so many, from ``offset`` on.
+            after: only edits that were added later than the one with this id.
             namespace: another namespace than the memory's own.
         """
         _check_page(limit, offset)
+        space = self._space(namespace)
         with self._database.read() as connection:
-            space = self._space(namespace)
-            return reading.list_edits(connection, space, state=state, metadata=metadata, limit=limit, offset=offset)
+            return reading.list_edits(
+                connection, space, state=state, metadata=metadata, limit=limit, offset=offset, after=after
+            )
 
     def count(
         self,
@@ -206,8 +213,8 @@ class EditMemory(MemoryUpkeep):
         """Return, for each encoded query, the edits it may fall under, nearest first.
 
         These are the ``k`` edits whose prompt or a paraphrase is nearest by cosine, and the edits whose subject stands
-        in the query (of these the nearest ``max(32, 4k)``). Only edits in force: active, and valid at ``at``
-        (default: now).
+        in the query (of these the nearest ``max(32, 4k)``). Only edits in force: active or
+        consolidated, and valid at ``at`` (default: now).
 
         Raises:
             FingerprintMismatchError: the store's vectors were made with another encoder; see :meth:`rebuild`.
@@ -216,7 +223,13 @@ class EditMemory(MemoryUpkeep):
         return self._lookup.candidates(encodings, self._space(namespace), k, when)
 
     def update(
-        self, id: str, *, namespace: str | None = None, on_conflict: OnConflict = "error", **changes: Any
+        self,
+        id: str,
+        *,
+        namespace: str | None = None,
+        on_conflict: OnConflict = "error",
+        if_version: int | None = None,
+        **changes: Any,
     ) -> Edit:
         """Correct an edit in place: the same id, the next version.
 
@@ -224,36 +237,44 @@ class EditMemory(MemoryUpkeep):
             id: the edit.
             namespace: another namespace than the memory's own.
             on_conflict: as for :meth:`add`.
+            if_version: change it only while it is at this version; so with the other methods that take it.
             changes: fields of :class:`EditDraft` and ``state`` (pending, active, consolidated). With a new prompt and
-                no subject, the subject is found again.
+                no subject, the subject is found again. A consolidated edit whose texts change is active again.
 
         Raises:
-            EditNotFoundError, InputError, ConflictError, StoreError: nothing was changed.
+            EditNotFoundError, EditChangedError, InputError, ConflictError, StoreError: nothing was changed.
         """
         space = self._space(namespace)
-        self._mutations.update(id, space, changes, check_policy(on_conflict))
+        self._mutations.update(id, space, changes, check_policy(on_conflict), if_version)
         return self.get(id, namespace=space)
 
     def supersede(
-        self, id: str, *, namespace: str | None = None, on_conflict: OnConflict = "error", **changes: Any
+        self,
+        id: str,
+        *,
+        namespace: str | None = None,
+        on_conflict: OnConflict = "error",
+        if_version: int | None = None,
+        **changes: Any,
     ) -> Edit:
         """Replace an edit by a new one with its own id, withdrawing the old one in the same transaction.
 
         The new edit has the old one's fields but for ``changes`` (``target="..."`` as a rule).
 
         Raises:
-            EditNotFoundError, InputError, ConflictError, StoreError: nothing was changed.
+            EditNotFoundError, EditChangedError, InputError, ConflictError, StoreError: nothing was changed.
         """
-        space = self._space(namespace)
-        return self.get(self._mutations.supersede(id, space, changes, check_policy(on_conflict)), namespace=space)
+        space, policy = self._space(namespace), check_policy(on_conflict)
+        return self.get(self._mutations.supersede(id, space, changes, policy, if_version), namespace=space)
 
-    def delete(self, id: str, *, namespace: str | None = None) -> Edit:
+    def delete(self, id: str, *, namespace: str | None = None, if_version: int | None = None) -> Edit:
         """Withdraw an edit: it no longer answers, but it is kept and can be restored. Twice is as once.
 
         Raises:
             EditNotFoundError: no edit with this id in the namespace.
+            EditChangedError: it is not at version ``if_version``.
         """
-        self._mutations.withdraw([id], self._space(namespace))
+        self._mutations.withdraw([id], self._space(namespace), if_version)
         return self.get(id, namespace=namespace)
 
     def delete_many(self, ids: Sequence[str], *, namespace: str | None = None) -> None:
@@ -264,14 +285,22 @@ class EditMemory(MemoryUpkeep):
         """
         self._mutations.withdraw(ids, self._space(namespace))
 
-    def restore(self, id: str, *, namespace: str | None = None, on_conflict: OnConflict = "error") -> Edit:
+    def restore(
+        self,
+        id: str,
+        *,
+        namespace: str | None = None,
+        on_conflict: OnConflict = "error",
+        if_version: int | None = None,
+    ) -> Edit:
         """Bring a withdrawn edit back into force.
 
         Raises:
             EditNotFoundError: no edit with this id in the namespace.
+            EditChangedError: it is not at version ``if_version``.
             ConflictError: it contradicts an edit now in force and ``on_conflict`` is "error".
         """
-        self._mutations.restore(id, self._space(namespace), check_policy(on_conflict))
+        self._mutations.restore(id, self._space(namespace), check_policy(on_conflict), if_version)
         return self.get(id, namespace=namespace)
 
     def history(self, id: str, *, namespace: str | None = None) -> History:

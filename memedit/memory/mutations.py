@@ -8,7 +8,7 @@ import numpy as np
 from sqlalchemy import Connection, delete
 
 from memedit.encoders.base import Progress
-from memedit.errors import FieldError, InputError
+from memedit.errors import EditChangedError, FieldError, InputError
 from memedit.index import find_subject
 from memedit.memory.conflicts import RelationJudge
 from memedit.memory.database import Database
@@ -25,6 +25,7 @@ from memedit.memory.writer import Writer, check_encoder, encoder_row
 from memedit.types import EditDraft, EditState, FloatArray
 
 RETIRED = EditState.RETIRED.value
+CONSOLIDATED = EditState.CONSOLIDATED.value
 
 
 class Mutations:
@@ -91,12 +92,19 @@ class Mutations:
         added = tuple(row["id"] for row in chosen)
         return AddReport(tuple(plan.ids), added, tuple(plan.duplicates), superseded, tuple(plan.conflicts))
 
-    def update(self, edit_id: str, namespace: str, values: Mapping[str, Any], policy: OnConflict) -> None:
-        """Make the next version of an edit with some fields changed."""
+    def update(
+        self,
+        edit_id: str,
+        namespace: str,
+        values: Mapping[str, Any],
+        policy: OnConflict,
+        if_version: int | None = None,
+    ) -> None:
+        """Make the next version of an edit with some fields changed; ``if_version`` only of that version."""
         fields, state = _split_state(values)
         with self._database.read() as connection:
             revision = store_revision(connection)
-            old = current_rows(connection, namespace, [edit_id])[edit_id]
+            old = _at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
         new = self._changed(old, fields, state)
         if _same_row(old, new):
             return
@@ -106,7 +114,7 @@ class Mutations:
         matrix = self._encoder.get().encode(texts) if texts != row_texts(old) else None
         with self._database.write() as connection:
             if store_revision(connection) != revision:
-                old = current_rows(connection, namespace, [edit_id])[edit_id]
+                old = _at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
                 new = self._changed(old, fields, state)
                 matrix = self._encoder.get().encode(row_texts(new))
             plan = self._alone(connection, new, policy)
@@ -122,15 +130,22 @@ class Mutations:
             writer.flush()
         self.rows_written += 1
 
-    def supersede(self, edit_id: str, namespace: str, values: Mapping[str, Any], policy: OnConflict) -> str:
+    def supersede(
+        self,
+        edit_id: str,
+        namespace: str,
+        values: Mapping[str, Any],
+        policy: OnConflict,
+        if_version: int | None = None,
+    ) -> str:
         """Withdraw an edit and put a new one in its place, atomically; return the new id."""
         with self._database.read() as connection:
-            old = current_rows(connection, namespace, [edit_id])[edit_id]
+            old = _at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
             new = self._successor(old, values)
             self._alone(connection, new, policy, besides=old["seq"])
         matrix = self._encode([new], None)
         with self._database.write() as connection:
-            now = current_rows(connection, namespace, [edit_id])[edit_id]
+            now = _at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
             if now["version"] != old["version"]:  # changed meanwhile
                 old, new = now, self._successor(now, values)
                 matrix = self._encode([new], None)
@@ -155,26 +170,26 @@ class Mutations:
             raise InputError(f"superseding edit {old['id']} with itself: give a target, prompt or time that differs")
         return new
 
-    def withdraw(self, ids: Sequence[str], namespace: str) -> None:
+    def withdraw(self, ids: Sequence[str], namespace: str, if_version: int | None = None) -> None:
         """Retire edits; those that are retired stay as they are."""
-        self._set_states(ids, namespace, EditState.RETIRED, "delete")
+        self._set_states(ids, namespace, EditState.RETIRED, "delete", if_version=if_version)
 
-    def move(self, ids: Sequence[str], namespace: str, state: EditState | str) -> None:
-        """Move live edits to another live state."""
+    def move(self, ids: Sequence[str], namespace: str, state: EditState | str, other: str | None) -> None:
+        """Move live edits to another live state; ``other`` is what the change log links the change to."""
         wanted = _split_state({"state": state})[1] or ""
         with self._database.read() as connection:
             for row in current_rows(connection, namespace, ids).values():
                 _not_withdrawn(row)
-        self._set_states(ids, namespace, EditState(wanted), "state")
+        self._set_states(ids, namespace, EditState(wanted), "state", other=other)
 
-    def restore(self, edit_id: str, namespace: str, policy: OnConflict) -> None:
+    def restore(self, edit_id: str, namespace: str, policy: OnConflict, if_version: int | None = None) -> None:
         """Bring a withdrawn edit back into force."""
         with self._database.read() as connection:
-            old = current_rows(connection, namespace, [edit_id])[edit_id]
+            old = _at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
             if old["state"] == RETIRED:
                 self._alone(connection, old, policy)
         with self._database.write() as connection:
-            old = current_rows(connection, namespace, [edit_id])[edit_id]
+            old = _at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
             if old["state"] != RETIRED:
                 return
             writer = Writer(self._database, connection)
@@ -186,19 +201,30 @@ class Mutations:
             writer.flush()
         self.rows_written += 1
 
-    def _set_states(self, ids: Sequence[str], namespace: str, state: EditState, action: str) -> None:
+    def _set_states(
+        self,
+        ids: Sequence[str],
+        namespace: str,
+        state: EditState,
+        action: str,
+        *,
+        if_version: int | None = None,
+        other: str | None = None,
+    ) -> None:
         """Move edits to a state in one transaction; those in it already are left alone."""
         with self._database.read() as connection:
-            if all(row["state"] == state.value for row in current_rows(connection, namespace, ids).values()):
+            rows = [_at_version(row, if_version) for row in current_rows(connection, namespace, ids).values()]
+            if all(row["state"] == state.value for row in rows):
                 return
         with self._database.write() as connection:
             found = current_rows(connection, namespace, ids)
             writer = Writer(self._database, connection)
             for old in found.values():
+                _at_version(old, if_version)
                 if old["state"] != state.value:
                     new = next_row(old, writer.now, state=state.value)
                     writer.replace(old, new)
-                    writer.log(new, action)
+                    writer.log(new, action, other)
             writer.flush()
         self.rows_written += len(ids)
 
@@ -243,7 +269,10 @@ class Mutations:
 
     def _changed(self, old: EditRow, fields: Mapping[str, Any], state: str | None) -> EditRow:
         draft = self._with_subject(check_draft(_merged(old, fields))) if fields else None
-        return next_row(_not_withdrawn(old), now_micros(), draft, state)
+        new = next_row(_not_withdrawn(old), now_micros(), draft, state)
+        if state is None and new["content_hash"] != old["content_hash"] and old["state"] == CONSOLIDATED:
+            new["state"] = EditState.ACTIVE.value  # weights that hold the old texts do not hold the new ones
+        return new
 
     def _encode(self, rows: Sequence[EditRow], progress: Progress | None) -> FloatArray:
         """Vectors ``[t, d]`` of all texts of ``rows``, in one call so that the encoder can sort them by length."""
@@ -293,6 +322,12 @@ def _row_of(index: int) -> str:
 
 def _interval(row: Mapping[str, Any]) -> tuple[Any, Any]:
     return row["valid_at"], row["invalid_at"]
+
+
+def _at_version(row: EditRow, version: int | None) -> EditRow:
+    if version is not None and row["version"] != version:
+        raise EditChangedError(row["id"], version, row["version"])
+    return row
 
 
 def _not_withdrawn(row: EditRow) -> EditRow:

@@ -116,9 +116,16 @@ def list_edits(
     metadata: Mapping[str, Any] | None,
     limit: int | None,
     offset: int,
+    after: str | None = None,
 ) -> list[Edit]:
-    """Edits in the order they were first added."""
+    """Edits in the order they were first added; ``after``: only those added later than the edit with this id.
+
+    Raises:
+        EditNotFoundError: ``after`` is not in the namespace.
+    """
     query = select(edits).where(*_list_filter(connection, namespace, state, metadata)).order_by(edits.c.seq)
+    if after is not None:
+        query = query.where(edits.c.seq > current_rows(connection, namespace, [after])[after]["seq"])
     query = query.limit(limit) if limit is not None else query.limit(2**31 - 1) if offset else query
     return [row_edit(row) for row in connection.execute(query.offset(offset) if offset else query).mappings()]
 

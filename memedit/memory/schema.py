@@ -2,7 +2,8 @@
 
 ``edits`` is append-only but for ``expired_at``: every change of an edit closes its current version and inserts the
 next, so what the store knew at any time can be read back. ``seq`` is an edit's integer identity: the key of its
-vectors and of the in-memory indexes. ``changes`` is the change log other processes catch up from.
+vectors and of the in-memory indexes. ``changes`` is the change log other processes catch up from; ``actors`` says on
+whose behalf a range of its revisions was made, written in the same transaction.
 """
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
@@ -101,6 +102,15 @@ artefacts = Table(
     Column("data", LargeBinary, nullable=False),
 )
 
+leases = Table(
+    "leases",
+    tables,
+    Column("namespace", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("expires_at", Big, nullable=False),
+)
+
 settings = Table(
     "settings",
     tables,
@@ -108,3 +118,39 @@ settings = Table(
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
+
+api_keys = Table(
+    "api_keys",
+    tables,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("roles", Text, nullable=False),
+    Column("namespaces", Text),
+    Column("requests_per_minute", Integer),
+    Column("created_at", Big, nullable=False),
+    Column("expires_at", Big),
+    Column("revoked_at", Big),
+)
+
+actors = Table(
+    "actors",
+    tables,
+    Column("first_revision", Big, primary_key=True, autoincrement=False),
+    Column("last_revision", Big, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("request", Text),
+)
+
+idempotency = Table(
+    "idempotency",
+    tables,
+    Column("actor", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("revision", Big),
+    Column("status", Integer),
+    Column("body", Text),
+    Column("at", Big, nullable=False),
+)
+Index("idempotency_at", idempotency.c.at)

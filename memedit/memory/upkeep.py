@@ -1,26 +1,69 @@
 """Looking after the store: artefacts, settings, counts, checks, rebuilding, files in and out."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
+from typing import IO
 
 from sqlalchemy import func, select
 
 from memedit.encoders.base import Progress
+from memedit.errors import InputError
 from memedit.index import read_manifest
-from memedit.memory import annexes, checking, reading, renewal
+from memedit.memory import annexes, checking, leases, reading, renewal
+from memedit.memory.acting import Actor
+from memedit.memory.api_keys import ApiKeys
+from memedit.memory.audit import AuditEntry, audit_entries
 from memedit.memory.core import MemoryCore
 from memedit.memory.drafts import check_text, check_time
-from memedit.memory.formats import export_edits, read_drafts
+from memedit.memory.formats import export_edits, read_drafts, write_edits
+from memedit.memory.leases import Lease
 from memedit.memory.migrations import recorded_version
 from memedit.memory.planning import OnConflict, check_policy
 from memedit.memory.reports import AddReport, MemoryStats, VerifyReport
+from memedit.memory.requests import AnsweredRequests
 from memedit.memory.schema import edits, encoders
 from memedit.types import EditState
 
 
 class MemoryUpkeep(MemoryCore):
     """The part of :class:`EditMemory` that is not about single edits."""
+
+    @property
+    def keys(self) -> ApiKeys:
+        """The API keys with which clients of a server use this memory."""
+        return ApiKeys(self._database)
+
+    @property
+    def requests(self) -> AnsweredRequests:
+        """Requests that were answered already, by idempotency key."""
+        return AnsweredRequests(self._database)
+
+    def as_actor(self, actor: Actor) -> AbstractContextManager[None]:
+        """Make the changes inside on behalf of ``actor``: :meth:`audit` shows it. Holds for this thread or task."""
+        return self._database.acting.as_actor(actor)
+
+    def audit(
+        self,
+        *,
+        namespaces: Sequence[str] | None = None,
+        actor: str | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[AuditEntry]:
+        """Return who changed what, newest first.
+
+        Args:
+            namespaces: only changes in these; None is everywhere, changes of keys included.
+            actor: only changes by this one.
+            before: only revisions below this one: the last one seen gives the next page.
+            limit: at most so many.
+        """
+        if limit < 1:
+            raise InputError(f"limit={limit} is below 1")
+        with self._database.read() as connection:
+            return audit_entries(connection, namespaces=namespaces, actor=actor, before=before, limit=limit)
 
     def put_artefacts(
         self, kind: str, fingerprint: str, blobs: Mapping[str, bytes], *, namespace: str | None = None
@@ -55,14 +98,42 @@ class MemoryUpkeep(MemoryCore):
             check_text(value, "value", blank=True)
         annexes.set_setting(self._database, self._space(namespace), key, value)
 
-    def set_states(self, ids: Sequence[str], state: EditState | str, *, namespace: str | None = None) -> None:
+    def set_states(
+        self, ids: Sequence[str], state: EditState | str, *, link: str | None = None, namespace: str | None = None
+    ) -> None:
         """Move edits to pending, active or consolidated in one transaction.
+
+        Args:
+            ids: the edits; those in the state already are left alone.
+            state: where to.
+            link: what the change is owed to (the version an edit was consolidated into); it stands in the history.
+            namespace: another namespace than the memory's own.
 
         Raises:
             EditNotFoundError: an id is not in the namespace.
             InputError: no such state, retired, or one of the edits is withdrawn.
         """
-        self._mutations.move(ids, self._space(namespace), state)
+        self._mutations.move(ids, self._space(namespace), state, link)
+
+    def acquire_lease(self, name: str, owner: str, seconds: float, *, namespace: str | None = None) -> bool:
+        """Take or prolong the lease ``name`` for ``seconds``; return False while another owner holds it.
+
+        One process at a time, on whatever machine, does what a lease stands for. A holder that dies loses it when its
+        time is up. Leases are no change of the memory: its revision stays.
+        """
+        check_text(name, "name"), check_text(owner, "owner")
+        if seconds <= 0:
+            raise InputError(f"seconds={seconds} of a lease must be above 0")
+        return leases.acquire(self._database, self._space(namespace), name, owner, seconds)
+
+    def release_lease(self, name: str, owner: str, *, namespace: str | None = None) -> None:
+        """Give a lease back; one that ``owner`` does not hold is left alone."""
+        leases.release(self._database, self._space(namespace), name, owner)
+
+    def lease(self, name: str, *, namespace: str | None = None) -> Lease | None:
+        """Return who holds a lease and until when; None when nobody does."""
+        with self._database.read() as connection:
+            return leases.holder(connection, self._space(namespace), name)
 
     def export(
         self, path: str | Path, *, format: str = "jsonl", state: str | None = None, namespace: str | None = None
@@ -81,6 +152,17 @@ class MemoryUpkeep(MemoryCore):
             StoreError: the file cannot be written; an earlier one is untouched.
         """
         return export_edits(self._database, self._space(namespace), Path(path), format, state)
+
+    def export_to(
+        self, file: IO[str], *, format: str = "jsonl", state: str | None = None, namespace: str | None = None
+    ) -> int:
+        """Write what :meth:`export` writes to an open text file; return how many edits.
+
+        Raises:
+            UnknownNameError: no such format.
+            InputError: withdrawn edits are asked for.
+        """
+        return write_edits(self._database, self._space(namespace), file, format, state)
 
     def import_file(
         self,

@@ -102,6 +102,7 @@ class Writer:
             first = self._database.advance(self._connection, "revision", len(self._log))
             log = [(first + i, *entry, self.now) for i, entry in enumerate(self._log)]
             _insert_many(self._connection, changes, log)
+            self._database.acting.record(self._connection, first, first + len(log) - 1)
         self._inserts, self._expired, self._log, self._vectors = [], [], [], []
 
 

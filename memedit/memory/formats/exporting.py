@@ -9,7 +9,6 @@ from typing import IO
 
 from memedit.errors import InputError, StoreError, StoreFullError, StoreReadOnlyError
 from memedit.memory.database import Database
-from memedit.memory.formats.base import Format
 from memedit.memory.formats.registry import format_named
 from memedit.memory.reading import stream_edits
 
@@ -24,14 +23,11 @@ def export_edits(database: Database, namespace: str, path: Path, name: str, stat
         InputError: withdrawn edits are asked for.
         StoreError: the file cannot be written.
     """
-    form = format_named(name)
-    if state in ("retired", "all"):
-        raise InputError(f"state={state!r}: withdrawn edits are not exported; copy the database to keep them")
     temporary: str | None = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            count = _write(database, namespace, form, state, file)
+            count = write_edits(database, namespace, file, name, state)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
@@ -45,7 +41,16 @@ def export_edits(database: Database, namespace: str, path: Path, name: str, stat
     return count
 
 
-def _write(database: Database, namespace: str, form: Format, state: str | None, file: IO[str]) -> int:
+def write_edits(database: Database, namespace: str, file: IO[str], name: str, state: str | None) -> int:
+    """Write the rows of :func:`export_edits` to an open file; return how many.
+
+    Raises:
+        UnknownNameError: no such format.
+        InputError: withdrawn edits are asked for.
+    """
+    form = format_named(name)
+    if state in ("retired", "all"):
+        raise InputError(f"state={state!r}: withdrawn edits are not exported; copy the database to keep them")
     count = 0
     with database.read() as connection:
         for edit in stream_edits(connection, namespace, state):
