@@ -21,16 +21,17 @@ from memedit.index.base import IdArray
 from memedit.index.common import BaseIndex
 from memedit.memory.encoding import EncoderSource
 from memedit.memory.reading import CURRENT, chunks, store_revision
+from memedit.memory.rows import IN_FORCE
 from memedit.memory.schema import ORDINAL_BITS, changes, edits, vectors
 from memedit.memory.writer import known_encoder
-from memedit.types import EditState, FloatArray
+from memedit.types import FloatArray
 
 _ROWS_PER_READ = 20_000
 _REBUILD_SHARE = 0.5
 FORGOTTEN = "forget"
 """The action in the change log after which indexes are filled anew."""
 _TEXTS = 1 << ORDINAL_BITS
-_IN_FORCE = edits.c.state == EditState.ACTIVE.value
+_IN_FORCE = edits.c.state.in_(IN_FORCE)
 
 
 class NamespaceIndex:

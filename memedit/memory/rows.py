@@ -15,6 +15,10 @@ EditRow = dict[str, Any]
 LIVE = (EditState.PENDING.value, EditState.ACTIVE.value, EditState.CONSOLIDATED.value)
 """States of an edit that has not been withdrawn."""
 
+IN_FORCE = (EditState.ACTIVE.value, EditState.CONSOLIDATED.value)
+"""States of an edit that answers. Whether a model answers a consolidated one from its weights, or the memory does, is
+for the runtime to know: the memory serves many models, and the plain base has none of the edits in its weights."""
+
 
 def draft_row(draft: EditDraft, namespace: str, *, edit_id: str, now: int) -> EditRow:
     """The row of a new edit, lacking only its ``seq``."""

@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -186,7 +187,8 @@ def test_vacuum_shrinks_the_file_and_forgets_when_told(tmp_path: Path) -> None:
 
 def test_states_move_together(memory: EditMemory) -> None:
     ids = fill(memory, 4)
-    memory.set_states(ids[:2], "consolidated")
+    memory.set_states(ids[:2], "consolidated", link="v0001")
+    assert [(c.action, c.other) for c in memory.history(ids[0])][-1] == ("state", "v0001")
     assert [edit.id for edit in memory.list(state="consolidated")] == [*ids[:2]]
     memory.delete(ids[3])
     revision = memory.revision
@@ -195,6 +197,30 @@ def test_states_move_together(memory: EditMemory) -> None:
     with pytest.raises(EditNotFoundError):
         memory.set_states([*ids[:3], "absent"], "active")
     assert memory.revision == revision
+
+
+def test_a_lease_is_held_by_one_owner_until_it_is_given_back_or_runs_out(tmp_path: Path) -> None:
+    path = tmp_path / "edits.db"
+    with EditMemory(path, encoder=HashingEncoder()) as one, EditMemory(path, encoder=HashingEncoder()) as two:
+        revision = one.revision
+        assert one.lease("consolidation") is None
+        assert one.acquire_lease("consolidation", "a", 60)
+        assert not two.acquire_lease("consolidation", "b", 60)
+        assert one.acquire_lease("consolidation", "a", 60), "its holder prolongs it"
+        assert two.acquire_lease("consolidation", "b", 60, namespace="other"), "each namespace has its own"
+        held = two.lease("consolidation")
+        assert held is not None
+        assert held.owner == "a"
+        two.release_lease("consolidation", "b")
+        assert not two.acquire_lease("consolidation", "b", 60), "only its holder gives it back"
+        one.release_lease("consolidation", "a")
+        assert two.acquire_lease("consolidation", "b", 0.01)
+        time.sleep(0.02)
+        assert two.lease("consolidation") is None
+        assert one.acquire_lease("consolidation", "a", 60), "a holder that died has lost it"
+        assert one.revision == revision
+        with pytest.raises(InputError, match="above 0"):
+            one.acquire_lease("consolidation", "a", 0)
 
 
 def test_progress_counts_texts(memory: EditMemory) -> None:
