@@ -57,5 +57,5 @@ class Acting:
             c = idempotency.c
             if connection.execute(select(c.at).where(c.actor == actor.name, c.key == mark["key"])).first() is not None:
                 raise RepeatedRequestError(actor.idempotency_key)
-            values = {**mark, "fingerprint": actor.fingerprint, "revision": last, "at": now_micros()}
+            values = {**mark, "fingerprint": actor.fingerprint, "revision": first, "at": now_micros()}
             connection.execute(insert(idempotency), [values])

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from memedit.encoders.base import Encoder
-from memedit.errors import MemeditError
+from memedit.errors import InputError, MemeditError
 from memedit.index import INDEXES
 from memedit.memory import reading
 from memedit.memory.conflicts import ConflictScorer, MaskedPromptScorer, RelationJudge
@@ -36,6 +36,7 @@ class MemoryCore:
         conflict_threshold: float | None = None,
         read_only: bool = False,
         timeout: float = 30.0,
+        max_lag: float = 0.0,
     ) -> None:
         self._namespace = check_namespace(namespace)
         self._encoder = EncoderSource(encoder)
@@ -44,7 +45,9 @@ class MemoryCore:
         scorer = conflict_scorer or MaskedPromptScorer()
         default = float(getattr(scorer, "threshold", 0.5))
         threshold = default if conflict_threshold is None else conflict_threshold
-        self._database = Database(url, read_only=read_only, timeout=timeout)
+        if not 0.0 <= max_lag <= 3600.0:
+            raise InputError(f"max_lag={max_lag} is outside 0..3600 seconds")
+        self._database = Database(url, read_only=read_only, timeout=timeout, max_lag=max_lag)
         self._index_kind = index
         self._lookup = Lookup(self._database, self._encoder, index, index_options or {})
         self._mutations = Mutations(self._database, self._encoder, RelationJudge(scorer, threshold, self._encoder.get))
@@ -66,14 +69,43 @@ class MemoryCore:
 
     @property
     def revision(self) -> int:
-        """Number of the newest committed change, by any process; rises with every change."""
+        """Number of the newest committed change, by any process; rises with every change.
+
+        With ``max_lag`` it is the newest this process knows of, which lags by no more than that.
+        """
+        follower = self._database.follower
+        newest = None if follower is None else follower.newest()
+        if newest is not None:
+            return newest
         with self._database.read() as connection:
             return reading.store_revision(connection)
+
+    def require_revision(self, revision: int) -> None:
+        """Have look-ups from now on see the store at least at ``revision``, which another process was given.
+
+        Only with ``max_lag`` can they be behind; then the next look-up asks the database. A no-op otherwise.
+
+        Raises:
+            InputError: the store has not come to this revision: it is another store's, or made up.
+        """
+        if revision <= self.revision:
+            return
+        with self._database.read() as connection:
+            newest = reading.store_revision(connection)
+        if revision > newest:
+            raise InputError(f"revision {revision} does not exist yet; the store is at {newest}")
+        if self._database.follower is not None:
+            self._database.follower.note(newest)
 
     def namespaces(self) -> tuple[str, ...]:
         """Every namespace that has, or had, an edit."""
         with self._database.read() as connection:
             return reading.namespace_names(connection)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how many edits each namespace has in each state."""
+        with self._database.read() as connection:
+            return reading.counts(connection)
 
     def save_index(self) -> None:
         """Write the vector indexes of the namespaces used so far beside the store, atomically.

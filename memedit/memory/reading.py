@@ -224,3 +224,17 @@ def edits_as_of(connection: Connection, namespace: str, when: datetime, valid: d
 def namespace_names(connection: Connection) -> tuple[str, ...]:
     """Every namespace that has, or had, an edit."""
     return tuple(connection.execute(select(edits.c.namespace).distinct().order_by(edits.c.namespace)).scalars())
+
+
+def counts(connection: Connection) -> dict[str, dict[str, int]]:
+    """How many edits each namespace has in each state."""
+    query = (
+        select(edits.c.namespace, edits.c.state, func.count())
+        .where(CURRENT)
+        .group_by(edits.c.namespace, edits.c.state)
+        .order_by(edits.c.namespace, edits.c.state)
+    )
+    found: dict[str, dict[str, int]] = {}
+    for namespace, state, number in connection.execute(query):
+        found.setdefault(namespace, {})[state] = number
+    return found

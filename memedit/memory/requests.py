@@ -12,7 +12,7 @@ from memedit.memory.times import now_micros, to_micros
 
 @dataclass(frozen=True, slots=True)
 class AnsweredRequest:
-    """A request that came before. ``revision`` is the change it made, None for none.
+    """A request that came before. ``revision`` is its first change, None when it made none.
 
     ``status`` and ``body`` are its answer; None when the process died between the change and the answer.
     """

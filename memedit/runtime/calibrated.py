@@ -18,9 +18,14 @@ def open_scope(
     """
     scope = load_scope(name, memory.encoder, **options)
     if threshold is None:
-        kept = memory.get_setting(_setting(scope), namespace=namespace)
-        threshold = None if kept is None else float(kept)
+        threshold = kept_threshold(memory, scope, namespace=namespace)
     return scope if threshold is None else load_scope(name, memory.encoder, threshold=threshold, **options)
+
+
+def kept_threshold(memory: Any, scope: Scope, *, namespace: str | None = None) -> float | None:
+    """Return the threshold kept for this scope in the memory, None when there is none."""
+    kept = memory.get_setting(_setting(scope), namespace=namespace)
+    return None if kept is None else float(kept)
 
 
 def keep_threshold(memory: Any, scope: Scope, threshold: float | None, *, namespace: str | None = None) -> None:

@@ -1,0 +1,85 @@
+"""The application: routes, limits and errors put together around an engine and a memory."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from memedit.server.auth import Authenticator
+from memedit.server.engines.base import Engine
+from memedit.server.lookups import Lookups
+from memedit.server.metrics import Metrics
+from memedit.server.middleware import REQUEST_ID, REVISION, Accounts, BodyLimit
+from memedit.server.problems import install_handlers
+from memedit.server.routes import edits, operations
+from memedit.server.settings import ServerSettings
+from memedit.server.state import ServerState
+
+ROUTERS = (operations.router, edits.router)
+
+
+def create_app(engine: Engine, lookups: Lookups, settings: ServerSettings | None = None) -> FastAPI:
+    """Make the application.
+
+    Args:
+        engine: answers requests; started and stopped with the application.
+        lookups: the memory, and the scope over it.
+        settings: limits and habits.
+
+    The memory is the caller's to close, after the application has stopped.
+    """
+    settings = settings or ServerSettings()
+    keys = lookups.memory.keys if settings.auth else None
+    metrics = Metrics(lookups.memory, engine)
+    lookups.observe = metrics.looked_up
+    state = ServerState(engine, lookups, settings, Authenticator(keys, settings.requests_per_minute), metrics)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await engine.start()
+        try:
+            yield
+        finally:
+            await engine.stop(drain=settings.drain)
+
+    app = FastAPI(title="memedit", version=_version(), lifespan=lifespan, redirect_slashes=False)
+    app.state.memedit = state
+    install_handlers(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_middleware(BodyLimit, limit=settings.max_body, import_limit=settings.max_import)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=[REVISION, REQUEST_ID, "ETag", "Retry-After"],
+        )
+    app.add_middleware(Accounts, state=state)
+    _document(app)
+    return app
+
+
+def _document(app: FastAPI) -> None:
+    """Leave FastAPI's own 422 out of the OpenAPI document: what it stands for is answered with 400 here."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = make()
+        for path in document["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("memedit")

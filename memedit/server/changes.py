@@ -1,0 +1,147 @@
+"""One change by a client: on whose behalf, at which version, and at most once for each idempotency key."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+
+from memedit.errors import RepeatedRequestError
+from memedit.memory import Actor, AnsweredRequest
+from memedit.server.problems import ApiError
+from memedit.server.schemas.edits import EditOut
+from memedit.server.state import ServerState, server_state
+from memedit.types import Edit
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        description="A request with a key that came before is not done again: it gets the earlier answer.",
+    ),
+]
+IfMatch = Annotated[
+    str | None,
+    Header(alias="If-Match", max_length=200, description="ETag of the version that the change is for."),
+]
+
+
+def etag(edit: Edit) -> str:
+    """Return the entity tag of a version of an edit."""
+    return f'"{edit.version}"'
+
+
+def expected_version(if_match: str | None) -> int | None:
+    """Return the version that an If-Match header names; None for no header or ``*``.
+
+    Raises:
+        ApiError: 412, it names something that is no version.
+    """
+    if if_match is None or if_match.strip() == "*":
+        return None
+    text = if_match.strip().strip('"')
+    if not text.isdecimal() or len(text) > 9:
+        raise ApiError(412, f"If-Match {if_match!r} is the ETag of no version of this edit", code="edit_changed")
+    return int(text)
+
+
+def edit_response(edit: Edit, status: int = 200) -> JSONResponse:
+    """Return an edit as a response, with its ETag."""
+    return reply(EditOut.of(edit), status, {"ETag": etag(edit)})
+
+
+def reply(body: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return a body as a response."""
+    return JSONResponse(body.model_dump(mode="json"), status, dict(headers or {}))
+
+
+class ClientChange:
+    """Makes a client's change once.
+
+    Without an idempotency key it is simply made. With one, the change and the mark that it was made are one
+    transaction; the answer is kept afterwards. A repeated request gets the kept answer; where the server died between
+    the two, an answer made from the change log.
+
+    Args:
+        state: the server.
+        request: what the client sent.
+        digest: of the request's body.
+        key: the idempotency key, if any.
+    """
+
+    def __init__(self, state: ServerState, request: Request, digest: str, key: str | None) -> None:
+        self._state, self._key = state, key
+        self._request_id: str = request.state.request_id
+        self._path = request.url.path
+        text = json.dumps([request.method, request.url.path, request.url.query, digest])
+        self._fingerprint = hashlib.sha256(text.encode()).hexdigest()
+
+    def make(self, who: str, change: Callable[[], Response]) -> Response:
+        """Call ``change`` on behalf of ``who`` unless it was made already; return the answer.
+
+        Raises:
+            ApiError: 409, the key belongs to another request.
+            RepeatedRequestError: the same request is being worked on.
+        """
+        if self._key is None:
+            with self._state.memory.as_actor(Actor(who, self._request_id)):
+                return change()
+        mine = (who, self._key)
+        with self._state.lock:
+            if mine in self._state.under_way:
+                raise RepeatedRequestError(self._key)
+            self._state.under_way.add(mine)
+        try:
+            return self._once(who, self._key, change)
+        finally:
+            with self._state.lock:
+                self._state.under_way.discard(mine)
+
+    def _once(self, who: str, key: str, change: Callable[[], Response]) -> Response:
+        memory = self._state.memory
+        before = memory.requests.find(who, key)
+        if before is not None and before.fingerprint != self._fingerprint:
+            message = f"the idempotency key {key!r} was used for another request; make a new key for each change"
+            raise ApiError(409, message, code="idempotency_key_reused")
+        if before is not None and before.status is not None:
+            return _kept(before)
+        if before is not None and (found := self._from_log(before)) is not None:
+            response = found
+        elif before is not None:  # made without its mark being needed again: adding what is there changes nothing
+            with memory.as_actor(Actor(who, self._request_id)):
+                response = change()
+        else:
+            with memory.as_actor(Actor(who, self._request_id, key, self._fingerprint)):
+                response = change()
+        kept = {"body": bytes(response.body).decode(), "etag": response.headers.get("etag")}
+        memory.requests.answered(who, key, self._fingerprint, response.status_code, json.dumps(kept))
+        return response
+
+    def _from_log(self, before: AnsweredRequest) -> Response | None:
+        """Answer with the version of the edit that the change made; None when it was a change of many."""
+        if before.revision is None:
+            return None
+        entries = self._state.memory.audit(before=before.revision + 1, limit=1)
+        if not entries or entries[0].after is None or "/batch" in self._path or "/import" in self._path:
+            return None
+        return edit_response(entries[0].after)
+
+
+def _kept(before: AnsweredRequest) -> Response:
+    kept: dict[str, Any] = json.loads(before.body or "{}")
+    headers = {"Idempotency-Replayed": "true"} | ({"ETag": kept["etag"]} if kept.get("etag") else {})
+    return Response(kept.get("body", ""), before.status or 200, headers, media_type="application/json")
+
+
+async def client_change(request: Request, idempotency_key: IdempotencyKey = None) -> ClientChange:
+    """Return the change that a request with a JSON body asks for."""
+    digest = hashlib.sha256(await request.body()).hexdigest()
+    return ClientChange(server_state(request), request, digest, idempotency_key)
+
+
+Once = Annotated[ClientChange, Depends(client_change)]

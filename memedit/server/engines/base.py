@@ -1,0 +1,212 @@
+"""What the server asks of whatever answers: requests in, events out."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from memedit.types import Hit, ScopeDecision
+
+Messages = tuple[Mapping[str, Any], ...]
+"""A chat, as the client sent it: mappings with role and content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are chosen; defaults as in OpenAI's API.
+
+    ``temperature`` 0 decodes greedily. ``max_tokens`` None leaves it to the engine. ``logprobs`` None returns none, k
+    the k likeliest alternatives of each token beside its own. ``ignore_eos`` goes on to ``max_tokens``.
+    ``repetition_penalty`` is Hugging Face's (CTRL, arXiv 1909.05858), over prompt and answer; ``presence_penalty`` and
+    ``frequency_penalty`` are OpenAI's, over the answer. Equal seeds give equal answers to equal prompts.
+    """
+
+    max_tokens: int | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+    n: int = 1
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One prompt to be answered.
+
+    ``prompt`` is text to continue, its token ids, or a chat. With ``edits`` False the bare model answers. ``extra``
+    are fields of the client's body that the server itself does not read (tools, response_format ...): an engine that
+    can neither honour nor pass on one of them refuses the request.
+    """
+
+    id: str
+    prompt: str | tuple[int, ...] | Messages
+    namespace: str
+    sampling: Sampling
+    model: str = ""
+    edits: bool = True
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def chat(self) -> bool:
+        """Whether the prompt is a chat."""
+        return not isinstance(self.prompt, str) and not (self.prompt and isinstance(self.prompt[0], int))
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Why an answer came out as it did.
+
+    ``revision`` is the memory's when the prompt was looked up: every edit up to it was in force. ``adapter`` is None
+    for the bare model's answer. ``decision`` is None when nothing was looked up (edits off).
+    """
+
+    namespace: str
+    revision: int
+    adapter: str | None
+    decision: ScopeDecision | None
+
+    @property
+    def fired(self) -> tuple[Hit, ...]:
+        """The edits in force for this answer, best first."""
+        return self.decision.fired if self.decision is not None and self.adapter is not None else ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScore:
+    """A token as text, its log probability (nats), and the likeliest tokens in its place with theirs."""
+
+    text: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The first event: the prompt has been looked up."""
+
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """More of choice ``index``. ``extra`` are further fields of the delta (tool_calls ...), passed on as they are."""
+
+    index: int
+    text: str
+    tokens: tuple[TokenScore, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Choice ``index`` is complete; ``reason`` is "stop", "length" or what an upstream engine says."""
+
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The last event. Tokens of the caller's prompt (not of what an edit added), and of all choices."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+Event = Started | Piece | Ended | Usage
+"""In order: one Started; then, for each choice, Pieces and one Ended, choices interleaved; one Usage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One complete answer. ``extra`` are further fields of the message (tool_calls ...)."""
+
+    index: int
+    text: str
+    reason: str
+    tokens: tuple[TokenScore, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """All choices of one request."""
+
+    provenance: Provenance
+    choices: tuple[Choice, ...]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class EngineModel:
+    """A model by the name clients ask for it; ``created`` is a Unix time."""
+
+    name: str
+    created: int
+    owner: str = "memedit"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """Requests that wait, and rows that are being generated now."""
+
+    waiting: int
+    running: int
+
+
+class Engine(Protocol):
+    """Answers requests with the edits of their namespace in force.
+
+    An engine looks prompts up itself, after the request has reached it: an edit acknowledged before a request began
+    is in force for it. Errors are :class:`~memedit.server.problems.ApiError` or memedit's own. Closing the iterator
+    of :meth:`stream`, or cancelling :meth:`complete`, ends the work at the next token.
+    """
+
+    async def start(self) -> None:
+        """Get ready to answer; called once, before any request."""
+
+    async def stop(self, *, drain: float) -> None:
+        """Finish what is under way within ``drain`` seconds, drop the rest, and release everything."""
+
+    async def problem(self) -> str | None:
+        """Return why requests cannot be answered now, None when they can."""
+
+    async def models(self) -> Sequence[EngineModel]:
+        """Return the models that can be asked for, the default one first."""
+
+    def stream(self, request: GenerationRequest) -> AsyncIterator[Event]:
+        """Answer piece by piece; the events come in the order of :data:`Event`."""
+
+    async def complete(self, request: GenerationRequest) -> Completion:
+        """Answer as a whole."""
+
+    def load(self) -> EngineLoad:
+        """Return how busy it is."""
+
+
+async def collect(events: AsyncIterator[Event], n: int) -> Completion:
+    """Gather the events of ``n`` choices; for engines whose :meth:`Engine.complete` has no way of its own."""
+    started: Started | None = None
+    usage = Usage(0, 0)
+    texts: list[list[str]] = [[] for _ in range(n)]
+    tokens: list[list[TokenScore]] = [[] for _ in range(n)]
+    reasons = ["stop"] * n
+    async for event in events:
+        if isinstance(event, Started):
+            started = event
+        elif isinstance(event, Piece):
+            texts[event.index].append(event.text)
+            tokens[event.index].extend(event.tokens)
+        elif isinstance(event, Ended):
+            reasons[event.index] = event.reason
+        else:
+            usage = event
+    assert started is not None  # the protocol's first event
+    choices = tuple(Choice(i, "".join(texts[i]), reasons[i], tuple(tokens[i])) for i in range(n))
+    return Completion(started.provenance, choices, usage)

@@ -1,0 +1,109 @@
+"""Which edits a prompt falls under, in any namespace of one memory."""
+
+import threading
+import time
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+
+from memedit.memory import EditMemory
+from memedit.runtime import Router
+from memedit.runtime.calibrated import kept_threshold
+from memedit.scope import Scope, load_scope
+from memedit.types import Edit, ScopeDecision
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Decisions in the order of the queries; ``revision`` is the newest change that they are sure to know of."""
+
+    decisions: tuple[ScopeDecision, ...]
+    revision: int
+
+
+class Lookups:
+    """One scope over all namespaces, each with the threshold that was calibrated in it.
+
+    Every call works in the one namespace it names: candidates come from that namespace's own index, so an edit of
+    another one is never even considered. Safe to use from several threads.
+
+    Args:
+        memory: the edit memory.
+        scope: registered name; ``options`` are its own.
+        threshold: replaces calibrated ones.
+        k: vector neighbours looked at for each query.
+        in_weights: edits that the model answers from its weights.
+    """
+
+    def __init__(
+        self,
+        memory: EditMemory,
+        *,
+        scope: str = "default",
+        options: dict[str, object] | None = None,
+        threshold: float | None = None,
+        k: int = 8,
+        in_weights: Container[Edit] = (),
+    ) -> None:
+        self._memory, self._name, self._options = memory, scope, options or {}
+        self._threshold, self._k, self._in_weights = threshold, k, in_weights
+        self._scope: Scope | None = None
+        self._routers: dict[str, tuple[int, Router]] = {}
+        self._lock = threading.Lock()
+        self.observe: Callable[[int, float], None] | None = None
+        """Told of each look-up: how many queries, how many seconds."""
+
+    @property
+    def memory(self) -> EditMemory:
+        """The edit memory."""
+        return self._memory
+
+    @property
+    def scope(self) -> Scope:
+        """The scope, loaded now (with the memory's encoder) if it was not yet."""
+        with self._lock:
+            if self._scope is None:
+                self._scope = load_scope(self._name, self._memory.encoder, **self._options)
+            return self._scope
+
+    def decide(self, namespace: str, queries: Sequence[str], *, threshold: float | None = None) -> Found:
+        """Judge queries, all in one pass of the encoder; ``threshold`` is tried instead of the one in force.
+
+        Raises:
+            StoreError: the memory cannot be read.
+        """
+        started = time.perf_counter()
+        revision = self._memory.revision
+        router = self._router(namespace, revision) if threshold is None else self._new_router(namespace, threshold)
+        decisions = router.decide(queries)
+        if self.observe is not None:
+            self.observe(len(queries), time.perf_counter() - started)
+        return Found(tuple(decisions), revision)
+
+    def threshold(self, namespace: str) -> float:
+        """Return the threshold in force: the one given, else the namespace's calibrated one, else the scope's own."""
+        if self._threshold is not None:
+            return self._threshold
+        kept = kept_threshold(self._memory, self.scope, namespace=namespace)
+        return self.scope.threshold if kept is None else kept
+
+    def _router(self, namespace: str, revision: int) -> Router:
+        """The namespace's router; its threshold is read again when the memory has changed."""
+        known = self._routers.get(namespace)
+        if known is not None and known[0] == revision:
+            return known[1]
+        threshold = self._threshold
+        if threshold is None:
+            threshold = kept_threshold(self._memory, self.scope, namespace=namespace)
+        router = self._new_router(namespace, threshold)
+        self._routers[namespace] = (revision, router)
+        return router
+
+    def _new_router(self, namespace: str, threshold: float | None) -> Router:
+        return Router(
+            self._memory,
+            lambda: self.scope,
+            namespace=namespace,
+            k=self._k,
+            threshold=threshold,
+            in_weights=self._in_weights,
+        )

@@ -1,0 +1,102 @@
+"""Figures for Prometheus, in a registry of the server's own."""
+
+from collections.abc import AsyncIterator, Iterator
+from time import perf_counter
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from memedit.errors import StoreError
+from memedit.memory import EditMemory
+from memedit.server.engines.base import Engine, Event, Piece, Started, Usage
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+
+
+class Metrics:
+    """Counts what a server does, and looks at memory and engine when it is asked.
+
+    Args:
+        memory: counted by namespace and state at each scrape.
+        engine: asked for its load at each scrape.
+    """
+
+    def __init__(self, memory: EditMemory, engine: Engine) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "memedit_requests", "Answered requests.", ["method", "route", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "memedit_request_seconds", "Time to the end of a response.", ["route"], buckets=_SECONDS, registry=registry
+        )
+        self._first = Histogram(
+            "memedit_first_token_seconds", "Time to the first token.", buckets=_SECONDS, registry=registry
+        )
+        self._scope = Histogram(
+            "memedit_scope_seconds", "Time of a look-up, all its prompts together.", buckets=_SECONDS, registry=registry
+        )
+        self._looked_up = Counter("memedit_prompts_looked_up", "Prompts looked up.", registry=registry)
+        self._fired = Counter("memedit_edits_fired", "Edits that fired.", ["namespace"], registry=registry)
+        self._prompts = Counter("memedit_prompts", "Prompts answered.", ["namespace", "edited"], registry=registry)
+        self._tokens = Counter("memedit_tokens", "Tokens read and written.", ["kind"], registry=registry)
+        registry.register(_Gauges(memory, engine))
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a response."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def looked_up(self, prompts: int, seconds: float) -> None:
+        """Count a look-up."""
+        self._looked_up.inc(prompts)
+        self._scope.observe(seconds)
+
+    async def counted(self, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+        """Pass the events of a request on, counting tokens and edits."""
+        started, first = perf_counter(), True
+        async for event in events:
+            if isinstance(event, Started):
+                found = event.provenance
+                self._prompts.labels(found.namespace, "yes" if found.fired else "no").inc()
+                self._fired.labels(found.namespace).inc(len(found.fired))
+            elif isinstance(event, Piece) and first:
+                self._first.observe(perf_counter() - started)
+                first = False
+            elif isinstance(event, Usage):
+                self._tokens.labels("prompt").inc(event.prompt_tokens)
+                self._tokens.labels("completion").inc(event.completion_tokens)
+            yield event
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus's text format."""
+        return generate_latest(self.registry)
+
+
+class _Gauges(Collector):
+    """What is read when it is asked for."""
+
+    def __init__(self, memory: EditMemory, engine: Engine) -> None:
+        self._memory, self._engine = memory, engine
+
+    def describe(self) -> list[Metric]:
+        """Return nothing: registering must not read the memory."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Read memory and engine."""
+        load = self._engine.load()
+        yield GaugeMetricFamily("memedit_queue_length", "Requests that wait.", value=load.waiting)
+        yield GaugeMetricFamily("memedit_running", "Answers being generated.", value=load.running)
+        counts = GaugeMetricFamily("memedit_edits", "Edits in the memory.", labels=["namespace", "state"])
+        try:
+            for namespace, states in self._memory.counts().items():
+                for state, number in states.items():
+                    counts.add_metric([namespace, state], number)
+            revision = self._memory.revision
+        except StoreError:
+            yield GaugeMetricFamily("memedit_memory_up", "Whether the memory can be read.", value=0)
+            return
+        yield counts
+        yield GaugeMetricFamily("memedit_revision", "Newest change of the memory.", value=revision)
+        yield GaugeMetricFamily("memedit_memory_up", "Whether the memory can be read.", value=1)

@@ -1,0 +1,99 @@
+"""What happens to every request: its size is limited, its answer carries the revision, it is counted and logged."""
+
+import logging
+import uuid
+from contextlib import suppress
+from time import perf_counter
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from memedit.errors import MemeditError
+from memedit.server.problems import ApiError
+from memedit.server.state import ServerState
+
+REVISION = "X-Memedit-Revision"
+REQUEST_ID = "X-Request-Id"
+IMPORT_PATH = "/v1/edits/import"
+_log = logging.getLogger("memedit.server.requests")
+
+
+class BodyLimit:
+    """Refuses bodies that are too large, by their announced length or as they come in."""
+
+    def __init__(self, app: ASGIApp, *, limit: int, import_limit: int) -> None:
+        self._app, self._limit, self._import_limit = app, limit, import_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = self._import_limit if scope["path"] == IMPORT_PATH else self._limit
+        announced = Headers(scope=scope).get("content-length", "0")
+        refusal = ApiError(413, f"the body is larger than {limit:,} bytes", code="body_too_large")
+        if announced.isdigit() and int(announced) > limit:
+            await refusal.response()(scope, receive, send)
+            return
+        seen, begun = 0, False
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > limit:
+                    raise refusal
+            return message
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, counted, watched)
+        except ApiError as error:
+            if error is not refusal or begun:
+                raise
+            await refusal.response()(scope, receive, send)
+
+
+class Accounts:
+    """Gives each request an id, each response the memory's revision, and counts and logs what was answered."""
+
+    def __init__(self, app: ASGIApp, *, state: ServerState) -> None:
+        self._app, self._state = app, state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = perf_counter(), 0
+        asked = Headers(scope=scope).get(REQUEST_ID, "")
+        request_id = asked if 0 < len(asked) <= 100 and asked.isprintable() and asked.isascii() else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID] = request_id
+                if REVISION not in headers and scope["path"].startswith("/v1/"):
+                    await self._add_revision(headers)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, marked)
+        finally:
+            route = getattr(scope.get("route"), "path", "unknown")
+            seconds = perf_counter() - started
+            self._state.metrics.answered(scope["method"], route, status, seconds)
+            _log.info("%s %s %d %.3fs id=%s", scope["method"], scope["path"], status, seconds, request_id)
+
+    async def _add_revision(self, headers: MutableHeaders) -> None:
+        with suppress(MemeditError):  # the response tells what failed; an unreadable memory has no revision
+            headers[REVISION] = str(await run_in_threadpool(lambda: self._state.memory.revision))

@@ -1,0 +1,80 @@
+"""What several bodies share."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class In(BaseModel):
+    """Base of request bodies: a misspelt field is an error."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+
+class Out(BaseModel):
+    """Base of responses."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+
+class ErrorDetail(Out):
+    """What went wrong. Some codes bring further fields, such as the ids of two edits in conflict."""
+
+    model_config = ConfigDict(extra="allow")
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(Out):
+    """The body of every response that is an error."""
+
+    error: ErrorDetail
+
+
+class FiredEdit(Out):
+    """An edit and how well it fits a prompt: ``score`` in [0, 1] against the threshold, cosine ``similarity``."""
+
+    id: str
+    prompt: str
+    target: str
+    score: float
+    similarity: float
+    reasons: dict[str, float] = Field(default_factory=dict)
+
+
+class ProvenanceOut(Out):
+    """Why an answer came out so. ``edits`` fired; ``considered`` were looked at; ``adapter`` null is the bare model."""
+
+    namespace: str
+    revision: int
+    adapter: str | None
+    scope: str | None
+    threshold: float | None
+    abstained: bool = False
+    edits: list[FiredEdit]
+    considered: list[FiredEdit] | None = None
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI entries of the errors that a route can answer with, beside those of every route."""
+    every = (400, 401, 403, 413, 429, 500, 503)
+    return {status: {"model": ErrorBody, "description": _MEANINGS[status]} for status in (*every, *statuses)}
+
+
+_MEANINGS = {
+    400: "The request cannot be used; the message says what is wrong with it.",
+    401: "No usable API key.",
+    403: "The key has not the role or namespace that this needs.",
+    404: "There is no such thing.",
+    409: "It contradicts what is there, or the same request is being worked on.",
+    412: "It has been changed since.",
+    413: "The body is too large.",
+    429: "Too many requests; Retry-After says when to ask again.",
+    500: "The server failed; its log says more.",
+    502: "The engine behind this server failed.",
+    503: "The memory or the model cannot be used right now.",
+    504: "The request took too long.",
+}

@@ -1,0 +1,231 @@
+"""Bodies of the edit API."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, Field, JsonValue
+
+from memedit.memory import AddReport, AuditEntry, Change
+from memedit.server.schemas.common import FiredEdit, In, Out
+from memedit.types import Edit, EditKind, EditState
+
+OnConflictValue = Literal["error", "supersede", "keep"]
+Text = Annotated[str, Field(min_length=1, max_length=65_536)]
+
+
+class EditIn(In):
+    """An edit to be stored. Text is kept verbatim; ``subject`` is found in the prompt when it is left out."""
+
+    prompt: Text
+    target: Text
+    subject: Text | None = None
+    paraphrases: list[Text] = Field(default_factory=list, max_length=1_000)
+    ground_truth: str | None = Field(default=None, max_length=65_536)
+    kind: EditKind = EditKind.FACT
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    source: str | None = Field(default=None, max_length=65_536)
+    valid_at: AwareDatetime | None = None
+    invalid_at: AwareDatetime | None = None
+
+
+class EditPatch(In):
+    """Fields to change; those left out stay. ``state`` is pending, active or consolidated."""
+
+    prompt: Text | None = None
+    target: Text | None = None
+    subject: Text | None = None
+    paraphrases: list[Text] | None = Field(default=None, max_length=1_000)
+    ground_truth: str | None = Field(default=None, max_length=65_536)
+    kind: EditKind | None = None
+    metadata: dict[str, JsonValue] | None = None
+    source: str | None = Field(default=None, max_length=65_536)
+    valid_at: AwareDatetime | None = None
+    invalid_at: AwareDatetime | None = None
+    state: Literal["pending", "active", "consolidated"] | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields that the body names, null ones included where null is a value."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        must = ("prompt", "target", "paraphrases", "kind", "metadata", "state")
+        return {name: value for name, value in given.items() if value is not None or name not in must}
+
+
+class BatchIn(In):
+    """Edits to be stored in one transaction: all of them, or none."""
+
+    edits: list[EditIn] = Field(min_length=1, max_length=10_000)
+
+
+class EditOut(Out):
+    """One version of an edit."""
+
+    object: Literal["edit"] = "edit"
+    id: str
+    namespace: str
+    prompt: str
+    target: str
+    subject: str | None
+    paraphrases: list[str]
+    ground_truth: str | None
+    kind: EditKind
+    metadata: dict[str, Any]
+    source: str | None
+    created_at: datetime
+    expired_at: datetime | None
+    valid_at: datetime | None
+    invalid_at: datetime | None
+    version: int
+    state: EditState
+    content_hash: str
+
+    @classmethod
+    def of(cls, edit: Edit) -> "EditOut":
+        """Return an edit as a body."""
+        fields = {name: getattr(edit, name) for name in Edit.__slots__}
+        return cls(**fields | {"paraphrases": list(edit.paraphrases), "metadata": dict(edit.metadata)})
+
+
+class EditList(Out):
+    """A page of edits. ``next`` is the ``after`` of the next page, null on the last one."""
+
+    object: Literal["list"] = "list"
+    data: list[EditOut]
+    has_more: bool
+    next: str | None
+
+
+class ScoredEdit(Out):
+    """An edit found by a search, with its score."""
+
+    edit: EditOut
+    score: float
+
+
+class SearchOut(Out):
+    """What a search found, best first."""
+
+    object: Literal["list"] = "list"
+    data: list[ScoredEdit]
+
+
+class ConflictOut(Out):
+    """A contradiction that was superseded or kept."""
+
+    new_id: str
+    existing_id: str
+    reason: str
+    score: float | None
+
+
+class BatchOut(Out):
+    """What became of each edit of a batch, or of a file: ``ids`` has one for each, in order."""
+
+    ids: list[str]
+    added: list[str]
+    duplicates: list[str]
+    superseded: list[str]
+    conflicts: list[ConflictOut]
+
+    @classmethod
+    def of(cls, report: AddReport) -> "BatchOut":
+        """Return a report as a body."""
+        conflicts = [
+            ConflictOut(new_id=c.new_id, existing_id=c.existing_id, reason=c.reason, score=c.score)
+            for c in report.conflicts
+        ]
+        return cls(
+            ids=list(report.ids),
+            added=list(report.added),
+            duplicates=list(report.duplicates),
+            superseded=list(report.superseded),
+            conflicts=conflicts,
+        )
+
+
+class ChangeOut(Out):
+    """One entry of an edit's history."""
+
+    revision: int
+    at: datetime
+    action: str
+    edit: EditOut
+    other: str | None
+
+    @classmethod
+    def of(cls, change: Change) -> "ChangeOut":
+        """Return a change as a body."""
+        edit = EditOut.of(change.edit)
+        return cls(revision=change.revision, at=change.at, action=change.action, edit=edit, other=change.other)
+
+
+class HistoryOut(Out):
+    """Every change of an edit, oldest first."""
+
+    object: Literal["list"] = "list"
+    data: list[ChangeOut]
+
+
+class ExplainIn(In):
+    """A prompt, as text or as a chat, and optionally a threshold to try instead of the one in force."""
+
+    prompt: Text | None = None
+    messages: list[dict[str, JsonValue]] | None = Field(default=None, min_length=1, max_length=1_000)
+    threshold: float | None = Field(default=None, ge=0.0, le=1.0)
+
+
+class ExplainOut(Out):
+    """Which edits would fire on a prompt, and why. ``query`` is the text that is looked up."""
+
+    query: str
+    namespace: str
+    revision: int
+    scope: str
+    threshold: float
+    abstained: bool
+    fired: list[FiredEdit]
+    considered: list[FiredEdit]
+
+
+class AuditOut(Out):
+    """Who changed what: ``actor`` null stands for the command line or a script on the server's machine."""
+
+    revision: int
+    at: datetime
+    actor: str | None
+    request: str | None
+    namespace: str
+    action: str
+    edit_id: str | None
+    before: EditOut | None
+    after: EditOut | None
+    other: str | None
+
+    @classmethod
+    def of(cls, entry: AuditEntry) -> "AuditOut":
+        """Return an entry as a body."""
+        versions: Mapping[str, Edit | None] = {"before": entry.before, "after": entry.after}
+        shown = {name: None if edit is None else EditOut.of(edit) for name, edit in versions.items()}
+        return cls(**{name: getattr(entry, name) for name in AuditEntry.__slots__} | shown)
+
+
+class AuditList(Out):
+    """A page of the audit log, newest first. ``next`` is the ``before`` of the next page, null on the last one."""
+
+    object: Literal["list"] = "list"
+    data: list[AuditOut]
+    next: int | None
+
+
+class NamespaceOut(Out):
+    """A namespace and how many edits it has in each state."""
+
+    name: str
+    edits: dict[str, int]
+
+
+class NamespaceList(Out):
+    """The namespaces that a key may look into."""
+
+    object: Literal["list"] = "list"
+    data: list[NamespaceOut]

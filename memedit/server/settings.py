@@ -1,0 +1,21 @@
+"""What a server allows."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ServerSettings(BaseModel):
+    """Limits and habits of one server; sizes are bytes, times seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    auth: bool = Field(default=True, description="ask for an API key; without it everyone may do everything")
+    namespace: str = Field(default="default", description="namespace of requests that name none")
+    default_max_tokens: int = Field(default=512, ge=1, description="length of a chat answer unless asked otherwise")
+    request_timeout: float = Field(default=300.0, gt=0, description="a request that takes longer is ended")
+    drain: float = Field(default=30.0, ge=0, description="time for requests under way when the server stops")
+    max_body: int = Field(default=1 << 20, ge=1024, description="largest request body")
+    max_import: int = Field(default=64 << 20, ge=1024, description="largest body of edits to import")
+    requests_per_minute: int = Field(default=6000, ge=0, description="of a key without a limit of its own; 0: none")
+    revision_wait: float = Field(default=5.0, ge=0, description="how long a request waits for a revision it asks for")
+    idempotency_hours: float = Field(default=24.0, gt=0, description="how long answers are kept for repeated requests")
+    cors_origins: tuple[str, ...] = Field(default=(), description="web pages that may call; none unless listed")

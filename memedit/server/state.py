@@ -1,0 +1,37 @@
+"""What the routes of one server work with."""
+
+import threading
+from dataclasses import dataclass, field
+
+from fastapi import Request
+
+from memedit.memory import EditMemory
+from memedit.server.auth import Authenticator
+from memedit.server.engines.base import Engine
+from memedit.server.lookups import Lookups
+from memedit.server.metrics import Metrics
+from memedit.server.settings import ServerSettings
+
+
+@dataclass(slots=True)
+class ServerState:
+    """One server's parts; ``app.state.memedit``."""
+
+    engine: Engine
+    lookups: Lookups
+    settings: ServerSettings
+    authenticator: Authenticator
+    metrics: Metrics
+    under_way: set[tuple[str, str]] = field(default_factory=set)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def memory(self) -> EditMemory:
+        """The edit memory."""
+        return self.lookups.memory
+
+
+def server_state(request: Request) -> ServerState:
+    """Return the server that a request is made to."""
+    found: ServerState = request.app.state.memedit
+    return found
