@@ -124,7 +124,9 @@ class ScopeDecision:
     """Which edits, if any, a query falls under.
 
     ``fired`` are the edits that apply, best first; ``considered`` every judged candidate, best first. ``abstained``
-    is True when the best score fell inside the abstention band and the scope therefore stayed silent.
+    is True when the best score fell inside the abstention band and the scope therefore stayed silent. ``in_weights``
+    are edits that apply too, best first, but that the model's own weights answer (it was loaded as a version that
+    they were consolidated into): nothing has to be done for them.
     """
 
     query: str
@@ -133,6 +135,7 @@ class ScopeDecision:
     fired: tuple[Hit, ...]
     considered: tuple[Hit, ...]
     abstained: bool = False
+    in_weights: tuple[Hit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """``memedit ask``: one answer, with the edits behind it."""
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from memedit.cli.text import one_line, plain
 if TYPE_CHECKING:
     from memedit.cli.session import Session
     from memedit.runtime import Answer
+    from memedit.types import Hit
 
 
 def register(app: typer.Typer) -> None:
@@ -73,6 +75,10 @@ def answer_document(question: str, answer: "Answer") -> dict[str, Any]:
             | {"similarity": hit.similarity, "reasons": plain(hit.reasons)}
             for hit in decision.fired
         ],
+        "in_weights": [
+            {"id": hit.edit.id, "prompt": hit.edit.prompt, "target": hit.edit.target, "score": hit.score}
+            for hit in decision.in_weights
+        ],
         "token_ids": plain(answer.token_ids),
     }
 
@@ -80,11 +86,14 @@ def answer_document(question: str, answer: "Answer") -> dict[str, Any]:
 def provenance(answer: "Answer") -> str:
     """Return one line that says which edits fired and why."""
     decision = answer.route.decision
+    if not decision.fired and decision.in_weights:
+        return f"[in the weights: {_named(decision.in_weights)}; threshold {decision.threshold:.2f}]"
     if not decision.fired:
         best = decision.considered[0].score if decision.considered else None
         near = f", best score {best:.2f} < {decision.threshold:.2f}" if best is not None else ""
         return f"[no edit: the bare model's answer{near}]"
-    named = "; ".join(
-        f"{one_line(h.edit.prompt)} -> {one_line(h.edit.target, 30)} ({h.score:.2f})" for h in decision.fired
-    )
-    return f"[{answer.route.adapter}: {named}; threshold {decision.threshold:.2f}]"
+    return f"[{answer.route.adapter}: {_named(decision.fired)}; threshold {decision.threshold:.2f}]"
+
+
+def _named(hits: "Sequence[Hit]") -> str:
+    return "; ".join(f"{one_line(h.edit.prompt)} -> {one_line(h.edit.target, 30)} ({h.score:.2f})" for h in hits)

@@ -45,7 +45,8 @@ class Artefacts:
         Raises:
             StoreError: the memory cannot be written.
         """
-        edits = self._memory.list(state=EditState.ACTIVE, namespace=self._namespace)
+        states = (EditState.ACTIVE, EditState.CONSOLIDATED)
+        edits = [edit for state in states for edit in self._memory.list(state=state, namespace=self._namespace)]
         stored = self._stored(adapter, edits)
         missing = [edit for edit in edits if edit.id not in stored]
         prepared = 0

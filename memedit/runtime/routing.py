@@ -1,13 +1,13 @@
 """Who answers each row: look-up, scope, and the plan for a batch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 from typing import Any
 
 from memedit.encoders import split_long
 from memedit.errors import InputError
 from memedit.scope.base import PreparesEdits, Scope
-from memedit.types import BatchPlan, Edit, Hit, Route, ScopeDecision
+from memedit.types import BatchPlan, Edit, EditState, Hit, Route, ScopeDecision
 
 
 class Router:
@@ -21,6 +21,8 @@ class Router:
         namespace: the memory's namespace to look in; None is the memory's own.
         k: vector neighbours fetched for each part.
         threshold: overrides the scope's own.
+        in_weights: edits that the model answers from its weights. They are looked up and judged like the others, so
+            that no edit near them takes their place and people can see why an answer is as it is, but do not fire.
     """
 
     def __init__(
@@ -31,8 +33,9 @@ class Router:
         namespace: str | None = None,
         k: int = 8,
         threshold: float | None = None,
+        in_weights: Container[Edit] = (),
     ) -> None:
-        self._memory, self._scope = memory, scope
+        self._memory, self._scope, self._in_weights = memory, scope, in_weights
         self._namespace, self._k, self._threshold = namespace, k, threshold
         self._counted: tuple[int, bool] | None = None
 
@@ -40,8 +43,9 @@ class Router:
         """Whether no edit is in force; costs one look at the store's change counter."""
         revision = int(self._memory.revision)
         if self._counted is None or self._counted[0] != revision:
-            stored = self._memory.count(state="active", namespace=self._namespace)
-            self._counted = (revision, stored == 0)
+            states = (EditState.ACTIVE, EditState.CONSOLIDATED)
+            stored = any(self._memory.count(state=state, namespace=self._namespace) for state in states)
+            self._counted = (revision, not stored)
         return self._counted[1]
 
     def decide(self, queries: Sequence[str]) -> list[ScopeDecision]:
@@ -57,7 +61,14 @@ class Router:
         rows: list[list[ScopeDecision]] = [[] for _ in queries]
         for (row, _), decision in zip(parts, judged, strict=True):
             rows[row].append(decision)
-        return [_joined(query, found) for query, found in zip(queries, rows, strict=True)]
+        return [self._served(_joined(query, found)) for query, found in zip(queries, rows, strict=True)]
+
+    def _served(self, decision: ScopeDecision) -> ScopeDecision:
+        """Take from what fired the edits that the weights answer."""
+        held = tuple(hit for hit in decision.fired if hit.edit in self._in_weights)
+        if not held:
+            return decision
+        return replace(decision, fired=tuple(hit for hit in decision.fired if hit not in held), in_weights=held)
 
     def _recall(self, scope: Scope, edits: Sequence[Edit]) -> None:
         """Give the scope what the memory keeps for it of edits that it does not know yet."""
