@@ -79,9 +79,10 @@ def overhead(
     ] = None,
     new_tokens: Annotated[int, typer.Option(min=1, help="Tokens generated for each row.")] = 64,
     pairs: Annotated[int, typer.Option(min=1, help="Timed pairs of a bare and a wrapped call.")] = 9,
+    in_scope: Annotated[bool, typer.Option("--in-scope", help="Ask about stored facts: every row is edited.")] = False,
     seed: Seed = 0,
 ) -> None:
-    """Time the wrapper on prompts that no edit concerns, beside the bare model's `generate`."""
+    """Time the wrapper, beside the bare model's `generate`, on prompts that no edit concerns or that edits answer."""
     from memedit.workflows.bench_overhead import run
 
     settings = session.settings
@@ -95,6 +96,7 @@ def overhead(
             seed=seed,
             scope=settings.scope.name,
             adapter=settings.adapter.name,
+            in_scope=in_scope,
             progress=progress,
         )
     emit(session.output, found)

@@ -38,11 +38,13 @@ def run(
     seed: int = 0,
     scope: str = "default",
     adapter: str = "default",
+    in_scope: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Time ``generate`` bare and wrapped, by turns, on prompts that no stored edit concerns.
+    """Time ``generate`` bare and wrapped, by turns, on prompts that no stored edit concerns, or that edits answer.
 
-    Each pair runs both, in alternating order, on the same prompts; both must return the same tokens. Reported for
+    Each pair runs both, in alternating order, on the same prompts; where no edit concerns them both must return the
+    same tokens. Reported for
     each batch size: medians in seconds, the median over pairs of wrapped / bare with a 95% bootstrap interval, by
     the clock and by processor time (which other processes disturb less; give torch one thread for it, since threads
     that wait count too), and the look-up alone in milliseconds, which is what the wrapper adds.
@@ -55,32 +57,38 @@ def run(
         pairs: timed pairs for each batch size, after one that is not counted.
         seed: for the facts and the bootstrap.
         scope: registered name; so is ``adapter``.
+        in_scope: ask about stored facts, so that every row is edited.
         progress: called with (done, total) pairs.
 
     Raises:
-        InputError: a number is below 1, or an edit fires on the traffic.
+        InputError: a number is below 1, an edit fires on the untouched traffic, or none on a stored fact.
     """
     if min(edits, new_tokens, pairs, *batch_sizes) < 1:
         raise InputError(f"edits={edits}, batch_sizes={batch_sizes}, new_tokens={new_tokens}, pairs={pairs}: all >= 1")
     loaded = load_model(model)
     total, done = len(batch_sizes) * (pairs + 1), 0
     with EditMemory(":memory:") as memory:
-        memory.add_many(_facts(edits, seed), on_conflict="supersede")
+        facts = _facts(edits, seed)
+        memory.add_many(facts, on_conflict="supersede")
+        prompts = tuple(fact.prompt for fact in facts) if in_scope else _TRAFFIC
         editable = EditableModel.wrap(loaded.model, loaded.tokenizer, memory, scope=scope, adapter=adapter)
         results = []
         for size in batch_sizes:
+            traffic = _Traffic([prompts[i % len(prompts)] for i in range(size)], in_scope)
             timings = []
-            for timing in _pairs(editable, size, new_tokens, pairs + 1):
+            for timing in _pairs(editable, traffic, new_tokens, pairs + 1):
                 timings.append(timing)
                 done += 1
                 if progress is not None:
                     progress(done, total)
-            results.append(_summary(editable, size, timings[1:], seed))
+            results.append(_summary(editable, traffic.prompts, timings[1:], seed))
         return {
             "benchmark": "overhead",
             "model": model,
             "fingerprint": loaded.fingerprint,
             "scope": editable.scope.name,
+            "adapter": editable.adapter.name,
+            "in_scope": in_scope,
             "edits": memory.count(),
             "new_tokens": new_tokens,
             "pairs": pairs,
@@ -97,9 +105,19 @@ class _Timing:
     cpu: float
 
 
-def _pairs(editable: EditableModel, size: int, new_tokens: int, pairs: int) -> Iterator[tuple[_Timing, _Timing]]:
+@dataclass(frozen=True, slots=True)
+class _Traffic:
+    """The prompts of a batch, and whether edits answer them all or none."""
+
+    prompts: list[str]
+    in_scope: bool
+
+
+def _pairs(
+    editable: EditableModel, traffic: _Traffic, new_tokens: int, pairs: int
+) -> Iterator[tuple[_Timing, _Timing]]:
     """Yield (bare, wrapped) timings, the order changing from pair to pair."""
-    arguments = _arguments(editable, size, new_tokens)
+    arguments = _arguments(editable, traffic, new_tokens)
     calls: list[Callable[[], Any]] = [
         lambda: editable.base.generate(**arguments),
         lambda: editable.generate(**arguments),
@@ -111,33 +129,37 @@ def _pairs(editable: EditableModel, size: int, new_tokens: int, pairs: int) -> I
             wall, cpu = time.perf_counter(), time.process_time()
             outputs[which] = calls[which]()
             timings[which] = _Timing(time.perf_counter() - wall, time.process_time() - cpu)
-        if not bool((outputs[0] == outputs[1]).all()):  # type: ignore[attr-defined]
+        if not traffic.in_scope and not bool((outputs[0] == outputs[1]).all()):  # type: ignore[attr-defined]
             raise InputError("the wrapped model's tokens differ from the bare model's: an edit fires on the traffic")
         yield timings[0], timings[1]
 
 
-def _arguments(editable: EditableModel, size: int, new_tokens: int) -> dict[str, Any]:
-    prompts = [_TRAFFIC[i % len(_TRAFFIC)] for i in range(size)]
-    if editable.plan(prompts).edited_rows:
-        raise InputError("an edit fires on the benchmark's traffic, which is about none of its facts")
-    batch = editable.tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left").to(editable.device)
+def _arguments(editable: EditableModel, traffic: _Traffic, new_tokens: int) -> dict[str, Any]:
+    edited = len(editable.plan(traffic.prompts).edited_rows)
+    if edited != (len(traffic.prompts) if traffic.in_scope else 0):
+        raise InputError(
+            f"edits fire on {edited} of {len(traffic.prompts)} prompts that are about "
+            f"{'stored facts' if traffic.in_scope else 'none of the facts'}"
+        )
+    batch = editable.tokenizer(traffic.prompts, return_tensors="pt", padding=True, padding_side="left").to(
+        editable.device
+    )
     lengths = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "do_sample": False}
     return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], **lengths}
 
 
 def _summary(
-    editable: EditableModel, size: int, timings: Sequence[tuple[_Timing, _Timing]], seed: int
+    editable: EditableModel, prompts: Sequence[str], timings: Sequence[tuple[_Timing, _Timing]], seed: int
 ) -> dict[str, Any]:
     ratios = [wrapped.wall / bare.wall for bare, wrapped in timings]
     cpu_ratios = [wrapped.cpu / bare.cpu for bare, wrapped in timings]
-    prompts = [_TRAFFIC[i % len(_TRAFFIC)] for i in range(size)]
     lookups = []
     for _ in range(20):
         start = time.perf_counter()
         editable.plan(prompts)
         lookups.append(time.perf_counter() - start)
     return {
-        "batch_size": size,
+        "batch_size": len(prompts),
         "bare_seconds": statistics.median(bare.wall for bare, _ in timings),
         "wrapped_seconds": statistics.median(wrapped.wall for _, wrapped in timings),
         "ratio": statistics.median(ratios),

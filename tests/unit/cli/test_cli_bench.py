@@ -21,6 +21,14 @@ def test_overhead_runs_on_any_model(memedit: Any) -> None:
     assert found
 
 
+def test_overhead_can_be_timed_on_rows_that_edits_answer(memedit: Any) -> None:
+    sizes = ("--edits", "5", "--batch-size", "2", "--new-tokens", "3", "--pairs", "1")
+    found = memedit.json("bench", "overhead", *sizes, "--in-scope")
+    assert found["in_scope"] is True
+    assert found["results"][0]["batch_size"] == 2
+    assert found["results"][0]["cpu_ratio"] > 0
+
+
 def test_retrieval_reports_recall(memedit: Any) -> None:
     words = ["-n", "1000", "--kind", "flat", "--queries", "20", "--encoded", "200"]
     assert memedit.json("bench", "retrieval", *words)["recall"] == 1.0
