@@ -63,3 +63,15 @@ class Adapter(Protocol):
 
     def model(self) -> Any | None:
         """Return the model that answers edited rows when it is not the base (SERAC), else None."""
+
+
+@runtime_checkable
+class DecodesInSteps(Protocol):
+    """An adapter that can decode in a batch whose rows come and go.
+
+    Prompts are read under ``active``; each later token is decoded under ``decoding``, in whatever company the row then
+    is. Adapters whose effect needs more of the past than the key-value cache holds do not offer this.
+    """
+
+    def decoding(self, batch: AdapterBatch, artefacts: Mapping[str, bytes]) -> AbstractContextManager[None]:
+        """Return a context in which one token of every row is decoded with its edits applied."""

@@ -73,6 +73,10 @@ class InContextAdapter:
         """Return an empty context: the text alone does it."""
         return nullcontext()
 
+    def decoding(self, batch: AdapterBatch, artefacts: Mapping[str, bytes]) -> AbstractContextManager[None]:
+        """Return an empty context: the text has been read."""
+        return nullcontext()
+
     def model(self) -> Any | None:
         """Return None: the base itself answers."""
         return None

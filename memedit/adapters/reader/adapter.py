@@ -81,6 +81,10 @@ class ReaderAdapter:
         rows = [number for number, edits in enumerate(batch.edits) if edits]
         return low_rank_rows(self._model, self._groups, rows=rows, batch=len(batch.rows))
 
+    def decoding(self, batch: AdapterBatch, artefacts: Mapping[str, bytes]) -> AbstractContextManager[None]:
+        """Return the context of :meth:`active`: the LoRA acts on every token of its rows."""
+        return self.active(batch, artefacts)
+
     def model(self) -> Any | None:
         """Return None: the base itself answers."""
         return None

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,10 @@ class RecipeAdapter:
         ]
         length = max((pad + len(row.ids) for pad, row in zip(batch.pad, batch.rows, strict=True)), default=0)
         return override_embeddings(self._model, overrides, batch=len(batch.rows), length=length)
+
+    def decoding(self, batch: AdapterBatch, artefacts: Mapping[str, bytes]) -> AbstractContextManager[None]:
+        """Return an empty context: the prompts have been read."""
+        return nullcontext()
 
     def model(self) -> Any | None:
         """Return None: the base model itself answers."""

@@ -83,6 +83,10 @@ class SeracAdapter:
         """Return the reader's context; nothing has to be switched for a model of its own."""
         return nullcontext() if self._reader is None else self._reader.active(batch, artefacts)
 
+    def decoding(self, batch: AdapterBatch, artefacts: Mapping[str, bytes]) -> AbstractContextManager[None]:
+        """Return the context of :meth:`active`."""
+        return self.active(batch, artefacts)
+
     def model(self) -> Any | None:
         """Return the counterfactual model, None when it is the base itself with the reader."""
         return self._small

@@ -1,0 +1,118 @@
+"""A running batch over a model, and the models that adapters answer with."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memedit.adapters.base import Adapter, DecodesInSteps
+from memedit.errors import InputError
+from memedit.runtime.continuous.jobs import Job, Step
+from memedit.runtime.continuous.lane import Lane
+
+
+class ContinuousBatch:
+    """Generates many answers at once; each joins when it comes and leaves when it is done.
+
+    Rows on which edits fire, by whatever edits, and rows of the bare model share every pass: the adapter acts on its
+    own rows alone. Not safe to use from several threads.
+
+    Args:
+        model: a causal LM in eval mode.
+        pad: id to pad with.
+        adapter: makes rows follow their edits; must be one that decodes in steps. None: no job has edits.
+        max_rows: answers at once.
+        max_tokens: rows times columns that the key-value cache may come to hold.
+
+    Raises:
+        UnsupportedModelError: the model cannot be decoded row by row.
+        InputError: the adapter cannot decode in steps.
+    """
+
+    def __init__(
+        self, model: Any, pad: int, adapter: Adapter | None, *, max_rows: int = 32, max_tokens: int = 65_536
+    ) -> None:
+        if adapter is not None and not isinstance(adapter, DecodesInSteps):
+            raise InputError(f"adapter {adapter.name!r} cannot decode in steps")
+        self._adapter = adapter
+        self._max_rows, self._max_tokens = max_rows, max_tokens
+        self._base = Lane(model, pad)
+        own = adapter.model() if adapter is not None else None
+        self._own = Lane(own, pad) if own is not None else None
+
+    def __len__(self) -> int:
+        return sum(len(lane.jobs) for lane in self._lanes)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The answers under way."""
+        return [job for lane in self._lanes for job in lane.jobs]
+
+    @property
+    def _lanes(self) -> list[Lane]:
+        return [self._base] if self._own is None else [self._base, self._own]
+
+    def room(self, waiting: Sequence[Sequence[Job]]) -> int:
+        """Return how many of these groups, from the first on, can join now; one always can when nothing runs."""
+        rows, columns = len(self), max(lane.columns for lane in self._lanes)
+        for taken, group in enumerate(waiting):
+            rows, columns = rows + len(group), max(columns, group[0].longest)
+            if (rows > self._max_rows or rows * columns > self._max_tokens) and rows > len(group):
+                return taken
+        return len(waiting)
+
+    @torch.inference_mode()
+    def join(self, groups: Sequence[Sequence[Job]]) -> list[Step]:
+        """Read prompts and return every job's first token; the jobs of a group share one prompt, read once."""
+        steps: list[Step] = []
+        for lane in self._lanes:
+            mine = [group for group in groups if self._lane(group[0]) is lane]
+            if mine:
+                logits = lane.prefill(mine, self._adapter)
+                steps += self._choose(lane, [job for group in mine for job in group], logits)
+        return steps
+
+    @torch.inference_mode()
+    def step(self) -> list[Step]:
+        """Generate one more token of every answer under way."""
+        steps: list[Step] = []
+        for lane in self._lanes:
+            if lane.jobs:
+                steps += self._choose(lane, list(lane.jobs), lane.decode(self._adapter))
+        return steps
+
+    def leave(self, jobs: Sequence[Job]) -> None:
+        """Drop answers that nobody waits for any more."""
+        for lane in self._lanes:
+            lane.leave([job for job in jobs if job in lane.jobs])
+
+    def clear(self) -> None:
+        """Drop everything."""
+        for lane in self._lanes:
+            lane.clear()
+
+    def _lane(self, job: Job) -> Lane:
+        return self._base if self._own is None or not job.edits else self._own
+
+    def _choose(self, lane: Lane, jobs: Sequence[Job], logits: Tensor) -> list[Step]:
+        """Choose a token for each row of ``logits [jobs, v]``; jobs that end with it leave."""
+        likeliest = logits.argmax(-1).tolist()
+        steps = []
+        for job, row, best in zip(jobs, logits, likeliest, strict=True):
+            token = best if job.chooser.plain else job.chooser.choose(row)
+            job.chooser.took(token)
+            job.tokens.append(token)
+            logprob, top = _scores(row, token, job.logprobs) if job.logprobs is not None else (None, ())
+            steps.append(Step(job, token, job.ended, logprob, top))
+        lane.leave([step.job for step in steps if step.last])
+        return steps
+
+
+def _scores(logits: Tensor, token: int, count: int) -> tuple[float, tuple[tuple[int, float], ...]]:
+    """Return the token's log probability, and the likeliest tokens with theirs."""
+    scores = logits.float().log_softmax(-1)
+    if not count:
+        return float(scores[token]), ()
+    values, tokens = scores.topk(min(count, scores.shape[0]))
+    return float(scores[token]), tuple(zip(tokens.tolist(), values.tolist(), strict=True))

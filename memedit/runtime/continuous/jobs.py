@@ -1,0 +1,57 @@
+"""One answer on its way through the batch."""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+
+from memedit.adapters.base import Row
+from memedit.runtime.continuous.sampling import TokenChoice, TokenChooser
+from memedit.types import Edit
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """An answer to be generated.
+
+    ``key`` is the caller's name for it. ``row`` is what is fed, rewritten where edits fire; ``prompt`` the caller's own
+    ids. ``edits`` fire on it, best first (empty: the bare model's answer). At most ``limit`` tokens are generated;
+    ``ends`` end it. ``logprobs`` asks for log probabilities with so many alternatives.
+    """
+
+    key: Hashable
+    row: Row
+    prompt: tuple[int, ...]
+    limit: int
+    choice: TokenChoice = field(default_factory=TokenChoice)
+    ends: frozenset[int] = frozenset()
+    edits: tuple[Edit, ...] = ()
+    artefacts: Mapping[str, bytes] = field(default_factory=dict)
+    logprobs: int | None = None
+    tokens: list[int] = field(default_factory=list)
+    chooser: TokenChooser = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.chooser = TokenChooser(self.choice, self.prompt)
+
+    @property
+    def longest(self) -> int:
+        """Columns that it may come to need."""
+        return len(self.row.ids) + self.limit
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last token was its last."""
+        return len(self.tokens) >= self.limit or (bool(self.tokens) and self.tokens[-1] in self.ends)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One new token of a job. ``logprob`` (nats) and ``top`` (token, log probability) only where asked for.
+
+    ``last`` is True when the job has ended with it; it has left the batch then.
+    """
+
+    job: Job
+    token: int
+    last: bool
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
