@@ -21,11 +21,12 @@ export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint docs bench clean setup
+.PHONY: help demo test test-postgres lint docs bench clean setup
 
 help:
 	@echo "make demo    before/after answers of a real small model on a dozen corrections"
 	@echo "make test    lint, types, import contracts, docs, unit and integration tests, examples"
+	@echo "make test-postgres  the shared memory on a real PostgreSQL server, installed from Debian's packages if absent"
 	@echo "make lint    only the checks that run no test"
 	@echo "make docs    generate docs/reference again"
 	@echo "make bench   the three benchmarks (docs/benchmarks.md)"
@@ -66,6 +67,11 @@ lint: $(VENV)/.stamp-test
 test: lint
 	$(BIN)/memedit models pull smollm2 gemma3-270m
 	OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) $(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+# `make test` runs these too where the server's binaries are installed; here their absence is an error.
+test-postgres: $(VENV)/.stamp-test
+	tests/postgres/install.sh
+	MEMEDIT_POSTGRES=required OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) $(BIN)/pytest -n 0 $(PYTEST_ARGS) tests/postgres
 
 docs: $(VENV)/.stamp-test
 	$(BIN)/python docs/generate.py

@@ -3,7 +3,10 @@
 import unicodedata
 from typing import Any
 
-from sqlalchemy import ColumnElement, TextClause, bindparam, cast, func, text
+from sqlalchemy import ColumnElement, TextClause, bindparam, cast, func, literal_column, text
+
+_COMBINING = "[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
+"""Combining marks of the scripts that are written with them as accents."""
 
 
 def fold(value: str | None) -> str | None:
@@ -15,8 +18,11 @@ def fold(value: str | None) -> str | None:
 
 
 def folded(dialect: str, column: ColumnElement[Any]) -> ColumnElement[str]:
-    """``column`` folded inside the database (PostgreSQL folds case only)."""
-    return func.memedit_fold(column) if dialect == "sqlite" else func.lower(column)
+    """``column`` folded inside the database; in PostgreSQL, whose encoding must be UTF-8 for it."""
+    if dialect == "sqlite":
+        return func.memedit_fold(column)
+    decomposed = func.lower(func.normalize(column, literal_column("NFKD")))
+    return func.regexp_replace(decomposed, _COMBINING, "", "g")
 
 
 def metadata_equals(

@@ -15,7 +15,9 @@ from memedit.errors import (
     StoreError,
     StoreFullError,
     StoreReadOnlyError,
+    StoreUnavailableError,
 )
+from memedit.memory.postgres import is_away
 
 _LITTLE_SPACE = 1 << 20
 _KINDS: tuple[tuple[tuple[int, ...], type[StoreError], str], ...] = (
@@ -41,6 +43,14 @@ _KINDS: tuple[tuple[tuple[int, ...], type[StoreError], str], ...] = (
         "No space is left; nothing of this change was stored. Free some and try again",
     ),
 )
+_STATES: dict[str, tuple[type[StoreError], str]] = {
+    "55P03": (StoreBusyError, "Another writer held the lock longer than the timeout; nothing was written. Try again"),
+    "53300": (StoreBusyError, "The server has no connection left; try again, or raise its max_connections"),
+    "53100": (StoreFullError, "No space is left on the server's disk; nothing of this change was stored"),
+    "25006": (StoreReadOnlyError, "Nothing was written; connect to the primary server"),
+    "42501": (StoreReadOnlyError, "Nothing was written; grant this role the right to change memedit's tables"),
+}
+"""PostgreSQL's error codes that have a class of ours."""
 
 
 @contextmanager
@@ -58,7 +68,7 @@ def _translate(error: BaseException, url: str, path: Path | None) -> StoreError:
     """The typed error for a driver's ``error`` on the store at ``url``."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
-        return StoreError(f"{url}: the database refused the operation: {error}")
+        return _of_server(error, url)
     primary = code & 0xFF
     if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM) and path is not None:
         return _cannot_open(path, error)
@@ -68,6 +78,39 @@ def _translate(error: BaseException, url: str, path: Path | None) -> StoreError:
         if primary in codes:
             return kind(f"{url}: {error}. {advice}")
     return StoreError(f"{url}: the database failed: {error} ({getattr(error, 'sqlite_errorname', code)})")
+
+
+@contextmanager
+def committing(url: str) -> Iterator[None]:
+    """Say that the outcome is not known when the server goes away during a commit."""
+    try:
+        yield
+    except DBAPIError as error:
+        if not is_away(error.orig):
+            raise
+        raise StoreUnavailableError(
+            f"{url}: the server went away while a change was being committed ({_line(error.orig)}); the change is "
+            "stored whole or not at all. Make it again: what is there already is not added twice",
+            uncertain=True,
+        ) from error
+
+
+def _of_server(error: BaseException, url: str) -> StoreError:
+    """The typed error for what PostgreSQL's driver raised."""
+    kind, advice = _STATES.get(getattr(error, "sqlstate", None) or "", (StoreError, ""))
+    if advice:
+        return kind(f"{url}: {_line(error)}. {advice}")
+    if is_away(error):
+        return StoreUnavailableError(
+            f"{url}: the database server cannot be reached or went away ({_line(error)}); nothing was written. Try "
+            "again when it is back"
+        )
+    return StoreError(f"{url}: the database refused the operation: {error}")
+
+
+def _line(error: BaseException | None) -> str:
+    """A driver's message on one line."""
+    return " ".join(str(error).split())
 
 
 def _cannot_open(path: Path, error: BaseException) -> StoreError:

@@ -1,28 +1,54 @@
 """Finding the edits that a query may fall under."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from sqlalchemy import Connection, select
 
-from memedit.errors import InputError
+from memedit.errors import InputError, StoreUnavailableError
 from memedit.memory.database import Database
 from memedit.memory.encoding import EncoderSource
 from memedit.memory.namespace_index import NamespaceIndex, join_vectors
 from memedit.memory.reading import chunks, rows_by_seq
-from memedit.memory.rows import row_edit
+from memedit.memory.rows import IN_FORCE, row_edit
 from memedit.memory.schema import ORDINAL_BITS, vectors
-from memedit.types import Candidate, Edit, EditState, Encoding, FloatArray
+from memedit.types import Candidate, Edit, Encoding, FloatArray
 
 _MAX_SUBJECT_EDITS = 2_000
 _CACHED_EDITS = 50_000
 
+T = TypeVar("T")
 Span = tuple[int, int]
+
+
+class LazyRead:
+    """A read transaction that begins when it is first asked for: a look-up that needs no database opens none."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._stack = ExitStack()
+        self._connection: Connection | None = None
+
+    def __call__(self) -> Connection:
+        """The connection, inside the transaction."""
+        if self._connection is None:
+            self._connection = self._stack.enter_context(self._database.read())
+        return self._connection
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, trace)
 
 
 class Lookup:
@@ -74,8 +100,8 @@ class Lookup:
         if not encodings:
             return []
         queries = np.stack([encoding.vector for encoding in encodings]).astype(np.float32, copy=False)
-        with self._reading, self._database.read() as connection:
-            look = self._look(connection, namespace, k, at)
+
+        def find(look: "_Look") -> list[list[Candidate]]:
             rows = look.neighbours(queries)
             spans = [look.spans(encoding.text) for encoding in encodings]
             look.add_subjects(queries, rows, spans)
@@ -87,19 +113,35 @@ class Lookup:
                 for row, row_spans in zip(rows, spans, strict=True)
             ]
 
+        return self._looking(find, namespace, k, at)
+
     def nearest(self, vector: FloatArray, namespace: str, k: int, at: datetime) -> list[Candidate]:
         """The ``k`` edits in force nearest to one unit vector ``[d]``, by cosine."""
-        with self._reading, self._database.read() as connection:
-            look = self._look(connection, namespace, k, at)
+
+        def find(look: "_Look") -> list[Candidate]:
             best = sorted(look.neighbours(vector[None, :])[0].items(), key=lambda item: (-item[1], item[0]))[:k]
             return [Candidate(look.known[seq], float(score), None) for seq, score in best]
 
-    def _look(self, connection: Connection, namespace: str, k: int, at: datetime) -> "_Look":
-        """Bring indexes and cache to what ``connection`` sees."""
+        return self._looking(find, namespace, k, at)
+
+    def _looking(self, find: "Callable[[_Look], T]", namespace: str, k: int, at: datetime) -> T:
+        """Run one look-up; once more when the database server was restarted under it, which nothing has changed."""
+        try:
+            with self._reading, LazyRead(self._database) as connection:
+                return find(self._look(connection, namespace, k, at))
+        except StoreUnavailableError:
+            with self._reading, LazyRead(self._database) as connection:
+                return find(self._look(connection, namespace, k, at))
+
+    def _look(self, connection: LazyRead, namespace: str, k: int, at: datetime) -> "_Look":
+        """Bring indexes and cache to what ``connection`` sees, unless they are known to be there already."""
         space = self.space(namespace)
         known = self._edits[namespace]
-        for seq in space.refresh(connection):
-            known.pop(seq, None)
+        follower = self._database.follower
+        newest = None if follower is None else follower.newest()
+        if newest is None or not space.loaded or space.revision < newest:
+            for seq in space.refresh(connection()):
+                known.pop(seq, None)
         if len(known) > _CACHED_EDITS:
             known.clear()
         return _Look(connection, space, known, k, at)
@@ -109,7 +151,7 @@ class Lookup:
 class _Look:
     """One look-up: what the store holds at one moment. ``known`` is the cache of edits by ``seq``."""
 
-    connection: Connection
+    connection: LazyRead
     space: NamespaceIndex
     known: dict[int, Edit]
     k: int
@@ -166,7 +208,7 @@ class _Look:
         """Read the edits that are not in the cache yet."""
         missing = [seq for seq in seqs if seq not in self.known]
         if missing:
-            found = rows_by_seq(self.connection, missing)
+            found = rows_by_seq(self.connection(), missing)
             self.known.update((seq, row_edit(row)) for seq, row in found.items())
 
     def _matrices(self, seqs: set[int]) -> dict[int, FloatArray]:
@@ -176,15 +218,15 @@ class _Look:
         blobs: dict[int, list[bytes]] = {}
         for part in chunks(keys):
             query = select(vectors.c.key, vectors.c.vector).where(vectors.c.key.in_(part))
-            for key, blob in self.connection.execute(query):
+            for key, blob in self.connection().execute(query):
                 blobs.setdefault(key >> ORDINAL_BITS, []).append(blob)
         return {seq: join_vectors(parts) for seq, parts in blobs.items()}
 
 
 def in_force(edit: Edit, at: datetime) -> bool:
-    """Whether an edit is active and holds in the world at ``at``."""
+    """Whether an edit is active or consolidated, and holds in the world at ``at``."""
     return (
-        edit.state is EditState.ACTIVE
+        edit.state.value in IN_FORCE
         and (edit.valid_at is None or edit.valid_at <= at)
         and (edit.invalid_at is None or edit.invalid_at > at)
     )
