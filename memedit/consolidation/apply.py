@@ -1,0 +1,122 @@
+"""Putting a weight delta onto its base: for a while, for good, or as a PEFT adapter."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from memedit.errors import FingerprintMismatchError, InputError
+from memedit.models import LoadedModel, ModelSpec
+from memedit.models.weights import weights_replaced, write_weights
+from memedit.types import WeightDelta, WeightTerm
+
+
+@contextmanager
+def applied(loaded: LoadedModel, delta: WeightDelta) -> Iterator[None]:
+    """Let the model have the edited weights inside; on exit, exceptions included, the very bytes are back.
+
+    Raises:
+        FingerprintMismatchError: the delta was made for another base.
+        UnsupportedModelError: a module of the delta is not in the model.
+    """
+    _check_base(loaded, delta)
+    with weights_replaced(loaded.model, edited_weights(loaded.model, delta)):
+        yield
+
+
+def write_delta(loaded: LoadedModel, delta: WeightDelta) -> None:
+    """Write the edited weights into the model, for ``save_pretrained``; the model is another one from then on.
+
+    Raises:
+        FingerprintMismatchError: the delta was made for another base.
+        UnsupportedModelError: a module of the delta is not in the model; nothing is written.
+    """
+    _check_base(loaded, delta)
+    write_weights(loaded.model, edited_weights(loaded.model, delta))
+
+
+def edited_weights(model: Any, delta: WeightDelta) -> dict[str, Tensor]:
+    """Return ``W0 + delta`` by parameter name, in the orientation and dtype of the model; sums are float64."""
+    spec = ModelSpec.of(model)
+    weights = {}
+    for name, term in delta.terms.items():
+        layer, linear = _locate(spec, name)
+        weight = linear.weight(spec.layer(model, layer)).detach()
+        change = torch.from_numpy(np.ascontiguousarray(term.matrix(), dtype=np.float64)).to(weight.device)
+        edited = (weight.double() + change).to(weight.dtype)
+        weights[f"{name}.weight"] = edited.T.contiguous() if linear.transposed else edited
+    return weights
+
+
+def _locate(spec: ModelSpec, name: str) -> tuple[int, Any]:
+    prefix = f"{spec.layers}."
+    layer, _, path = name.removeprefix(prefix).partition(".")
+    if not name.startswith(prefix) or not layer.isdigit():
+        raise InputError(f"{name!r} is not a linear map of a layer of this model ({spec.layers}.N.PATH)")
+    return int(layer), spec.find(path)
+
+
+def _check_base(loaded: LoadedModel, delta: WeightDelta) -> None:
+    if delta.base != loaded.fingerprint:
+        raise FingerprintMismatchError(
+            f"this weight delta was solved for model {delta.base[:12]}, the loaded one ({loaded.name}) is "
+            f"{loaded.fingerprint[:12]}; load the frozen base it belongs to"
+        )
+
+
+def to_peft_lora(loaded: LoadedModel, delta: WeightDelta, path: Path) -> int:
+    """Write the delta as one exact PEFT LoRA adapter and return its rank.
+
+    Its rank is the largest of the layers' (at most the number of edits); narrower layers are filled up with zeros, and
+    ``lora_alpha`` equals the rank, so that PEFT scales by 1.
+
+    Raises:
+        InputError: the delta is dense (RECT, or more edits than the weight has rows): publish whole weights instead.
+        FingerprintMismatchError: the delta was made for another base.
+    """
+    _check_base(loaded, delta)
+    dense = [name for name, term in delta.terms.items() if term.dense is not None]
+    if dense:
+        raise InputError(
+            f"the update of {dense[0]} has no low rank (a dense method, or more edits than the weight has rows), so it "
+            "cannot be a LoRA; publish the whole weights instead"
+        )
+    rank = max(term.factors[0].shape[1] for term in delta.terms.values())
+    tensors = {}
+    for name, term in delta.terms.items():
+        for part, value in zip(("lora_B", "lora_A"), _filled(term, rank), strict=True):
+            tensors[f"base_model.model.{name}.{part}.weight"] = torch.from_numpy(value)
+    path.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path / "adapter_model.safetensors")
+    spec = ModelSpec.of(loaded.model)
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": loaded.name,
+        "inference_mode": True,
+        "r": rank,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": any(_locate(spec, name)[1].transposed for name in delta.terms),
+        "target_modules": sorted(delta.terms),
+    }
+    (path / "adapter_config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+    return rank
+
+
+def _filled(term: WeightTerm, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``up`` and ``down`` widened with zeros to ``rank``; balanced, so that float32 holds both well."""
+    up, down = term.factors
+    left, middle, right = np.linalg.svd(np.asarray(up, dtype=np.float64), full_matrices=False)
+    root = np.sqrt(middle)
+    up, down = left * root, (root[:, None] * right) @ down
+    missing = rank - up.shape[1]
+    up = np.pad(up, ((0, 0), (0, missing))).astype(np.float32)
+    return np.ascontiguousarray(up), np.ascontiguousarray(np.pad(down, ((0, missing), (0, 0))).astype(np.float32))

@@ -1,0 +1,12 @@
+"""The methods that can be asked for by name: a solver and what goes with it."""
+
+from memedit.consolidation.solvers.alphaedit import alphaedit
+from memedit.consolidation.solvers.joint import Method
+from memedit.consolidation.solvers.memit import memit
+from memedit.consolidation.solvers.rome import rome
+
+ALPHAEDIT = Method(alphaedit)
+MEMIT = Method(memit)
+ROME = Method(rome, top_layer_only=True)
+RECT = Method(memit, rect_keep=0.4)
+PRUNE = Method(memit, prune=True)

@@ -1,0 +1,119 @@
+"""Keys and targets of edits: what a consolidation computes on the model, batched, kept, and never computed twice."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from memedit.consolidation.artefacts import EditArtefact
+from memedit.consolidation.base import ConsolidationSettings, EditRequest
+from memedit.consolidation.batch import ContextCache, cache_contexts, prepare_batch
+from memedit.consolidation.contexts import build_contexts
+from memedit.consolidation.keys import layer_keys
+from memedit.consolidation.optimise import optimise
+from memedit.consolidation.rows import EditRow, edit_rows
+from memedit.consolidation.site import EditSite
+from memedit.errors import InputError
+from memedit.models import LoadedModel
+from memedit.models.segments import Segments, frozen
+
+Progress = Callable[[int, int], None]
+Save = Callable[[Mapping[str, EditArtefact]], None]
+
+
+def compute_artefacts(
+    loaded: LoadedModel,
+    requests: Sequence[EditRequest],
+    settings: ConsolidationSettings,
+    *,
+    progress: Progress | None = None,
+    known: Mapping[str, bytes] | None = None,
+    save: Save | None = None,
+) -> dict[str, EditArtefact]:
+    """Return keys and targets of every request, by its id.
+
+    An edit's result does not depend on which others are asked for with it (to float tolerance: batches round
+    differently).
+
+    Args:
+        loaded: the frozen base.
+        requests: the edits, each id once.
+        settings: see :class:`~memedit.consolidation.base.ConsolidationSettings`.
+        progress: called with (edits done, edits asked for).
+        known: results kept under :func:`~memedit.consolidation.base.artefact_fingerprint` of this base and these
+            settings; they are read, not computed.
+        save: called with the results of each batch as it is finished, so that a run that is stopped keeps them.
+
+    Raises:
+        InputError: an id comes twice, or a prompt or target has no tokens.
+        UnsupportedModelError: edits cannot be written into this model's weights; says what to do instead.
+    """
+    found = {edit: EditArtefact.from_bytes(data) for edit, data in (known or {}).items()}
+    asked = [request.id for request in requests]
+    if len(set(asked)) < len(asked):
+        twice = next(edit for edit in asked if asked.count(edit) > 1)
+        raise InputError(f"edit {twice} is asked for twice; pass each edit once")
+    site = EditSite.of(loaded, settings)
+    missing = [request for request in requests if request.id not in found]
+    if missing:
+        done = len(requests) - len(missing)
+        for batch in _computed(loaded, site, missing, settings):
+            found |= batch
+            done += len(batch)
+            if save is not None:
+                save(batch)
+            if progress is not None:
+                progress(done, len(requests))
+    return {edit: found[edit] for edit in asked}
+
+
+def _computed(
+    loaded: LoadedModel, site: EditSite, requests: Sequence[EditRequest], settings: ConsolidationSettings
+) -> Iterator[dict[str, EditArtefact]]:
+    segments = Segments(loaded.model)
+    contexts = build_contexts(loaded, settings)
+    rows = {request.id: edit_rows(loaded.tokenizer, request, contexts) for request in requests}
+    with frozen(loaded.model):
+        cache = cache_contexts(segments, contexts, loaded.tokenizer.pad_token_id or 0)
+        for ids in _batches(rows, settings.batch_tokens):
+            yield _compute(segments, site, cache, {edit: rows[edit] for edit in ids}, settings)
+
+
+def _compute(
+    segments: Segments,
+    site: EditSite,
+    cache: ContextCache,
+    rows: Mapping[str, Sequence[EditRow]],
+    settings: ConsolidationSettings,
+) -> dict[str, EditArtefact]:
+    batch = prepare_batch(segments, site, cache, list(rows.values()))
+    targets = optimise(segments, batch, site.layers[-1], settings)
+    at_layers = layer_keys(segments, site, batch, targets.delta)
+    return {
+        edit: EditArtefact(
+            keys={layer: keys[i].cpu().numpy() for layer, keys in at_layers.keys.items()},
+            residuals={layer: rest[i].cpu().numpy() for layer, rest in at_layers.residuals.items()},
+            hidden=at_layers.hidden[i].cpu().numpy(),
+            target=(at_layers.hidden[i] + targets.delta[i]).cpu().numpy(),
+            initial_loss=float(targets.initial_loss[i]),
+            final_loss=float(targets.final_loss[i]),
+            steps=int(targets.steps[i]),
+        )
+        for i, edit in enumerate(rows)
+    }
+
+
+def _batches(rows: Mapping[str, Sequence[EditRow]], tokens: int) -> Iterator[list[str]]:
+    """Yield edits with tails of like length together, at most ``tokens`` tail positions (padding included) at once."""
+
+    def width(edit: str) -> int:
+        return max(len(row.tail) for row in rows[edit])
+
+    order = sorted(rows, key=lambda edit: (width(edit), edit))
+    batch: list[str] = []
+    count = 0
+    for edit in order:
+        count += len(rows[edit])
+        if batch and count * width(edit) > tokens:
+            yield batch
+            batch, count = [], len(rows[edit])
+        batch.append(edit)
+    if batch:
+        yield batch
