@@ -124,6 +124,16 @@ class Lookup:
 
         return self._looking(find, namespace, k, at)
 
+    def names_subject(self, text: str, namespace: str) -> bool:
+        """Whether a stored edit's subject stands in ``text``, as far as is known without waiting for anything."""
+        space = self.space(namespace)
+        if not space.loaded or not self._reading.acquire(blocking=False):
+            return False
+        try:
+            return bool(space.subjects.find(text))
+        finally:
+            self._reading.release()
+
     def _looking(self, find: "Callable[[_Look], T]", namespace: str, k: int, at: datetime) -> T:
         """Run one look-up; once more when the database server was restarted under it, which nothing has changed."""
         try:

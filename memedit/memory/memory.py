@@ -34,7 +34,8 @@ class EditMemory(MemoryUpkeep):
         namespace: the namespace that methods work in unless told another.
         index: registered name of the vector index (flat, exact, hnsw, ivf ...); ``index_options`` are its own.
         conflict_scorer: ``(new_prompt, old_prompt, subject, encoder) -> score`` for prompts about one subject; at or
-            above ``conflict_threshold`` they ask for the same relation. Default: :class:`MaskedPromptScorer`.
+            above ``conflict_threshold`` they ask for the same relation. Default: the trained scope's score where one
+            ships for the encoder, else :class:`MaskedPromptScorer`.
         read_only: refuse changes; a file that does not exist is not made.
         timeout: seconds to wait for another process's write lock, and for a database server that is away.
         max_lag: PostgreSQL only: seconds by which look-ups may lag behind changes made by other processes (never
@@ -186,8 +187,8 @@ class EditMemory(MemoryUpkeep):
         """Return the ``k`` best edits for ``text`` with scores, best first.
 
         Args:
-            text: words (mode "text": every word stands in the edit, ignoring case and, in SQLite, diacritics; the score
-                is how much of the edit the words make up) or a question (mode "semantic": cosine in [-1, 1]).
+            text: words (mode "text": every word stands in the edit, ignoring case and diacritics; the score is how
+                much of the edit the words make up) or a question (mode "semantic": cosine in [-1, 1]).
             k: how many at most.
             mode: "text" needs no encoder; "semantic" does, and finds only edits in force.
             namespace: another namespace than the memory's own.
@@ -221,6 +222,13 @@ class EditMemory(MemoryUpkeep):
         """
         when = check_time(at, "at") or datetime.now(UTC)
         return self._lookup.candidates(encodings, self._space(namespace), k, when)
+
+    def names_subject(self, text: str, *, namespace: str | None = None) -> bool:
+        """Guess in microseconds whether an edit may apply to ``text``: whether one's subject stands in it.
+
+        Asks nobody and waits for nothing: False also when that is not known at the moment. :meth:`candidates` decides.
+        """
+        return self._lookup.names_subject(text, self._space(namespace))
 
     def update(
         self,

@@ -1,0 +1,59 @@
+"""Look-ups away from the event loop, those that wait together in one pass of the encoder."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from memedit.server.lookups import Found, Lookups
+
+_LARGEST = 64
+
+
+class LookupQueue:
+    """One thread that judges prompts; what has gathered while it worked goes through the encoder together.
+
+    A single text leaves most of a processor's arithmetic idle (reading the encoder's weights is what takes the time),
+    so a batch of eight costs little more than one.
+    """
+
+    def __init__(self, lookups: Lookups) -> None:
+        self._lookups = lookups
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="memedit-lookup")
+        self._waiting: list[tuple[str, str, asyncio.Future[Found]]] = []
+        self._worker: asyncio.Task[None] | None = None
+
+    async def find(self, namespace: str, query: str) -> Found:
+        """Judge one query; the look-up begins after this call did.
+
+        Raises:
+            StoreError: the memory cannot be read.
+        """
+        future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+        self._waiting.append((namespace, query, future))
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        return await future
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            namespace = self._waiting[0][0]
+            batch = [item for item in self._waiting if item[0] == namespace][:_LARGEST]
+            self._waiting = [item for item in self._waiting if item not in batch]
+            live = [(query, future) for _, query, future in batch if not future.done()]
+            if not live:
+                continue
+            queries = [query for query, _ in live]
+            try:
+                found = await loop.run_in_executor(self._executor, self._lookups.decide, namespace, queries)
+            except Exception as error:  # each waiting request reports it
+                for _, future in live:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            for (_, future), decision in zip(live, found.decisions, strict=True):
+                if not future.done():
+                    future.set_result(Found((decision,), found.revision))
