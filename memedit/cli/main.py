@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from memedit.cli import ask, bench, chat, demo, edit, index, models, scope, train
+from memedit.cli import ask, bench, chat, demo, edit, index, keys, models, scope, serve, train
 from memedit.cli import eval as evaluate
 from memedit.cli.failures import INTERNAL, MemeditGroup
 
@@ -43,7 +43,9 @@ def root(
 demo.register(app)
 chat.register(app)
 ask.register(app)
+serve.register(app)
 app.add_typer(edit.app, name="edit")
+app.add_typer(keys.app, name="keys")
 app.add_typer(scope.app, name="scope")
 app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from memedit.adapters import Adapter, create_adapter
 from memedit.adapters.base import ChatMessages, Row
+from memedit.consolidation.loaded import LoadedVersion, open_version
 from memedit.encoders.base import Progress
 from memedit.errors import InputError
 from memedit.models import load_model, prepare_tokenizer
@@ -54,6 +56,8 @@ class EditableModel:
         namespace: the memory's namespace to use; None is the memory's own.
         threshold: replaces the scope's own.
         k: vector neighbours looked up for each query.
+        version: the version (:func:`memedit.consolidation.open_version`) that the model was loaded as, None for a plain
+            model. Edits that its weights answer do not fire; all others in force do, whatever their state.
     """
 
     def __init__(
@@ -67,13 +71,22 @@ class EditableModel:
         namespace: str | None = None,
         threshold: float | None = None,
         k: int = 8,
+        version: LoadedVersion | None = None,
     ) -> None:
+        self._version = version
         self._base, self._tokenizer, self._memory = model, prepare_tokenizer(tokenizer), memory
         self._scope, self._adapter, self._namespace = scope, adapter, namespace
         self._adapter_name = adapter if isinstance(adapter, str) else None
         self._layout = chat_layout(tokenizer)
         self._artefacts = Artefacts(memory, namespace)
-        self._router = Router(memory, lambda: self.scope, namespace=namespace, k=k, threshold=threshold)
+        self._router = Router(
+            memory,
+            lambda: self.scope,
+            namespace=namespace,
+            k=k,
+            threshold=threshold,
+            in_weights=() if version is None else version.edits,
+        )
         self._lock = threading.RLock()
 
     @classmethod
@@ -91,7 +104,7 @@ class EditableModel:
         """Load a model by alias, path or hub id (see :func:`memedit.models.load_model`) and wrap it.
 
         Args:
-            name: the model.
+            name: the model; the folder of a version of consolidated edits knows which edits are in its weights.
             memory: an ``EditMemory``, the path or URL of one, or None for a new one in this process's memory.
             scope: as for the class; so are ``adapter``, ``namespace`` and ``threshold``.
             hf: arguments of ``load_model``: dtype, device_map, revision ...
@@ -105,6 +118,7 @@ class EditableModel:
             adapter=adapter,
             namespace=namespace,
             threshold=threshold,
+            version=open_version(name, loaded.model),
         )
 
     @classmethod
@@ -144,8 +158,25 @@ class EditableModel:
         """The adapter, made now if it was not yet."""
         with self._lock:
             if isinstance(self._adapter, str):
-                self._adapter = create_adapter(self._adapter, self._base, self._tokenizer)
+                # trained adapters recognise the model they were made for by its weights
+                with nullcontext() if self._version is None else self._version.as_base(self._base):
+                    self._adapter = create_adapter(self._adapter, self._base, self._tokenizer)
             return self._adapter
+
+    @property
+    def version(self) -> LoadedVersion | None:
+        """The version of consolidated edits that the model was loaded as, None for a plain model."""
+        return self._version
+
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens that the model reads, answer included; None where its config names no limit."""
+        return self._limit
+
+    @property
+    def pad_token(self) -> int:
+        """The id that it pads with."""
+        return self._pad
 
     def generate(self, inputs: Tensor | None = None, generation_config: Any = None, **options: Any) -> Any:
         """Generate as the model's own ``generate`` does, with its arguments and its kind of result.

@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from memedit.errors import StoreError
 from memedit.memory import EditMemory
-from memedit.server.engines.base import Engine, Event, Piece, Started, Usage
+from memedit.server.engines.base import Engine, Event, Piece, Provenance, Started, Usage
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
@@ -52,21 +52,31 @@ class Metrics:
         self._looked_up.inc(prompts)
         self._scope.observe(seconds)
 
+    def started(self, found: Provenance) -> None:
+        """Count a prompt that has been looked up."""
+        self._prompts.labels(found.namespace, "yes" if found.fired else "no").inc()
+        self._fired.labels(found.namespace).inc(len(found.fired))
+
+    def used(self, usage: Usage) -> None:
+        """Count the tokens of a request."""
+        self._tokens.labels("prompt").inc(usage.prompt_tokens)
+        self._tokens.labels("completion").inc(usage.completion_tokens)
+
     async def counted(self, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
-        """Pass the events of a request on, counting tokens and edits."""
-        started, first = perf_counter(), True
-        async for event in events:
-            if isinstance(event, Started):
-                found = event.provenance
-                self._prompts.labels(found.namespace, "yes" if found.fired else "no").inc()
-                self._fired.labels(found.namespace).inc(len(found.fired))
-            elif isinstance(event, Piece) and first:
-                self._first.observe(perf_counter() - started)
-                first = False
-            elif isinstance(event, Usage):
-                self._tokens.labels("prompt").inc(event.prompt_tokens)
-                self._tokens.labels("completion").inc(event.completion_tokens)
-            yield event
+        """Pass the events of a streamed request on, counting."""
+        since, first = perf_counter(), True
+        try:
+            async for event in events:
+                if isinstance(event, Started):
+                    self.started(event.provenance)
+                elif isinstance(event, Piece) and first:
+                    self._first.observe(perf_counter() - since)
+                    first = False
+                elif isinstance(event, Usage):
+                    self.used(event)
+                yield event
+        finally:
+            await events.aclose()  # type: ignore[attr-defined]
 
     def text(self) -> bytes:
         """Return everything in Prometheus's text format."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from memedit.errors import (
@@ -61,6 +61,10 @@ class ApiError(Exception):
     def response(self) -> JSONResponse:
         """Return the response."""
         return JSONResponse(self.envelope(), self.status, self.headers)
+
+
+class ClientGoneError(Exception):
+    """The client has closed the connection; there is nobody to answer."""
 
 
 def overloaded(message: str, retry_after: float) -> ApiError:
@@ -122,6 +126,9 @@ def install_handlers(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         return ApiError(error.status_code, str(error.detail), headers=error.headers).response()
 
+    async def gone(_: Request, error: Exception) -> Response:
+        return Response(status_code=499)  # nobody reads it; the log does
+
     async def defect(_: Request, error: Exception) -> JSONResponse:
         return ApiError(500, "the server failed on this request; its log says more", code="internal_error").response()
 
@@ -129,4 +136,5 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(MemeditError, own_error)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(ClientGoneError, gone)
     app.add_exception_handler(Exception, defect)

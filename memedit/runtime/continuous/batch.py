@@ -98,15 +98,18 @@ class ContinuousBatch:
     def _choose(self, lane: Lane, jobs: Sequence[Job], logits: Tensor) -> list[Step]:
         """Choose a token for each row of ``logits [jobs, v]``; jobs that end with it leave."""
         likeliest = logits.argmax(-1).tolist()
-        steps = []
-        for job, row, best in zip(jobs, logits, likeliest, strict=True):
-            token = best if job.chooser.plain else job.chooser.choose(row)
-            job.chooser.took(token)
-            job.tokens.append(token)
-            logprob, top = _scores(row, token, job.logprobs) if job.logprobs is not None else (None, ())
-            steps.append(Step(job, token, job.ended, logprob, top))
+        steps = [step_of(job, row, best) for job, row, best in zip(jobs, logits, likeliest, strict=True)]
         lane.leave([step.job for step in steps if step.last])
         return steps
+
+
+def step_of(job: Job, logits: Tensor, likeliest: int) -> Step:
+    """Choose a job's next token for ``logits [v]``, whose largest is at ``likeliest``, and take it down."""
+    token = likeliest if job.chooser.plain else job.chooser.choose(logits)
+    job.chooser.took(token)
+    job.tokens.append(token)
+    logprob, top = _scores(logits, token, job.logprobs) if job.logprobs is not None else (None, ())
+    return Step(job, token, job.ended, logprob, top)
 
 
 def _scores(logits: Tensor, token: int, count: int) -> tuple[float, tuple[tuple[int, float], ...]]:

@@ -1,0 +1,106 @@
+"""``memedit serve``: the OpenAI-compatible server with the memory's edits in force."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memedit.cli.options import Needs, command
+
+if TYPE_CHECKING:
+    from memedit.cli.session import Session
+    from memedit.memory import EditMemory
+    from memedit.server.engines.base import Engine
+    from memedit.server.lookups import Lookups
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+
+    @command(app, "serve", Needs.MEMORY | Needs.SCOPE | Needs.MODEL)
+    def serve(
+        session: "Session",
+        *,
+        host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+        port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.")] = 8000,
+        no_auth: Annotated[
+            bool, typer.Option("--no-auth", help="Ask for no API key; on a loopback address only.")
+        ] = False,
+        max_batch: Annotated[int, typer.Option(min=1, help="Answers generated at once.")] = 32,
+        max_waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait; more get 429.")] = 256,
+        max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of a chat answer unless asked.")] = 512,
+        request_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds until a request is ended.")] = 300.0,
+        drain: Annotated[float, typer.Option(min=0.0, help="Seconds for requests under way when stopping.")] = 30.0,
+        requests_per_minute: Annotated[
+            int, typer.Option(min=0, help="For each key without a limit of its own; 0 is none.")
+        ] = 6000,
+        cors_origin: Annotated[
+            list[str] | None, typer.Option(help="Web page that may call, may be repeated. [default: none]")
+        ] = None,
+        log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    ) -> None:
+        """Serve the model with the memory's edits in force, and the API for the edits, until stopped."""
+        from memedit.server import ServerSettings, create_app
+        from memedit.server.serving import check_host, listen, log_to_stderr, run
+
+        check_host(host, auth=not no_auth)
+        limits = ServerSettings(
+            auth=not no_auth,
+            namespace=session.settings.namespace,
+            request_timeout=request_timeout,
+            drain=drain,
+            requests_per_minute=requests_per_minute,
+            cors_origins=tuple(cors_origin or ()),
+        )
+        memory = session.memory()
+        lookups = _lookups(session, memory)
+        listener = listen(host, port)
+        engine = _local_engine(session, lookups, max_batch, max_waiting, max_new_tokens)
+        log_to_stderr(log_level)
+        _warn(session, memory, auth=not no_auth)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        run(
+            create_app(engine, lookups, limits),
+            listener,
+            drain=drain,
+            started=lambda: session.output.note(f"memedit serves {session.settings.model.name} on {url}", style=""),
+        )
+
+
+def _lookups(session: "Session", memory: "EditMemory") -> "Lookups":
+    from memedit.server.lookups import Lookups
+
+    scope = session.settings.scope
+    return Lookups(memory, scope=scope.name, options=scope.options, threshold=scope.threshold, k=scope.candidates)
+
+
+def _local_engine(
+    session: "Session", lookups: "Lookups", max_batch: int, max_waiting: int, max_new_tokens: int
+) -> "Engine":
+    from memedit.server.engines.local import LocalEngine
+    from memedit.workflows.open import open_model
+
+    settings = session.settings
+    with session.output.working(f"loading {settings.model.name}"):
+        model = open_model(settings.model, lookups.memory, scope=lookups.scope, adapter=settings.adapter)
+    return LocalEngine(
+        model,
+        lookups,
+        name=settings.model.name,
+        max_rows=max_batch,
+        max_waiting=max_waiting,
+        default_max_tokens=max_new_tokens,
+    )
+
+
+def _warn(session: "Session", memory: "EditMemory", *, auth: bool) -> None:
+    if not auth:
+        session.output.note(
+            "WARNING: no API keys are asked for: every program on this machine may read and change all edits",
+            style="bold red",
+        )
+    elif not memory.keys.list():
+        session.output.note(
+            "this memory has no API key yet, so every request will be refused; make one with "
+            "`memedit keys create NAME --role admin`",
+            style="bold yellow",
+        )

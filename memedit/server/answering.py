@@ -1,0 +1,134 @@
+"""Answering requests: as a whole or as a stream, until it is done, the time is up, or the client has gone."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+
+from memedit.errors import MemeditError
+from memedit.server.engines.base import Completion, Ended, Event, GenerationRequest, Piece, Provenance, Started, Usage
+from memedit.server.problems import ApiError, as_api_error
+from memedit.server.rendering import Body, Renderer, provenance_headers
+from memedit.server.state import ServerState
+from memedit.server.streams import DONE, EventStream, event, merged, too_slow, unless_gone
+
+Numbered = tuple[int, Event]
+"""An event, and the number of the prompt it is about."""
+
+
+async def answer(
+    request: Request,
+    state: ServerState,
+    asked: Sequence[GenerationRequest],
+    shape: Renderer,
+    *,
+    stream: bool,
+    usage: bool,
+) -> Response:
+    """Return the response to some prompts; ``usage`` has a stream end with the counts.
+
+    Raises:
+        ApiError: the engine refuses a request or fails, or it took too long.
+        ClientGoneError: nobody waits for the answer.
+    """
+    seconds = state.settings.request_timeout
+    if stream:
+        events = merged([state.metrics.counted(state.engine.stream(one)) for one in asked])
+        try:
+            started, early = await unless_gone(request, _opened(events, len(asked)), seconds)
+        except BaseException:
+            await events.aclose()
+            raise
+        chunks = _Chunks(shape, asked[0].sampling.n, started, usage)
+        body = _limited(chunks.of(_chained(early, events)), seconds)
+        return EventStream(body, provenance_headers(started))
+    completions = await unless_gone(request, _completed(state, asked), seconds)
+    headers = provenance_headers([completion.provenance for completion in completions])
+    return JSONResponse(shape.whole(completions), headers=headers)
+
+
+async def _completed(state: ServerState, asked: Sequence[GenerationRequest]) -> list[Completion]:
+    """Answer every prompt; when one fails, the others are given up."""
+    tasks = [asyncio.ensure_future(state.engine.complete(one)) for one in asked]
+    try:
+        completions = await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for completion in completions:
+        state.metrics.started(completion.provenance)
+        state.metrics.used(completion.usage)
+    return completions
+
+
+async def _opened(events: AsyncIterator[Numbered], count: int) -> tuple[list[Provenance], list[Numbered]]:
+    """Wait until every prompt has been looked up, so that the headers can tell; return what came meanwhile too."""
+    found: dict[int, Provenance] = {}
+    early: list[Numbered] = []
+    while len(found) < count:
+        number, item = await anext(events)
+        if isinstance(item, Started):
+            found[number] = item.provenance
+        else:
+            early.append((number, item))
+    return [found[number] for number in range(count)], early
+
+
+async def _chained(early: Sequence[Numbered], events: AsyncIterator[Numbered]) -> AsyncIterator[Numbered]:
+    try:
+        for item in early:
+            yield item
+        async for item in events:
+            yield item
+    finally:
+        await events.aclose()  # type: ignore[attr-defined]
+
+
+async def _limited(chunks: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
+    """Pass chunks on for so long; what goes wrong after the headers are out is told in the stream."""
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in chunks:
+                yield chunk
+    except TimeoutError:
+        yield event(too_slow(seconds).envelope())
+    except ApiError as error:
+        yield event(error.envelope())
+    except MemeditError as error:
+        yield event(as_api_error(error).envelope())
+    finally:
+        await chunks.aclose()  # type: ignore[attr-defined]
+
+
+class _Chunks:
+    """Events to chunks of one stream."""
+
+    def __init__(self, shape: Renderer, n: int, started: Sequence[Provenance], usage: bool) -> None:
+        self._shape, self._n, self._started, self._usage = shape, n, started, usage
+        self._usages: list[Usage] = []
+
+    async def of(self, events: AsyncIterator[Numbered]) -> AsyncIterator[bytes]:
+        try:
+            for chunk in self._shape.first(self._started, self._n):
+                yield event(chunk)
+            async for number, item in events:
+                body = self._body(number, item)
+                if body is not None:
+                    yield event(body)
+            if self._usage:
+                yield event(self._shape.usage(self._usages))
+            yield DONE
+        finally:
+            await events.aclose()  # type: ignore[attr-defined]
+
+    def _body(self, number: int, item: Any) -> Body | None:
+        if isinstance(item, Piece):
+            return self._shape.piece(number, item)
+        if isinstance(item, Ended):
+            return self._shape.ended(number, item)
+        if isinstance(item, Usage):
+            self._usages.append(item)
+        return None

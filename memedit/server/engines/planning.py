@@ -1,0 +1,119 @@
+"""From waiting requests to answers under way: look-up, rewriting, one job for each answer."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from memedit.adapters.base import DecodesInSteps, Row
+from memedit.errors import MemeditError
+from memedit.runtime import EditableModel
+from memedit.runtime.artefacts import Artefacts
+from memedit.runtime.continuous import Job, TokenChoice
+from memedit.runtime.lengths import check_fits
+from memedit.server.engines.base import Provenance, Sampling, Started
+from memedit.server.engines.tickets import Ticket
+from memedit.server.lookups import Lookups
+from memedit.types import Route, ScopeDecision
+
+_KEPT_NAMESPACES = 1_000
+
+
+class Planner:
+    """Plans requests; used by one thread.
+
+    Args:
+        model: the model on its memory.
+        lookups: finds the edits of prompts.
+    """
+
+    def __init__(self, model: EditableModel, lookups: Lookups) -> None:
+        self.model, self._lookups = model, lookups
+        self._artefacts: dict[str, Artefacts] = {}
+        config = model.base.generation_config.eos_token_id
+        ends = [config] if isinstance(config, int) else list(config or ())
+        own = model.tokenizer.eos_token_id
+        self._ends = frozenset(ends if ends or own is None else [own])
+
+    @property
+    def in_steps(self) -> bool:
+        """Whether rows with edits can join a running batch."""
+        return isinstance(self.model.adapter, DecodesInSteps)
+
+    def plan(self, tickets: Sequence[Ticket]) -> list[tuple[Ticket, Started | Exception]]:
+        """Look up all prompts of each namespace together, and make the jobs of each request.
+
+        What goes wrong with one request, or in one namespace, is no other's concern.
+        """
+        found: list[tuple[Ticket, Started | Exception]] = []
+        for namespace in dict.fromkeys(ticket.request.namespace for ticket in tickets):
+            mine = [ticket for ticket in tickets if ticket.request.namespace == namespace]
+            asked = [ticket for ticket in mine if ticket.request.edits]
+            try:
+                looked = self._lookups.decide(namespace, [ticket.row.text for ticket in asked])
+            except MemeditError as error:
+                found += [(ticket, error) for ticket in mine]
+                continue
+            decisions = dict(zip(map(id, asked), looked.decisions, strict=True))
+            for ticket in mine:
+                found.append((ticket, self._planned(ticket, decisions.get(id(ticket)), looked.revision)))
+        return found
+
+    def _planned(self, ticket: Ticket, decision: ScopeDecision | None, revision: int) -> Started | Exception:
+        try:
+            fired = decision.fired if decision is not None else ()
+            adapter = self.model.adapter.name if fired else None
+            silent = decision or ScopeDecision(ticket.row.text, "none", 1.0, (), ())
+            ticket.route = Route(0, silent, adapter)
+            ticket.begin(self.model.tokenizer, self._jobs(ticket))
+        except MemeditError as error:
+            return error
+        return Started(Provenance(ticket.request.namespace, revision, adapter, decision))
+
+    def _jobs(self, ticket: Ticket) -> list[Job]:
+        edits = tuple(hit.edit for hit in ticket.route.decision.fired) if ticket.route is not None else ()
+        row, limit, artefacts = ticket.row, ticket.limit, {}
+        if edits:
+            adapter = self.model.adapter
+            artefacts = dict(self._of(ticket.request.namespace).of(adapter, edits))
+            row = adapter.rewrite(row, edits, artefacts)
+            limit = self._shortened(row, limit)
+        sampling = ticket.request.sampling
+        return [
+            Job(
+                key=(ticket.request.id, index),
+                row=row,
+                prompt=ticket.row.ids,
+                limit=limit,
+                choice=_choice(sampling, index),
+                ends=frozenset() if sampling.ignore_eos else self._ends,
+                edits=edits,
+                artefacts=artefacts,
+                logprobs=sampling.logprobs,
+            )
+            for index in range(sampling.n)
+        ]
+
+    def _shortened(self, row: Row, limit: int) -> int:
+        """An edit's text takes room in the context: the answer gets what is left of it."""
+        context = self.model.context_length
+        check_fits(len(row.ids), context, edited=True)
+        return limit if context is None else min(limit, context - len(row.ids))
+
+    def _of(self, namespace: str) -> Artefacts:
+        if namespace not in self._artefacts:
+            if len(self._artefacts) >= _KEPT_NAMESPACES:
+                self._artefacts.clear()
+            self._artefacts[namespace] = Artefacts(self._lookups.memory, namespace)
+        return self._artefacts[namespace]
+
+
+def _choice(sampling: Sampling, index: int) -> TokenChoice:
+    choice = TokenChoice(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k if sampling.top_k and sampling.top_k > 0 else None,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        repetition_penalty=sampling.repetition_penalty,
+        logit_bias=sampling.logit_bias,
+    )
+    return choice if sampling.seed is None else replace(choice, seed=(sampling.seed + index) % 2**63)

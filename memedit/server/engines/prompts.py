@@ -1,0 +1,74 @@
+"""From what a client asks to what the runtime takes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from memedit.adapters.base import Row
+from memedit.errors import InputError
+from memedit.runtime.rows import Prompt, prompt_row
+from memedit.server.engines.base import GenerationRequest
+from memedit.server.problems import ApiError
+
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_HARMLESS: Mapping[str, tuple[Any, ...]] = {
+    "best_of": (None, 1), "echo": (None, False), "suffix": (None, ""), "tools": (None, []),
+    "tool_choice": (None, "none", "auto"), "response_format": (None, {"type": "text"}), "functions": (None, []),
+    "modalities": (None, ["text"]), "audio": (None,), "logit_processors": (None,), "guided_json": (None,),
+}  # fmt: skip
+"""Fields that change the answer, and the values at which they do not."""
+
+
+def check_extra(extra: Mapping[str, Any]) -> None:
+    """Refuse what a model alone cannot do; other fields that are not known have no effect.
+
+    Raises:
+        ApiError: 400, names the field.
+    """
+    for name, harmless in _HARMLESS.items():
+        if name in extra and extra[name] not in harmless:
+            raise ApiError(400, f"{name} is not supported by this engine", code="unsupported_parameter", param=name)
+
+
+def local_prompt(tokenizer: Any, request: GenerationRequest) -> tuple[Prompt, Row]:
+    """Return the prompt as the runtime takes it, and its tokens.
+
+    Raises:
+        ApiError: 400, a role or a kind of content that a text model cannot take.
+        InputError: empty, or a chat for a model without a chat template.
+    """
+    if isinstance(request.prompt, str):
+        return request.prompt, prompt_row(tokenizer, request.prompt)
+    if not request.chat:
+        return _from_ids(tokenizer, tuple(request.prompt))  # type: ignore[arg-type]
+    messages = [_message(message, i) for i, message in enumerate(request.prompt)]  # type: ignore[arg-type]
+    try:
+        return messages, prompt_row(tokenizer, messages)
+    except InputError:
+        raise
+    except Exception as error:  # templates refuse an order of roles with any error of their own
+        raise ApiError(400, f"the model's chat template refuses this chat: {error}", param="messages") from error
+
+
+def _from_ids(tokenizer: Any, ids: tuple[int, ...]) -> tuple[Prompt, Row]:
+    size = len(tokenizer)
+    wrong = next((i for i in ids if not 0 <= i < size), None)
+    if wrong is not None:
+        raise ApiError(400, f"token id {wrong} is outside the vocabulary of {size}", param="prompt")
+    text = str(tokenizer.decode(list(ids), skip_special_tokens=True))
+    return text, Row(ids, text)
+
+
+def _message(message: Mapping[str, Any], number: int) -> dict[str, Any]:
+    place = f"messages.{number}"
+    role = _ROLES.get(str(message["role"]))
+    if role is None:
+        raise ApiError(400, f"role {message['role']!r} is not supported by this engine", param=f"{place}.role")
+    content = message.get("content")
+    if isinstance(content, str) or content is None:
+        return {"role": role, "content": content or ""}
+    texts = []
+    for part in content:
+        if part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise ApiError(400, "only text content is supported by this engine", param=f"{place}.content")
+        texts.append(part["text"])
+    return {"role": role, "content": "\n".join(texts)}

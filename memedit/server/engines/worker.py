@@ -1,0 +1,205 @@
+"""The thread that keeps the running batch full."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from memedit.runtime.continuous import ContinuousBatch, Step, generate_whole
+from memedit.server.engines.base import EngineLoad, Event
+from memedit.server.engines.planning import Planner
+from memedit.server.engines.tickets import Ticket
+from memedit.server.problems import ApiError
+
+_log = logging.getLogger("memedit.server")
+
+_GATHER = 0.003
+"""Seconds that the first request of an empty batch waits for others sent at the same moment."""
+
+_Mail = list[tuple[Ticket, list[Event | Exception]]]
+
+
+class Worker:
+    """Takes requests, plans them, and generates; all calls of the model are made in its one thread.
+
+    Args:
+        planner: looks requests up and makes their jobs.
+        batch: the running batch; None when the model cannot be decoded in one.
+        max_rows: answers under way at once.
+    """
+
+    def __init__(self, planner: Planner, batch: ContinuousBatch | None, max_rows: int) -> None:
+        self._planner, self._batch, self._max_rows = planner, batch, max_rows
+        self._new: deque[Ticket] = deque()
+        self._planned: deque[Ticket] = deque()
+        self._running: dict[int, Ticket] = {}
+        self._wake = threading.Condition()
+        self._stopping = self._dropping = False
+        self._pace = 1.0
+        self._thread = threading.Thread(target=self._run, name="memedit-engine", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait."""
+        return len(self._new) + len(self._planned)
+
+    def load(self) -> EngineLoad:
+        """Return how busy it is."""
+        return EngineLoad(self.waiting, sum(len(ticket.jobs) for ticket in list(self._running.values())))
+
+    def expected_wait(self) -> float:
+        """Return about how many seconds a request that came now would wait, by how long the last ones took."""
+        return self._pace * (1 + self.waiting / self._max_rows)
+
+    def submit(self, ticket: Ticket) -> None:
+        """Have a request answered."""
+        with self._wake:
+            self._new.append(ticket)
+            self._wake.notify()
+
+    def stop(self, drain: float) -> None:
+        """Answer what is here within ``drain`` seconds, drop what is left, and end the thread."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._thread.join(drain)
+        self._dropping = True
+        self._thread.join(10.0)  # a pass of the model cannot be interrupted
+
+    def _run(self) -> None:
+        while self._await_work():
+            try:
+                self._turn()
+            except Exception as error:  # the thread must outlive whatever a model raises
+                _log.exception("a pass of the model failed")
+                self._fail(error)
+        self._give_up(ApiError(503, "the server has stopped", code="stopped"))
+
+    def _await_work(self) -> bool:
+        """Wait until there is something to do; return False when the thread is to end."""
+        with self._wake:
+            while not (self._new or self._planned or self._running):
+                if self._stopping:
+                    return False
+                self._wake.wait(1.0)
+        if not self._running:
+            time.sleep(_GATHER)
+        return not self._dropping
+
+    def _turn(self) -> None:
+        """Take in what has come, and generate one token of every answer."""
+        self._drop_cancelled()
+        self._plan()
+        while self._planned and self._alone(self._planned[0]) and not self._dropping:
+            self._generate_alone(self._planned.popleft())
+        if self._batch is not None:
+            steps = self._join(self._batch)
+            if len(self._batch):
+                steps += self._batch.step()
+            self._tell(steps)
+
+    def _alone(self, ticket: Ticket) -> bool:
+        """Whether no running batch can hold it: the others pause meanwhile."""
+        return self._batch is None or (bool(ticket.jobs[0].edits) and not self._planner.in_steps)
+
+    def _plan(self) -> None:
+        """Look up as many of the new requests as there may be room for."""
+        room = self._max_rows - sum(len(ticket.jobs) for ticket in [*self._planned, *self._running.values()])
+        taken: list[Ticket] = []
+        while self._new and room > 0:
+            ticket = self._new.popleft()
+            room -= ticket.request.sampling.n
+            taken.append(ticket)
+        mail: _Mail = []
+        for ticket, found in self._planner.plan(taken):
+            mail.append((ticket, [found]))
+            if not isinstance(found, Exception):
+                self._planned.append(ticket)
+        _deliver(mail)
+
+    def _join(self, batch: ContinuousBatch) -> list[Step]:
+        """Let planned requests into the batch, in the order in which they came."""
+        alone = (i for i, ticket in enumerate(self._planned) if self._alone(ticket))
+        fitting = list(self._planned)[: next(alone, None)]
+        count = batch.room([ticket.jobs for ticket in fitting])
+        joining = [self._planned.popleft() for _ in range(count)]
+        self._running.update((id(ticket), ticket) for ticket in joining)
+        return batch.join([ticket.jobs for ticket in joining]) if joining else []
+
+    def _generate_alone(self, ticket: Ticket) -> None:
+        self._running[id(ticket)] = ticket
+
+        def heard(steps: Sequence[Step]) -> bool:
+            self._tell(list(steps))
+            return not (ticket.cancelled or ticket.over or self._dropping)
+
+        assert ticket.route is not None
+        try:
+            generate_whole(self._planner.model, ticket.prompt, ticket.route, ticket.jobs, heard)
+        finally:
+            self._running.pop(id(ticket), None)
+
+    def _tell(self, steps: Sequence[Step]) -> None:
+        """Turn steps into events and send them; requests that have ended leave."""
+        owners = {id(job): ticket for ticket in self._running.values() for job in ticket.jobs}
+        mail: dict[int, tuple[Ticket, list[Event | Exception]]] = {}
+        for step in steps:
+            ticket = owners[id(step.job)]
+            mail.setdefault(id(ticket), (ticket, []))[1].extend(ticket.take(step))
+        _deliver([item for item in mail.values() if item[1]])
+        for ticket, _ in mail.values():
+            ended = [ticket.jobs[i] for i, answer in ticket.answers.items() if answer.reason is not None]
+            if self._batch is not None:
+                self._batch.leave(ended)  # those ended by a stop string are still in it
+            if ticket.over:
+                self._running.pop(id(ticket), None)
+                self._pace += 0.2 * (time.monotonic() - ticket.since - self._pace)
+
+    def _drop_cancelled(self) -> None:
+        for ticket in [ticket for ticket in self._running.values() if ticket.cancelled]:
+            del self._running[id(ticket)]
+            if self._batch is not None:
+                self._batch.leave(ticket.jobs)
+        for queue in (self._new, self._planned):
+            for ticket in [ticket for ticket in list(queue) if ticket.cancelled]:
+                queue.remove(ticket)
+
+    def _fail(self, error: Exception) -> None:
+        """Give up what is under way: after a failed pass nobody knows what state it is in."""
+        told = ApiError(500, "the model failed on this request; the server's log says more", code="internal_error")
+        _deliver([(ticket, [told]) for ticket in self._running.values()])
+        self._running.clear()
+        if self._batch is not None:
+            self._batch.clear()
+
+    def _give_up(self, error: ApiError) -> None:
+        _deliver([(ticket, [error]) for ticket in (*self._running.values(), *self._planned, *self._new)])
+        self._running.clear()
+
+
+def _deliver(mail: _Mail) -> None:
+    """Hand events over to the event loop, all in one call."""
+    loops: dict[asyncio.AbstractEventLoop, _Mail] = {}
+    for ticket, events in mail:
+        loops.setdefault(ticket.loop, []).append((ticket, events))
+    for loop, letters in loops.items():
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_put, letters)
+
+
+def _put(letters: Any) -> None:
+    for ticket, events in letters:
+        for event in events:
+            ticket.events.put_nowait(event)

@@ -1,0 +1,209 @@
+"""From the engine's events to the bodies of OpenAI's API."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from memedit.server.engines.base import Completion, Ended, Piece, Provenance, TokenScore, Usage
+from memedit.types import Hit
+
+Body = dict[str, Any]
+
+
+def shown_hits(hits: Sequence[Hit]) -> list[Body]:
+    """Return judged edits as a body."""
+    return [
+        {
+            "id": hit.edit.id,
+            "prompt": hit.edit.prompt,
+            "target": hit.edit.target,
+            "score": float(hit.score),
+            "similarity": float(hit.similarity),
+            "reasons": {name: float(value) for name, value in hit.reasons.items()},
+        }
+        for hit in hits
+    ]
+
+
+def shown_provenance(found: Provenance, *, detail: bool = False) -> Body:
+    """Return why an answer came out as it did, as a body."""
+    decision = found.decision
+    body: Body = {
+        "namespace": found.namespace,
+        "revision": found.revision,
+        "adapter": found.adapter,
+        "scope": None if decision is None else decision.scope,
+        "threshold": None if decision is None else float(decision.threshold),
+        "abstained": decision is not None and decision.abstained,
+        "edits": shown_hits(found.fired),
+    }
+    return body | ({"considered": shown_hits(decision.considered)} if detail and decision is not None else {})
+
+
+def provenance_headers(found: Sequence[Provenance]) -> dict[str, str]:
+    """Return the headers that tell which edits fired: ``X-Memedit-Edits: id;score=0.97, id;score=0.91``."""
+    fired = {hit.edit.id: hit.score for one in found for hit in one.fired}
+    headers = {"X-Memedit-Revision": str(min(one.revision for one in found))}
+    adapter = next((one.adapter for one in found if one.adapter is not None), None)
+    if fired and adapter is not None:
+        headers["X-Memedit-Adapter"] = adapter
+        shown = (f"{_token(edit_id)};score={score:.4f}" for edit_id, score in fired.items())
+        headers["X-Memedit-Edits"] = ", ".join(shown)
+    return headers
+
+
+def _token(text: str) -> str:
+    """Return text as a header can carry it: imported ids may be anything."""
+    return quote(text, safe="")
+
+
+def usage_body(usages: Sequence[Usage]) -> Body:
+    """Return the tokens of one or several requests."""
+    prompt, written = sum(u.prompt_tokens for u in usages), sum(u.completion_tokens for u in usages)
+    return {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}
+
+
+@dataclass(slots=True)
+class ChatRenderer:
+    """Bodies of ``/v1/chat/completions``. ``logprobs`` says whether they were asked for."""
+
+    id: str
+    model: str
+    created: int
+    logprobs: bool
+    detail: bool
+
+    def whole(self, completions: Sequence[Completion]) -> Body:
+        """Return the one response."""
+        completion = completions[0]
+        choices = [
+            {
+                "index": choice.index,
+                "message": {"role": "assistant", "content": choice.text, "refusal": None, **choice.extra},
+                "logprobs": self._logprobs(choice.tokens),
+                "finish_reason": choice.reason,
+            }
+            for choice in completion.choices
+        ]
+        return {
+            **self._head("chat.completion"),
+            "choices": choices,
+            "usage": usage_body([completion.usage]),
+            "memedit": shown_provenance(completion.provenance, detail=self.detail),
+        }
+
+    def first(self, found: Sequence[Provenance], n: int) -> list[Body]:
+        """Return the chunks that open a stream: each choice's role; the provenance goes with the first."""
+        chunks = [self._chunk(index, {"role": "assistant", "content": ""}) for index in range(n)]
+        chunks[0]["memedit"] = shown_provenance(found[0], detail=self.detail)
+        return chunks
+
+    def piece(self, _: int, piece: Piece) -> Body:
+        """Return a chunk with more text."""
+        delta: Body = {**({"content": piece.text} if piece.text or not piece.extra else {}), **piece.extra}
+        return self._chunk(piece.index, delta, logprobs=self._logprobs(piece.tokens))
+
+    def ended(self, _: int, ended: Ended) -> Body:
+        """Return the chunk that closes a choice."""
+        return self._chunk(ended.index, {}, reason=ended.reason)
+
+    def usage(self, usages: Sequence[Usage]) -> Body:
+        """Return the chunk with the counts, which has no choices."""
+        return {**self._head("chat.completion.chunk"), "choices": [], "usage": usage_body(usages)}
+
+    def _head(self, kind: str) -> Body:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+    def _chunk(self, index: int, delta: Body, *, logprobs: Body | None = None, reason: str | None = None) -> Body:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        return {**self._head("chat.completion.chunk"), "choices": [choice]}
+
+    def _logprobs(self, tokens: Sequence[TokenScore]) -> Body | None:
+        if not self.logprobs:
+            return None
+        return {"content": [_chat_token(token) for token in tokens], "refusal": None}
+
+
+def _chat_token(token: TokenScore) -> Body:
+    def shown(text: str, logprob: float) -> Body:
+        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+
+    return shown(token.text, token.logprob) | {"top_logprobs": [shown(text, score) for text, score in token.top]}
+
+
+@dataclass(slots=True)
+class TextRenderer:
+    """Bodies of ``/v1/completions``; several prompts have ``n`` choices each, numbered through."""
+
+    id: str
+    model: str
+    created: int
+    logprobs: bool
+    detail: bool
+    n: int
+    _offsets: dict[int, int] = field(default_factory=dict)
+
+    def whole(self, completions: Sequence[Completion]) -> Body:
+        """Return the one response."""
+        choices = [
+            {
+                "index": number * self.n + choice.index,
+                "text": choice.text,
+                "logprobs": self._logprobs(number * self.n + choice.index, choice.tokens),
+                "finish_reason": choice.reason,
+            }
+            for number, completion in enumerate(completions)
+            for choice in completion.choices
+        ]
+        return {
+            **self._head(),
+            "choices": choices,
+            "usage": usage_body([completion.usage for completion in completions]),
+            "memedit": self._provenance([completion.provenance for completion in completions]),
+        }
+
+    def first(self, found: Sequence[Provenance], n: int) -> list[Body]:
+        """Return the chunk that opens a stream: it has the provenance."""
+        return [{**self._head(), "choices": [], "memedit": self._provenance(found)}]
+
+    def piece(self, number: int, piece: Piece) -> Body:
+        """Return a chunk with more text."""
+        index = number * self.n + piece.index
+        return self._chunk(index, piece.text, logprobs=self._logprobs(index, piece.tokens))
+
+    def ended(self, number: int, ended: Ended) -> Body:
+        """Return the chunk that closes a choice."""
+        return self._chunk(number * self.n + ended.index, "", reason=ended.reason)
+
+    def usage(self, usages: Sequence[Usage]) -> Body:
+        """Return the chunk with the counts, which has no choices."""
+        return {**self._head(), "choices": [], "usage": usage_body(usages)}
+
+    def _head(self) -> Body:
+        return {"id": self.id, "object": "text_completion", "created": self.created, "model": self.model}
+
+    def _provenance(self, found: Sequence[Provenance]) -> Any:
+        shown = [shown_provenance(one, detail=self.detail) for one in found]
+        return shown[0] if len(shown) == 1 else shown
+
+    def _chunk(self, index: int, text: str, *, logprobs: Body | None = None, reason: str | None = None) -> Body:
+        choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+        return {**self._head(), "choices": [choice]}
+
+    def _logprobs(self, index: int, tokens: Sequence[TokenScore]) -> Body | None:
+        if not self.logprobs:
+            return None
+        offsets = []
+        for token in tokens:
+            offsets.append(self._offsets.get(index, 0))
+            self._offsets[index] = offsets[-1] + len(token.text)
+        return {
+            "tokens": [token.text for token in tokens],
+            "token_logprobs": [token.logprob for token in tokens],
+            "top_logprobs": [dict(token.top) for token in tokens],
+            "text_offset": offsets,
+        }
+
+
+Renderer = ChatRenderer | TextRenderer

@@ -1,0 +1,169 @@
+"""The OpenAI-compatible routes."""
+
+import time
+import uuid
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Path, Request
+from fastapi.responses import Response
+
+from memedit.server.answering import answer
+from memedit.server.auth import Generator, Principal, chosen_namespace
+from memedit.server.engines.base import Engine, GenerationRequest, Messages, Sampling
+from memedit.server.problems import ApiError
+from memedit.server.rendering import ChatRenderer, TextRenderer
+from memedit.server.schemas.common import responses
+from memedit.server.schemas.openai import ChatIn, ChatOut, CompletionIn, CompletionOut, ModelList, ModelOut, SamplingIn
+from memedit.server.state import ServerState, server_state
+from memedit.server.waiting import awaited_revision
+
+router = APIRouter(prefix="/v1", tags=["openai"])
+
+NamespaceHeader = Annotated[
+    str | None, Header(alias="X-Memedit-Namespace", max_length=255, description="Namespace of the edits to follow.")
+]
+_STREAM = {"text/event-stream": {"schema": {"type": "string"}, "example": "data: {...}\n\ndata: [DONE]\n\n"}}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The answers, or a stream of them.", "content": _STREAM},
+    **responses(404, 502, 504),
+}
+
+
+@router.get("/models", operation_id="list_models", responses=responses(502))
+async def list_models(request: Request, who: Generator) -> ModelList:
+    """List the models that can be asked for."""
+    return ModelList(data=[_model(model) for model in await server_state(request).engine.models()])
+
+
+@router.get("/models/{model:path}", operation_id="get_model", responses=responses(404, 502))
+async def get_model(request: Request, who: Generator, model: Annotated[str, Path(max_length=500)]) -> ModelOut:
+    """Return one model."""
+    for found in await server_state(request).engine.models():
+        if found.name == model:
+            return _model(found)
+    raise _no_model(model)
+
+
+@router.post(
+    "/chat/completions",
+    operation_id="create_chat_completion",
+    response_model=ChatOut,
+    responses=_ANSWERS,
+    dependencies=[Depends(awaited_revision)],
+)
+async def chat(request: Request, who: Generator, body: ChatIn, namespace: NamespaceHeader = None) -> Response:
+    """Answer a chat with the edits of its namespace in force."""
+    state = server_state(request)
+    model = await _known_model(state.engine, body.model)
+    messages: Messages = tuple(message.model_dump(exclude_unset=True) for message in body.messages)
+    limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    space = _namespace(state, who, body, namespace)
+    asked = _request(body, messages, _sampling(body, limit, logprobs), namespace=space, model=model)
+    shape = ChatRenderer(_id("chatcmpl"), model, int(time.time()), body.logprobs is True, body.memedit.detail)
+    return await answer(request, state, [asked], shape, stream=body.stream is True, usage=_with_usage(body))
+
+
+@router.post(
+    "/completions",
+    operation_id="create_completion",
+    response_model=CompletionOut,
+    responses=_ANSWERS,
+    dependencies=[Depends(awaited_revision)],
+)
+async def complete(request: Request, who: Generator, body: CompletionIn, namespace: NamespaceHeader = None) -> Response:
+    """Continue one prompt or several, with the edits of their namespace in force."""
+    state = server_state(request)
+    model = await _known_model(state.engine, body.model)
+    sampling = _sampling(body, 16 if body.max_tokens is None else body.max_tokens, body.logprobs)
+    space = _namespace(state, who, body, namespace)
+    asked = [_request(body, prompt, sampling, namespace=space, model=model) for prompt in _prompts(body)]
+    logprobs = body.logprobs is not None
+    shape = TextRenderer(_id("cmpl"), model, int(time.time()), logprobs, body.memedit.detail, sampling.n)
+    return await answer(request, state, asked, shape, stream=body.stream is True, usage=_with_usage(body))
+
+
+def _request(
+    body: SamplingIn, prompt: str | tuple[int, ...] | Messages, sampling: Sampling, *, namespace: str, model: str
+) -> GenerationRequest:
+    return GenerationRequest(
+        id=uuid.uuid4().hex,
+        prompt=prompt,
+        namespace=namespace,
+        sampling=sampling,
+        model=model,
+        edits=body.memedit.edits,
+        extra=_extra(body),
+    )
+
+
+def _namespace(state: ServerState, who: Principal, body: SamplingIn, header: str | None) -> str:
+    asked = body.memedit.namespace if body.memedit.namespace is not None else header
+    return chosen_namespace(who, asked, state.settings.namespace)
+
+
+def _with_usage(body: SamplingIn) -> bool:
+    return body.stream_options is not None and body.stream_options.include_usage
+
+
+def _extra(body: SamplingIn) -> dict[str, Any]:
+    """Fields that the routes do not read themselves."""
+    extra = dict(body.model_extra or {})
+    extra |= {name: getattr(body, name) for name in ("echo", "suffix", "best_of") if hasattr(body, name)}
+    return {name: value for name, value in extra.items() if value is not None}
+
+
+def _sampling(body: SamplingIn, limit: int | None, logprobs: int | None) -> Sampling:
+    stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
+    return Sampling(
+        max_tokens=limit,
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        top_k=body.top_k,
+        presence_penalty=body.presence_penalty or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        repetition_penalty=body.repetition_penalty or 1.0,
+        logit_bias=_bias(body.logit_bias),
+        seed=body.seed,
+        n=body.n or 1,
+        stop=tuple(stop),
+        logprobs=logprobs,
+        ignore_eos=body.ignore_eos,
+    )
+
+
+def _bias(given: dict[str, float] | None) -> dict[int, float]:
+    try:
+        return {int(token): value for token, value in (given or {}).items()}
+    except ValueError as error:
+        raise ApiError(400, f"logit_bias: its keys are token ids ({error})", param="logit_bias") from error
+
+
+def _prompts(body: CompletionIn) -> list[str | tuple[int, ...]]:
+    prompt = body.prompt
+    if isinstance(prompt, str):
+        return [prompt]
+    if isinstance(prompt[0], int):
+        return [tuple(prompt)]
+    return [one if isinstance(one, str) else tuple(one) for one in prompt]
+
+
+async def _known_model(engine: Engine, name: str) -> str:
+    models = await engine.models()
+    if not name:
+        return models[0].name
+    if all(model.name != name for model in models):
+        raise _no_model(name)
+    return name
+
+
+def _no_model(name: str) -> ApiError:
+    return ApiError(404, f"the model {name!r} does not exist here", code="model_not_found", param="model")
+
+
+def _model(model: Any) -> ModelOut:
+    return ModelOut(id=model.name, created=model.created, owned_by=model.owner)
+
+
+def _id(prefix: str) -> str:
+    return f"{prefix}-{uuid.uuid4().hex}"

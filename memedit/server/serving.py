@@ -1,0 +1,90 @@
+"""Running the application in this process until it is told to stop."""
+
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from memedit.errors import InputError
+
+_BACKLOG = 2048
+
+
+def check_host(host: str, *, auth: bool) -> None:
+    """Refuse to serve everyone who can reach this machine without asking for a key.
+
+    Raises:
+        InputError: ``auth`` is off and ``host`` is not a loopback address.
+    """
+    if auth or host == "localhost":
+        return
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise InputError(
+            f"without API keys the server listens on a loopback address only, and {host!r} is none; make a key with "
+            "`memedit keys create` and leave out --no-auth, or listen on 127.0.0.1"
+        )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 takes a free one.
+
+    Raises:
+        InputError: the address cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise InputError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+
+
+def run(app: FastAPI, listener: socket.socket, *, drain: float, started: Callable[[], None] | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; then finish what is under way within ``drain`` seconds.
+
+    Args:
+        app: the application.
+        listener: where; see :func:`listen`.
+        drain: seconds for requests under way.
+        started: called when the model is loaded and requests are answered.
+    """
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=max(1, round(drain)),
+    )
+    _Server(config, started).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None] | None) -> None:
+        super().__init__(config)
+        self._told = started
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets=sockets)
+        if self.started and self._told is not None:
+            self._told()
+
+
+def log_to_stderr(level: str) -> None:
+    """Have the server's own messages written to stderr, one a line."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for name in ("memedit.server", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(level.upper())
+        logger.propagate = False
