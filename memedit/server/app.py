@@ -13,11 +13,18 @@ from memedit.server.lookups import Lookups
 from memedit.server.metrics import Metrics
 from memedit.server.middleware import REQUEST_ID, REVISION, Accounts, BodyLimit
 from memedit.server.problems import install_handlers
-from memedit.server.routes import edits, openai, operations
+from memedit.server.routes import administration, asking, edits, files, openai, operations
 from memedit.server.settings import ServerSettings
 from memedit.server.state import ServerState
 
-ROUTERS = (operations.router, openai.router, edits.router)
+ROUTERS = (
+    operations.router,
+    openai.router,
+    files.router,  # before the routes of single edits, whose ids would match theirs
+    asking.router,
+    edits.router,
+    administration.router,
+)
 
 
 def create_app(engine: Engine, lookups: Lookups, settings: ServerSettings | None = None) -> FastAPI:

@@ -11,8 +11,8 @@ from memedit.types import Hit
 Body = dict[str, Any]
 
 
-def shown_hits(hits: Sequence[Hit]) -> list[Body]:
-    """Return judged edits as a body."""
+def shown_hits(hits: Sequence[Hit], *, detail: bool = True) -> list[Body]:
+    """Return judged edits as a body; ``detail`` adds the features behind each score."""
     return [
         {
             "id": hit.edit.id,
@@ -20,7 +20,7 @@ def shown_hits(hits: Sequence[Hit]) -> list[Body]:
             "target": hit.edit.target,
             "score": float(hit.score),
             "similarity": float(hit.similarity),
-            "reasons": {name: float(value) for name, value in hit.reasons.items()},
+            "reasons": {name: float(value) for name, value in hit.reasons.items()} if detail else {},
         }
         for hit in hits
     ]
@@ -36,7 +36,7 @@ def shown_provenance(found: Provenance, *, detail: bool = False) -> Body:
         "scope": None if decision is None else decision.scope,
         "threshold": None if decision is None else float(decision.threshold),
         "abstained": decision is not None and decision.abstained,
-        "edits": shown_hits(found.fired),
+        "edits": shown_hits(found.fired, detail=detail),
     }
     return body | ({"considered": shown_hits(decision.considered)} if detail and decision is not None else {})
 
@@ -165,7 +165,7 @@ class TextRenderer:
 
     def first(self, found: Sequence[Provenance], n: int) -> list[Body]:
         """Return the chunk that opens a stream: it has the provenance."""
-        return [{**self._head(), "choices": [], "memedit": self._provenance(found)}]
+        return [self._chunk(0, "") | {"memedit": self._provenance(found)}]
 
     def piece(self, number: int, piece: Piece) -> Body:
         """Return a chunk with more text."""

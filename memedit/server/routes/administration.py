@@ -1,0 +1,40 @@
+"""For administrators: who changed what, and which namespaces there are."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from memedit.server.auth import Admin, Reader
+from memedit.server.schemas.common import responses
+from memedit.server.schemas.edits import AuditList, AuditOut, NamespaceList, NamespaceOut
+from memedit.server.state import server_state
+from memedit.server.waiting import awaited_revision
+
+router = APIRouter(prefix="/v1", tags=["administration"], dependencies=[Depends(awaited_revision)])
+
+
+@router.get("/audit", operation_id="audit", responses=responses())
+def audit(
+    *,
+    request: Request,
+    who: Admin,
+    namespace: Annotated[str | None, Query(max_length=255, description="Only changes in this namespace.")] = None,
+    actor: Annotated[str | None, Query(max_length=500, description="Only changes by this one.")] = None,
+    before: Annotated[int | None, Query(ge=0, lt=2**63, description="Only revisions below this one.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+) -> AuditList:
+    """Return who changed what, when, from what to what; newest first. Changes of API keys have no namespace."""
+    spaces = [who.check_namespace(namespace)] if namespace is not None else None
+    if spaces is None and who.namespaces is not None:
+        spaces = sorted(who.namespaces)
+    found = server_state(request).memory.audit(namespaces=spaces, actor=actor, before=before, limit=limit)
+    last = found[-1].revision if len(found) == limit else None
+    return AuditList(data=[AuditOut.of(entry) for entry in found], next=last)
+
+
+@router.get("/namespaces", operation_id="list_namespaces", responses=responses())
+def list_namespaces(request: Request, who: Reader) -> NamespaceList:
+    """Return the namespaces that the key may look into, and how many edits they have in each state."""
+    counts = server_state(request).memory.counts()
+    mine = {name: states for name, states in counts.items() if who.namespaces is None or name in who.namespaces}
+    return NamespaceList(data=[NamespaceOut(name=name, edits=states) for name, states in mine.items()])

@@ -1,0 +1,43 @@
+"""Why would an edit fire? Looked up as for an answer, without one."""
+
+from fastapi import APIRouter, Depends, Request
+
+from memedit.errors import FieldError
+from memedit.runtime.rows import content_text
+from memedit.server.auth import ReadAccess
+from memedit.server.rendering import shown_hits
+from memedit.server.schemas.common import FiredEdit, responses
+from memedit.server.schemas.edits import ExplainIn, ExplainOut
+from memedit.server.state import server_state
+from memedit.server.waiting import awaited_revision
+
+router = APIRouter(prefix="/v1/edits", tags=["edits"], dependencies=[Depends(awaited_revision)])
+
+
+@router.post("/explain", operation_id="explain", responses=responses())
+def explain(request: Request, access: ReadAccess, body: ExplainIn) -> ExplainOut:
+    """Say which edits would fire on a prompt and why, without an answer. A chat is looked up by its last user turn."""
+    query = _query(body)
+    found = server_state(request).lookups.decide(access.namespace, [query], threshold=body.threshold)
+    decision = found.decisions[0]
+    return ExplainOut(
+        query=query,
+        namespace=access.namespace,
+        revision=found.revision,
+        scope=decision.scope,
+        threshold=float(decision.threshold),
+        abstained=decision.abstained,
+        fired=[FiredEdit(**hit) for hit in shown_hits(decision.fired)],
+        considered=[FiredEdit(**hit) for hit in shown_hits(decision.considered)],
+    )
+
+
+def _query(body: ExplainIn) -> str:
+    if (body.prompt is None) == (body.messages is None):
+        raise FieldError("prompt", "give either a prompt or messages")
+    if body.messages is None:
+        return body.prompt or ""
+    if not all("role" in message and "content" in message for message in body.messages):
+        raise FieldError("messages", "each has a role and content")
+    asked = [message for message in body.messages if message["role"] == "user"]
+    return content_text((asked or body.messages)[-1])
