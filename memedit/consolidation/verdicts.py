@@ -131,10 +131,10 @@ def judge_level(name: str, held: Sequence[bool], limits: Limits, *, base: Sequen
         held: for each probe of the census whether the candidate does what is wanted.
         limits: floors in percent.
         base: the same of the untouched base, for people to read.
-        what: what the share is of, for the reason.
+        what: what the share is of, for the reason ("edits answered by the weights").
     """
     if not held:
-        return Gate(name, Verdict.SKIPPED, f"there are no {what}")
+        return Gate(name, Verdict.SKIPPED, f"nothing to measure: there are no {name} probes")
     share = 100.0 * sum(held) / len(held)
     before = None if base is None else 100.0 * sum(base) / len(base)
     if share < limits.fail:

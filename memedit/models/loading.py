@@ -72,7 +72,7 @@ def load_model(
     if revision is not None:
         options["revision"] = revision
     tokenizer_options = {k: options[k] for k in ("revision", "trust_remote_code", "token", "gguf_file") if k in options}
-    with _typed_errors(name), _quiet():
+    with _typed_errors(name), quiet():
         tokenizer = AutoTokenizer.from_pretrained(source, **tokenizer_options)
         model = AutoModelForCausalLM.from_pretrained(source, **options)
     _forget_quantisation(model)
@@ -145,7 +145,7 @@ def _converted(name: str, parts: list[Path], sha256: str | None) -> Path:
 
 def _convert(gguf: Path, folder: Path) -> None:
     """Dequantise a GGUF file to float32 and save it as a transformers checkpoint."""
-    with _typed_errors(str(gguf)), _quiet():
+    with _typed_errors(str(gguf)), quiet():
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         _forget_quantisation(model)
@@ -207,8 +207,8 @@ def _typed_errors(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' own bars off the terminal."""
+def quiet() -> Iterator[None]:
+    """Keep transformers' own bars off the terminal inside."""
     shown = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     try:

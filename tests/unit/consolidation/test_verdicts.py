@@ -87,7 +87,7 @@ def test_a_census_is_judged_by_its_share() -> None:
     ]
     skipped = judge_level("paraphrase", [], limits, base=None, what="stored paraphrases")
     assert skipped.verdict is Verdict.SKIPPED
-    assert "no stored paraphrases" in skipped.reason
+    assert "no paraphrase probes" in skipped.reason
 
 
 def test_the_gravest_gate_decides_and_says_why() -> None:

@@ -1,0 +1,105 @@
+"""A version's weights in memory: recognised, and turned back into the base's for as long as something needs those."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from memedit.consolidation.apply import edited_weights
+from memedit.consolidation.delta_files import load_delta
+from memedit.consolidation.records import EditsInWeights, VersionRecord, read_record
+from memedit.errors import FingerprintMismatchError
+from memedit.models.weights import weights_replaced
+from memedit.types import WeightDelta, WeightTerm
+
+DELTA = "delta.safetensors"
+
+_VALUES = 16
+_TOLERANCE = 2.0**-7  # twice the rounding of bfloat16: a version loaded in another dtype is the same version
+
+
+class LoadedVersion:
+    """A model whose weights are those of a version.
+
+    Args:
+        folder: the version's.
+        record: what stands in it.
+    """
+
+    def __init__(self, folder: Path, record: VersionRecord) -> None:
+        self.folder, self.record = folder, record
+        self.edits = EditsInWeights(record.edits)
+
+    def check(self, model: Any) -> None:
+        """Make sure that ``model`` has this version's weights.
+
+        Raises:
+            FingerprintMismatchError: a changed weight is another one; the folder's files were mixed up.
+        """
+        found = weight_samples(model, list(self.record.samples))
+        for name, wanted in self.record.samples.items():
+            near = torch.isclose(torch.tensor(found[name]), torch.tensor(list(wanted)), rtol=_TOLERANCE, atol=1e-6)
+            if not bool(near.all()):
+                raise FingerprintMismatchError(
+                    f"{self.folder}: the weights are not those its record describes (first in {name}), so it is not "
+                    "known which edits are in them; take the folder of another version, or consolidate again"
+                )
+
+    @contextmanager
+    def as_base(self, model: Any) -> Iterator[None]:
+        """Let ``model`` have the frozen base's weights inside (to rounding); on exit the version's very bytes are back.
+
+        Raises:
+            InputError: the version's delta is missing or damaged.
+        """
+        delta = load_delta(self.folder / DELTA)
+        with weights_replaced(model, edited_weights(model, negated(delta))):
+            yield
+
+
+def negated(delta: WeightDelta) -> WeightDelta:
+    """Return the delta that takes ``delta`` away again."""
+    return replace(delta, terms={name: _negated(term) for name, term in delta.terms.items()})
+
+
+def _negated(term: WeightTerm) -> WeightTerm:
+    if term.dense is not None:
+        return WeightTerm(dense=-term.dense)
+    up, down = term.factors
+    return WeightTerm(up=-up, down=down)
+
+
+def open_version(folder: Path | str, model: Any) -> LoadedVersion | None:
+    """Return the version that ``model`` was loaded from; None when ``folder`` is no version of ours.
+
+    Raises:
+        FingerprintMismatchError: the record is there and describes other weights.
+        StoreCorruptError: the record is damaged.
+    """
+    record = read_record(Path(folder))
+    if record is None:
+        return None
+    found = LoadedVersion(Path(folder), record)
+    found.check(model)
+    return found
+
+
+def weight_samples(model: Any, names: Sequence[str]) -> dict[str, list[float]]:
+    """Return a few evenly spaced values of these parameters, in float32.
+
+    Raises:
+        FingerprintMismatchError: the model has no such parameter.
+    """
+    sampled = {}
+    for name in names:
+        try:
+            tensor = model.get_parameter(name)
+        except AttributeError as error:
+            raise FingerprintMismatchError(f"the model has no weight {name!r} ({error})") from error
+        flat = tensor.detach().reshape(-1)
+        places = torch.linspace(0, flat.numel() - 1, min(_VALUES, flat.numel()), dtype=torch.float64).long()
+        sampled[name] = [float(value) for value in flat[places.to(flat.device)].float().cpu()]
+    return sampled

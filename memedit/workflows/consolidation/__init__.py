@@ -1,0 +1,1 @@
+"""The parts of the consolidation job; :mod:`memedit.workflows.consolidate` joins them."""

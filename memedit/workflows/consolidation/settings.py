@@ -1,0 +1,100 @@
+"""What can be set about a consolidation job."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from memedit.consolidation.base import ConsolidationSettings
+from memedit.consolidation.verdicts import GateLimits, Verdict
+from memedit.errors import ConfigError
+
+
+class Check(StrEnum):
+    """When an edit passes its own check: how the candidate's greedy answer must look."""
+
+    PREFIX = "prefix"
+    """It begins with the words of the target."""
+    EXACT = "exact"
+    """Its first line is the target and nothing else."""
+    CONTAINS = "contains"
+    """The words of the target stand in its first line."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFiles:
+    """What the gates measure with; what is not given comes with memedit or from the model itself.
+
+    Args:
+        specificity: JSONL with ``prompt`` fields, or a data file of a published form, whose locality prompts are taken.
+        perplexity: plain text; absent, the base's own samples.
+        capability: a capability file or a folder of them (see ``memedit eval``).
+        canaries: JSONL with ``prompt`` and one of ``contains``, ``absent`` (text that must or must not stand in the
+            answer) or ``unchanged: true``.
+    """
+
+    specificity: Path | None = None
+    perplexity: Path | None = None
+    capability: Path | None = None
+    canaries: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobSettings:
+    """How a job is done.
+
+    Args:
+        method: a solver's name.
+        solver: settings of targets and solve.
+        limits: of the gates.
+        probes: what the gates measure with.
+        check: when an edit passes its own check.
+        chat: also ask each edit's prompt as a chat turn, where the model has a chat template; the target must then
+            stand in that answer too.
+        rounds: solves at most: edits that fail their check are left out of the next one. In the last round they stay
+            in the weights, but the memory goes on answering for them.
+        target_tokens: edits with longer targets stay in the memory.
+        statistics_text: plain text for the key statistics; None lets the model write its own.
+        statistics_tokens: so many tokens of it.
+        specificity_probes: at most so many prompts of the specificity gate.
+        perplexity_tokens: tokens scored by the perplexity gate.
+        capability_questions: at most so many questions of each capability file.
+        batch_size: rows in one batch of checks and gates.
+        publish_on: verdicts with which a candidate is made champion.
+        lora: also write the change as a PEFT LoRA, where its rank is at most ``lora_rank``.
+        lora_rank: see ``lora``.
+        keep: versions kept besides those with an alias.
+    """
+
+    method: str = "alphaedit"
+    solver: ConsolidationSettings = field(default_factory=ConsolidationSettings)
+    limits: GateLimits = field(default_factory=GateLimits)
+    probes: ProbeFiles = field(default_factory=ProbeFiles)
+    check: Check = Check.PREFIX
+    chat: bool = False
+    rounds: int = 2
+    target_tokens: int = 32
+    statistics_text: Path | None = None
+    statistics_tokens: int = 100_000
+    specificity_probes: int = 200
+    perplexity_tokens: int = 2048
+    capability_questions: int = 100
+    batch_size: int = 32
+    publish_on: tuple[Verdict, ...] = (Verdict.PASS, Verdict.WARN)
+    lora: bool = False
+    lora_rank: int = 64
+    keep: int = 5
+
+    def __post_init__(self) -> None:
+        at_least = {
+            "rounds": 1, "target_tokens": 1, "statistics_tokens": 1, "specificity_probes": 1, "perplexity_tokens": 16,
+            "capability_questions": 1, "batch_size": 1, "lora_rank": 1, "keep": 1,
+        }  # fmt: skip
+        problems = [
+            f"{name} must be at least {least}, got {getattr(self, name)}"
+            for name, least in at_least.items()
+            if getattr(self, name) < least
+        ]
+        if Verdict.FAIL in self.publish_on:
+            problems.append("publish_on: a candidate that FAILs is never published")
+        if problems:
+            raise ConfigError(problems, "consolidation job")
