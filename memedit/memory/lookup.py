@@ -23,6 +23,7 @@ from memedit.types import Candidate, Edit, Encoding, FloatArray
 
 _MAX_SUBJECT_EDITS = 2_000
 _CACHED_EDITS = 50_000
+_SHORT_WAIT = 0.002  # seconds; an ordinary look-up holds the lock for less
 
 T = TypeVar("T")
 Span = tuple[int, int]
@@ -125,10 +126,10 @@ class Lookup:
         return self._looking(find, namespace, k, at)
 
     def names_subject(self, text: str, namespace: str) -> bool:
-        """Whether a stored edit's subject stands in ``text``, as far as is known without waiting for anything."""
+        """Whether a stored edit's subject stands in ``text``; True also when that is not known at once."""
         space = self.space(namespace)
-        if not space.loaded or not self._reading.acquire(blocking=False):
-            return False
+        if not space.loaded or not self._reading.acquire(timeout=_SHORT_WAIT):
+            return True
         try:
             return bool(space.subjects.find(text))
         finally:

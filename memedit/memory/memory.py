@@ -224,9 +224,9 @@ class EditMemory(MemoryUpkeep):
         return self._lookup.candidates(encodings, self._space(namespace), k, when)
 
     def names_subject(self, text: str, *, namespace: str | None = None) -> bool:
-        """Guess in microseconds whether an edit may apply to ``text``: whether one's subject stands in it.
+        """Guess at once whether an edit is likely to apply to ``text``: whether one's subject stands in it.
 
-        Asks nobody and waits for nothing: False also when that is not known at the moment. :meth:`candidates` decides.
+        Neither encodes nor asks the database. True also when nothing is known yet. :meth:`candidates` decides.
         """
         return self._lookup.names_subject(text, self._space(namespace))
 

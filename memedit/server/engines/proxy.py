@@ -85,19 +85,33 @@ class ProxyEngine:
         try:
             await self._upstream.get("/models", timeout=_PROBE_SECONDS)
         except ApiError as error:
-            return error.message
+            return None if await self._upstream.is_healthy(timeout=_PROBE_SECONDS) else error.message
         return None
 
     async def models(self) -> Sequence[EngineModel]:
-        """Return the upstream's models; asked for anew after half a minute."""
+        """Return the upstream's models, the default one first; asked for anew after half a minute.
+
+        Raises:
+            ApiError: the upstream cannot list them and no default model was given.
+        """
         asked_at, known = self._models
         if not known or time.monotonic() - asked_at > _MODELS_KEPT:
-            body = await self._upstream.get("/models", timeout=_PROBE_SECONDS)
-            known = tuple(_model(item) for item in body.get("data") or () if isinstance(item, dict) and item.get("id"))
-            if self._model is not None:
-                known = tuple(sorted(known, key=lambda item: item.name != self._model))
+            known = await self._listed()
             self._models = (time.monotonic(), known)
         return known
+
+    async def _listed(self) -> tuple[EngineModel, ...]:
+        try:
+            body = await self._upstream.get("/models", timeout=_PROBE_SECONDS)
+        except ApiError:
+            if self._model is None:
+                raise
+            return (EngineModel(self._model, 0, "upstream"),)  # some engines answer but cannot list
+        found = [_model(item) for item in body.get("data") or () if isinstance(item, dict) and item.get("id")]
+        if self._model is None:
+            return tuple(found)
+        others = [model for model in found if model.name != self._model]
+        return (EngineModel(self._model, 0, "upstream"), *others)
 
     async def stream(self, request: GenerationRequest) -> AsyncIterator[Event]:
         """Answer piece by piece."""
@@ -165,6 +179,9 @@ class ProxyEngine:
             if not decision.fired:
                 kept, early = early, None
                 return provenance, await (kept if kept is not None else self._upstream.open(path, plain))
+            if early is not None:
+                unwanted, early = early, None
+                await _drop(unwanted)
             edits = [hit.edit for hit in decision.fired]
             edited = request_body(request, edits, model=model, stream=stream, note_role=self._note_role)
             return provenance, await self._upstream.open(path, edited)

@@ -56,6 +56,14 @@ class Upstream:
             raise self._unreachable(error) from error
         return self._json(response)
 
+    async def is_healthy(self, *, timeout: float) -> bool:
+        """Whether ``/health`` beside ``/v1`` answers, as vLLM's, llama.cpp's and transformers' does."""
+        try:
+            response = await self._client.get(f"{self.url.removesuffix('/v1')}/health", timeout=timeout)
+        except httpx.HTTPError:
+            return False
+        return response.is_success
+
     async def open(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
         """Post ``body`` and return the response, whose body has not been read yet; close it in the end.
 
