@@ -1,0 +1,58 @@
+"""The application behind uvicorn in a thread of this process."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import uvicorn
+
+from memedit.server import ServerSettings, create_app
+from memedit.server.engines.base import Engine
+from memedit.server.lookups import Lookups
+from memedit.server.serving import listen
+
+
+@dataclass
+class RunningServer:
+    """A server that answers at ``url``; ``stop`` ends it as SIGTERM would."""
+
+    url: str
+    app: Any
+    lookups: Lookups
+    engine: Any
+    server: uvicorn.Server
+    thread: threading.Thread
+
+    def client(self, **options: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=30, **options)
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(20)
+
+
+@contextmanager
+def serve(engine: Engine, lookups: Lookups, settings: ServerSettings) -> Iterator[RunningServer]:
+    """Run a server until the block ends."""
+    app = create_app(engine, lookups, settings)
+    listener = listen("127.0.0.1", 0)
+    drain = max(1, round(settings.drain))
+    config = uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=drain)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    running = RunningServer(url, app, lookups, engine, server, thread)
+    try:
+        for _ in range(200):
+            if server.started:
+                break
+            thread.join(0.05)
+        assert server.started
+        yield running
+    finally:
+        running.stop()
+        assert not thread.is_alive()
