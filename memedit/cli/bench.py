@@ -102,6 +102,40 @@ def overhead(
     emit(session.output, found)
 
 
+@command(app, "serve", Needs.ENCODER | Needs.SCOPE | Needs.MODEL)
+def serve(
+    session: "Session",
+    *,
+    clients: Annotated[list[int] | None, typer.Option(help="Clients at once. [default: 1, 8 and 32]")] = None,
+    edits: Annotated[int, typer.Option(min=1, help="Made-up facts in the memory.")] = 1_000,
+    new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each answer.")] = 64,
+    requests: Annotated[int, typer.Option(min=1, help="Requests of each client in a round.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds for each number of clients.")] = 3,
+    edited: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of requests on which an edit fires.")] = 0.0,
+    seed: Seed = 0,
+) -> None:
+    """Load `memedit serve` with clients, beside the bare model's `generate` at the same batch sizes."""
+    from memedit.server.bench import run
+
+    settings = session.settings
+    with session.output.progress("serving") as progress:
+        found = run(
+            model=settings.model.name,
+            encoder=settings.encoder,
+            scope=settings.scope.name,
+            adapter=settings.adapter.name,
+            clients=clients or (1, 8, 32),
+            edits=edits,
+            new_tokens=new_tokens,
+            requests=requests,
+            rounds=rounds,
+            edited=edited,
+            seed=seed,
+            progress=progress,
+        )
+    emit(session.output, found)
+
+
 def emit(output: Output, found: Mapping[str, Any]) -> None:
     """Print a benchmark's figures, or its document."""
     output.emit(found, lambda out: out.table(["what", "value"], list(_rows(plain(found)))))

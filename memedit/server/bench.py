@@ -1,0 +1,188 @@
+"""What serving costs: tokens a second under load, beside the bare model's ``generate`` at the same batch sizes."""
+
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from memedit.errors import InputError
+from memedit.memory import EditMemory
+from memedit.models import load_model
+from memedit.server.load import Round, run_round
+from memedit.server.process import ServerProcess
+from memedit.types import EditDraft
+
+Progress = Callable[[int, int], None]
+
+_TRAFFIC = (
+    "Water boils at a temperature of",
+    "The recipe begins with two cups of",
+    "In the morning she walked to the",
+    "A triangle has three sides, and the sum of its angles is",
+    "My favourite thing about summer is",
+    "To install the program, open a terminal and",
+    "The children laughed because the dog",
+    "Once upon a time, in a small village,",
+)
+_SYLLABLES = ("ba", "dor", "el", "fi", "gan", "hu", "ir", "jo", "ka", "lin", "mo", "nu", "or", "pel", "ra", "su", "tav")
+
+
+def run(
+    *,
+    model: str = "smollm2",
+    encoder: str = "minilm",
+    scope: str = "default",
+    adapter: str = "default",
+    clients: Sequence[int] = (1, 8, 32),
+    edits: int = 1_000,
+    new_tokens: int = 64,
+    requests: int = 1,
+    rounds: int = 3,
+    edited: float = 0.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Load a server with closed-loop clients, by turns with ``generate`` on the same prompts at the same batch size.
+
+    The server is ``memedit serve`` in a process of its own; the clients stream. Reported for each number of clients:
+    the median over rounds of tokens a second of both, of their ratio, and percentiles of the time to the first token.
+    ``batching`` is throughput at 8 clients (or the number nearest) over that of one request at a time.
+
+    Args:
+        model: alias, path or hub id; so ``encoder``; ``scope`` and ``adapter`` are registered names.
+        clients: numbers of clients at once.
+        edits: made-up facts in the memory.
+        new_tokens: tokens of each answer, neither fewer nor more.
+        requests: requests of each client in a round, one after another.
+        rounds: timed rounds for each number, after one that is not counted.
+        edited: share of requests about one of the facts, on which it fires.
+        seed: of the facts.
+        progress: called with (rounds done, rounds in all).
+
+    Raises:
+        InputError: a number is out of range.
+        MemeditError: the server did not start, or refused a request.
+    """
+    if min(edits, new_tokens, requests, rounds, *clients) < 1 or not 0.0 <= edited <= 1.0:
+        raise InputError("clients, edits, new_tokens, requests and rounds are at least 1, edited lies in 0..1")
+    facts = _facts(edits, seed)
+    prompts = _prompts(facts, max(clients), edited, seed)
+    with tempfile.TemporaryDirectory(prefix="memedit-bench-") as folder:
+        path = Path(folder) / "edits.db"
+        with EditMemory(path, encoder=encoder) as memory:
+            memory.add_many(facts, on_conflict="supersede")
+            memory.save_index()
+        options = ["--memory", str(path), "--model", model, "--encoder", encoder, "--scope", scope]
+        options += ["--adapter", adapter, "--no-auth", "--max-batch", str(max(clients)), "--log-level", "warning"]
+        reference = _Reference(model, new_tokens)
+        with ServerProcess(options) as server:
+            results = []
+            for i, count in enumerate(clients):
+                told = _part(progress, i * (rounds + 1), len(clients) * (rounds + 1))
+                results.append(
+                    _measure(server, reference, prompts, clients=count, requests=requests, rounds=rounds, progress=told)
+                )
+    return _report(results, model=model, edits=edits, new_tokens=new_tokens, requests=requests, edited=edited)
+
+
+class _Reference:
+    """The bare model's ``generate``."""
+
+    def __init__(self, model: str, new_tokens: int) -> None:
+        loaded = load_model(model)
+        self._model, self._tokenizer, self.new_tokens = loaded.model, loaded.tokenizer, new_tokens
+
+    def tokens_per_second(self, prompts: Sequence[str], calls: int) -> float:
+        """Generate one batch so many times."""
+        batch = self._tokenizer(list(prompts), return_tensors="pt", padding=True, padding_side="left")
+        started = time.perf_counter()
+        for _ in range(calls):
+            self._model.generate(
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                min_new_tokens=self.new_tokens,
+                max_new_tokens=self.new_tokens,
+                do_sample=False,
+            )
+        return calls * len(prompts) * self.new_tokens / (time.perf_counter() - started)
+
+
+def _measure(
+    server: ServerProcess,
+    reference: _Reference,
+    prompts: Sequence[str],
+    *,
+    clients: int,
+    requests: int,
+    rounds: int,
+    progress: Callable[[int], None],
+) -> dict[str, Any]:
+    """Time rounds of the server and of the reference by turns, in changing order; the first is not counted."""
+    bare: list[float] = []
+    served: list[Round] = []
+    new_tokens = reference.new_tokens
+    for turn in range(rounds + 1):
+        for which in (0, 1) if turn % 2 == 0 else (1, 0):
+            if which == 0:
+                bare.append(reference.tokens_per_second(prompts[:clients], requests))
+            else:
+                served.append(run_round(server.url, prompts, clients=clients, requests=requests, new_tokens=new_tokens))
+        progress(turn + 1)
+    asked = [one for one_round in served[1:] for one in one_round.asked]
+    firsts = sorted(one.first for one in asked)
+    ratios = [mine.tokens_per_second / theirs for mine, theirs in zip(served[1:], bare[1:], strict=True)]
+    return {
+        "clients": clients,
+        "tokens_per_second": statistics.median(one.tokens_per_second for one in served[1:]),
+        "bare_tokens_per_second": statistics.median(bare[1:]),
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+        "first_token_seconds": {f"p{p}": _percentile(firsts, p / 100) for p in (50, 95, 99)},
+        "request_seconds_p50": statistics.median(one.total for one in asked),
+        "requests": len(asked),
+        "edited_requests": sum(one.edits > 0 for one in asked),
+    }
+
+
+def _report(results: list[dict[str, Any]], **setting: Any) -> dict[str, Any]:
+    by_clients = {result["clients"]: result for result in results}
+    document: dict[str, Any] = {"benchmark": "serve", "cores": os.cpu_count(), **setting, "results": results}
+    document["ratio"] = min(result["ratio"] for result in results)
+    if 1 in by_clients and len(by_clients) > 1:
+        eight = min((n for n in by_clients if n > 1), key=lambda n: abs(n - 8))
+        document["batching"] = by_clients[eight]["tokens_per_second"] / by_clients[1]["tokens_per_second"]
+        document["batching_clients"] = eight
+    return document
+
+
+def _percentile(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def _part(progress: Progress | None, done: int, total: int) -> Callable[[int], None]:
+    return lambda rounds: progress(done + rounds, total) if progress is not None else None
+
+
+def _facts(count: int, seed: int) -> list[EditDraft]:
+    """Make up capitals of places that do not exist."""
+    generator = random.Random(seed)
+
+    def name() -> str:
+        return "".join(generator.choice(_SYLLABLES) for _ in range(4)).capitalize()
+
+    facts: dict[str, EditDraft] = {}
+    while len(facts) < count:
+        subject = name()
+        facts[subject] = EditDraft(f"The capital of {subject} is", name(), subject=subject)
+    return list(facts.values())
+
+
+def _prompts(facts: Sequence[EditDraft], count: int, edited: float, seed: int) -> list[str]:
+    """Mix prompts that no fact concerns with prompts of facts."""
+    generator = random.Random(seed + 1)
+    about = [generator.random() < edited for _ in range(max(count, len(_TRAFFIC)))]
+    return [facts[i % len(facts)].prompt if own else _TRAFFIC[i % len(_TRAFFIC)] for i, own in enumerate(about)]
