@@ -133,7 +133,7 @@ def suite(
     model: Model = "smollm2",
     method: Methods = "in_context",
     edits: Edits = "1000",
-    queries: NumberOfQueries = 150,
+    queries: NumberOfQueries = 60,
     protocol: Protocols = "generate",
     stream: Stream = "batch",
     seed: Seed = 0,
