@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from memedit.errors import FingerprintMismatchError, InputError
+from memedit.errors import FingerprintMismatchError, InputError, UnsupportedModelError
 from memedit.models import LoadedModel, ModelSpec
 from memedit.models.weights import weights_replaced, write_weights
 from memedit.types import WeightDelta, WeightTerm
@@ -48,6 +48,10 @@ def edited_weights(model: Any, delta: WeightDelta) -> dict[str, Tensor]:
     for name, term in delta.terms.items():
         layer, linear = _locate(spec, name)
         weight = linear.weight(spec.layer(model, layer)).detach()
+        if term.shape != tuple(weight.shape):
+            raise UnsupportedModelError(
+                f"the change of {name} has the shape {term.shape}, the weight {tuple(weight.shape)}: made for another model"
+            )
         change = torch.from_numpy(np.ascontiguousarray(term.matrix(), dtype=np.float64)).to(weight.device)
         edited = (weight.double() + change).to(weight.dtype)
         weights[f"{name}.weight"] = edited.T.contiguous() if linear.transposed else edited

@@ -12,7 +12,7 @@ ARTEFACT_VERSION = 1
 
 _TARGET_FIELDS = (
     "layers", "module", "learning_rate", "steps", "stop_loss", "weight_decay", "clamp", "kl_factor",
-    "contexts", "context_tokens", "seed",
+    "contexts", "context_tokens", "target_dtype", "seed",
 )  # fmt: skip
 """Settings that an edit's keys and target depend on; the others only bear on the solve or on speed."""
 
@@ -58,6 +58,8 @@ class ConsolidationSettings:
         mom2_weight: weight of the statistics against the edits' keys (MEMIT's lambda).
         rect_keep: RECT: share of entries kept, by relative change; None keeps all.
         prune: PRUNE: restrain singular values of the update above the weight's own largest.
+        target_dtype: "model" optimises targets in the model's own dtype; "bfloat16" or "float32" on a copy of it in
+            that dtype. Keys are always the model's own.
         batch_tokens: most token positions in one batch of target optimisation: bounds memory, changes no result.
         seed: of the context texts.
         solve_dtype: float64 or float32, of the linear algebra.
@@ -78,6 +80,7 @@ class ConsolidationSettings:
     mom2_weight: float = 15000.0
     rect_keep: float | None = None
     prune: bool = False
+    target_dtype: str = "model"
     batch_tokens: int = 1024
     seed: int = 0
     solve_dtype: str = "float64"
@@ -105,6 +108,7 @@ class ConsolidationSettings:
             ("l2", "0 or more"): self.l2 >= 0,
             ("mom2_weight", "0 or more"): self.mom2_weight >= 0,
             ("rect_keep", "None or in (0, 1]"): self.rect_keep is None or 0 < self.rect_keep <= 1,
+            ("target_dtype", "model, bfloat16 or float32"): self.target_dtype in ("model", "bfloat16", "float32"),
             ("batch_tokens", "at least 16"): self.batch_tokens >= 16,
             ("solve_dtype", "float64 or float32"): self.solve_dtype in ("float64", "float32"),
         }

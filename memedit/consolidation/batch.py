@@ -1,7 +1,7 @@
 """A batch of edits on the model: everything that does not depend on the targets, computed once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -63,6 +63,12 @@ class PreparedBatch:
     wanted: Tensor
     first_rows: Tensor
     free: Tensor
+
+    def to(self, dtype: torch.dtype) -> "PreparedBatch":
+        """Return it with hidden states, keys and values in another dtype."""
+        past = self.tail.past
+        cast = None if past is None else [(keys.to(dtype), values.to(dtype)) for keys, values in past]
+        return replace(self, tail=replace(self.tail, past=cast), top=self.top.to(dtype))
 
     @property
     def edits(self) -> int:

@@ -1,17 +1,19 @@
 """Keys and targets of edits: what a consolidation computes on the model, batched, kept, and never computed twice."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from memedit.consolidation.artefacts import EditArtefact
 from memedit.consolidation.base import ConsolidationSettings, EditRequest
-from memedit.consolidation.batch import ContextCache, cache_contexts, prepare_batch
+from memedit.consolidation.batch import cache_contexts, prepare_batch
 from memedit.consolidation.contexts import build_contexts
-from memedit.consolidation.keys import layer_keys
-from memedit.consolidation.optimise import optimise
+from memedit.consolidation.keys import LayerKeys, layer_keys
+from memedit.consolidation.optimise import Targets, optimise
 from memedit.consolidation.rows import EditRow, edit_rows
 from memedit.consolidation.site import EditSite
 from memedit.errors import InputError
 from memedit.models import LoadedModel
+from memedit.models.loading import DTYPES
 from memedit.models.segments import Segments, frozen
 
 Progress = Callable[[int, int], None]
@@ -68,26 +70,28 @@ def _computed(
     loaded: LoadedModel, site: EditSite, requests: Sequence[EditRequest], settings: ConsolidationSettings
 ) -> Iterator[dict[str, EditArtefact]]:
     segments = Segments(loaded.model)
+    above = _in_dtype(segments, settings.target_dtype)
     contexts = build_contexts(loaded, settings)
     rows = {request.id: edit_rows(loaded.tokenizer, request, contexts) for request in requests}
     with frozen(loaded.model):
         cache = cache_contexts(segments, contexts, loaded.tokenizer.pad_token_id or 0)
         for ids in _batches(rows, settings.batch_tokens):
-            yield _compute(segments, site, cache, {edit: rows[edit] for edit in ids}, settings)
+            batch = prepare_batch(segments, site, cache, [rows[edit] for edit in ids])
+            targets = optimise(above, batch.to(above.model.dtype), site.layers[-1], settings)
+            yield dict(zip(ids, _packed(layer_keys(segments, site, batch, targets.delta), targets), strict=True))
 
 
-def _compute(
-    segments: Segments,
-    site: EditSite,
-    cache: ContextCache,
-    rows: Mapping[str, Sequence[EditRow]],
-    settings: ConsolidationSettings,
-) -> dict[str, EditArtefact]:
-    batch = prepare_batch(segments, site, cache, list(rows.values()))
-    targets = optimise(segments, batch, site.layers[-1], settings)
-    at_layers = layer_keys(segments, site, batch, targets.delta)
-    return {
-        edit: EditArtefact(
+def _in_dtype(segments: Segments, dtype: str) -> Segments:
+    """Return the model in a dtype: itself when it has it already, else a copy."""
+    wanted = segments.model.dtype if dtype == "model" else DTYPES[dtype]
+    if wanted == segments.model.dtype:
+        return segments
+    return Segments(copy.deepcopy(segments.model).to(wanted))
+
+
+def _packed(at_layers: LayerKeys, targets: Targets) -> Iterator[EditArtefact]:
+    for i in range(len(targets.delta)):
+        yield EditArtefact(
             keys={layer: keys[i].cpu().numpy() for layer, keys in at_layers.keys.items()},
             residuals={layer: rest[i].cpu().numpy() for layer, rest in at_layers.residuals.items()},
             hidden=at_layers.hidden[i].cpu().numpy(),
@@ -96,8 +100,6 @@ def _compute(
             final_loss=float(targets.final_loss[i]),
             steps=int(targets.steps[i]),
         )
-        for i, edit in enumerate(rows)
-    }
 
 
 def _batches(rows: Mapping[str, Sequence[EditRow]], tokens: int) -> Iterator[list[str]]:
