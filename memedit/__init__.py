@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from memedit.client import Client
     from memedit.encoders import Encoder, load_encoder
     from memedit.errors import (
         ConfigError,
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
         ModelError,
         ModelNotFoundError,
         RepeatedRequestError,
+        ServiceError,
+        ServiceUnavailableError,
         StoreBusyError,
         StoreCorruptError,
         StoreError,
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from memedit.types import BatchPlan, Candidate, Edit, EditDraft, EditKind, EditState, Hit, Route, ScopeDecision
 
 _MODULES = {
+    "memedit.client": ("Client",),
     "memedit.encoders": ("Encoder", "load_encoder"),
     "memedit.errors": (
         "ConfigError",
@@ -58,6 +62,8 @@ _MODULES = {
         "MissingExtraError",
         "ModelError",
         "ModelNotFoundError",
+        "ServiceError",
+        "ServiceUnavailableError",
         "RepeatedRequestError",
         "StoreBusyError",
         "StoreCorruptError",
@@ -94,6 +100,7 @@ __all__ = [
     "BatchPlan",
     "Candidate",
     "Change",
+    "Client",
     "ConfigError",
     "Conflict",
     "ConflictError",
@@ -123,6 +130,8 @@ __all__ = [
     "Route",
     "Scope",
     "ScopeDecision",
+    "ServiceError",
+    "ServiceUnavailableError",
     "StoreBusyError",
     "StoreCorruptError",
     "StoreError",

@@ -26,6 +26,8 @@
     │   ├── ModelNotFoundError             not on disk, not in a package, not on a reachable hub
     │   ├── UnsupportedModelError          loaded, but this feature cannot work with it
     │   └── FingerprintMismatchError       an artefact was made for another model or tokenizer
+    ├── ServiceError                       a memedit server refused a request or failed; status and code
+    │   └── ServiceUnavailableError        it cannot be reached, or said to come back later
     └── MissingExtraError (ImportError)    an optional dependency is absent; names the install command
 
 A message says what failed, shows the value seen, and says what to do.
@@ -183,6 +185,30 @@ class UnsupportedModelError(ModelError):
 
 class FingerprintMismatchError(ModelError):
     """An artefact was made for another base model, encoder or tokenizer."""
+
+
+class ServiceError(MemeditError):
+    """A memedit server refused a request or failed on it.
+
+    ``status`` is the HTTP status (None when there was no answer), ``code`` and ``param`` what the server says besides,
+    ``request_id`` names the request in its log.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        self.status, self.code, self.param, self.request_id = status, code, param, request_id
+        super().__init__(message)
+
+
+class ServiceUnavailableError(ServiceError):
+    """The server cannot be reached, or said that it cannot answer now."""
 
 
 class MissingExtraError(MemeditError, ImportError):

@@ -1,0 +1,6 @@
+"""A typed client of a memedit server. Imports neither torch nor a database."""
+
+from memedit.client.client import Client
+from memedit.client.results import AddResult, AuditEntry, ChatAnswer, EditChange, Explanation, FiredEdit
+
+__all__ = ["AddResult", "AuditEntry", "ChatAnswer", "Client", "EditChange", "Explanation", "FiredEdit"]

@@ -1,0 +1,167 @@
+"""What a server answers, as values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from memedit.types import Edit, EditKind, EditState
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FiredEdit:
+    """An edit and how well it fits a prompt: ``score`` in [0, 1] against the threshold, cosine ``similarity``."""
+
+    id: str
+    prompt: str
+    target: str
+    score: float
+    similarity: float
+    reasons: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Which edits would fire on a prompt, best first; ``considered`` are all that were looked at."""
+
+    query: str
+    namespace: str
+    revision: int
+    scope: str
+    threshold: float
+    abstained: bool
+    fired: tuple[FiredEdit, ...]
+    considered: tuple[FiredEdit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatAnswer:
+    """One answer: its text, the edits that fired, and the memory's revision when the prompt was looked up.
+
+    ``adapter`` is None for the bare model's answer. ``body`` is the server's whole response.
+    """
+
+    text: str
+    finish_reason: str
+    edits: tuple[FiredEdit, ...]
+    adapter: str | None
+    revision: int
+    prompt_tokens: int
+    completion_tokens: int
+    body: Json = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AddResult:
+    """What became of each row: ``ids`` has one for each, in order; the others are parts of them, or older edits."""
+
+    ids: tuple[str, ...]
+    added: tuple[str, ...]
+    duplicates: tuple[str, ...]
+    superseded: tuple[str, ...]
+    conflicts: tuple[Json, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EditChange:
+    """One entry of an edit's history; ``other`` is the edit it replaced or was replaced by."""
+
+    revision: int
+    at: datetime
+    action: str
+    edit: Edit
+    other: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Who changed what, from what to what. ``actor`` is None for changes made on the server's own machine."""
+
+    revision: int
+    at: datetime
+    actor: str | None
+    namespace: str
+    action: str
+    edit_id: str | None
+    before: Edit | None
+    after: Edit | None
+
+
+def edit_of(body: Json) -> Edit:
+    """Return the edit that a body describes."""
+    return Edit(
+        id=body["id"],
+        namespace=body["namespace"],
+        prompt=body["prompt"],
+        target=body["target"],
+        subject=body["subject"],
+        paraphrases=tuple(body["paraphrases"]),
+        ground_truth=body["ground_truth"],
+        kind=EditKind(body["kind"]),
+        metadata=body["metadata"],
+        source=body["source"],
+        created_at=datetime.fromisoformat(body["created_at"]),
+        expired_at=_time(body["expired_at"]),
+        valid_at=_time(body["valid_at"]),
+        invalid_at=_time(body["invalid_at"]),
+        version=body["version"],
+        state=EditState(body["state"]),
+        content_hash=body["content_hash"],
+    )
+
+
+def add_result(body: Json) -> AddResult:
+    """Return the report that a body describes."""
+    names = ("ids", "added", "duplicates", "superseded", "conflicts")
+    return AddResult(**{name: tuple(body[name]) for name in names})
+
+
+def change_of(body: Json) -> EditChange:
+    """Return the entry of a history."""
+    at = datetime.fromisoformat(body["at"])
+    return EditChange(body["revision"], at, body["action"], edit_of(body["edit"]), body["other"])
+
+
+def audit_of(body: Json) -> AuditEntry:
+    """Return the entry of an audit log."""
+    before, after = (None if body[name] is None else edit_of(body[name]) for name in ("before", "after"))
+    at = datetime.fromisoformat(body["at"])
+    return AuditEntry(
+        body["revision"], at, body["actor"], body["namespace"], body["action"], body["edit_id"], before, after
+    )
+
+
+def fired_of(bodies: Any) -> tuple[FiredEdit, ...]:
+    """Return judged edits."""
+    names = ("id", "prompt", "target", "score", "similarity", "reasons")
+    return tuple(FiredEdit(**{name: body[name] for name in names if name in body}) for body in bodies or ())
+
+
+def explanation_of(body: Json) -> Explanation:
+    """Return an explanation."""
+    plain = {name: body[name] for name in ("query", "namespace", "revision", "scope", "threshold", "abstained")}
+    return Explanation(**plain, fired=fired_of(body["fired"]), considered=fired_of(body["considered"]))
+
+
+def answers_of(body: Json) -> list[ChatAnswer]:
+    """Return the answers of a response to one prompt."""
+    found, usage = body["memedit"], body["usage"]
+    return [
+        ChatAnswer(
+            text=choice["message"]["content"] or "" if "message" in choice else choice["text"],
+            finish_reason=choice["finish_reason"],
+            edits=fired_of(found["edits"]),
+            adapter=found["adapter"],
+            revision=found["revision"],
+            prompt_tokens=usage["prompt_tokens"],
+            completion_tokens=usage["completion_tokens"],
+            body=body,
+        )
+        for choice in body["choices"]
+    ]
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
