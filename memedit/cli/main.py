@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from memedit.cli import ask, bench, chat, demo, edit, index, keys, models, scope, serve, train
+from memedit.cli import ask, bench, chat, consolidate, demo, edit, index, keys, models, scope, serve, train, versions
 from memedit.cli import eval as evaluate
 from memedit.cli.failures import INTERNAL, MemeditGroup
 
@@ -44,6 +44,8 @@ demo.register(app)
 chat.register(app)
 ask.register(app)
 serve.register(app)
+consolidate.register_withdraw(app)
+versions.register_rollback(app)
 app.add_typer(edit.app, name="edit")
 app.add_typer(keys.app, name="keys")
 app.add_typer(scope.app, name="scope")
@@ -52,6 +54,8 @@ app.add_typer(models.app, name="models")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(bench.app, name="bench")
 app.add_typer(train.app, name="train")
+app.add_typer(consolidate.app, name="consolidate")
+app.add_typer(versions.app, name="versions")
 
 
 def run() -> None:

@@ -59,6 +59,7 @@ class Needs(Flag):
     TRAINING = auto()
     SCOPE = auto()
     MODEL = auto()
+    BASE = auto()
 
 
 _OPTIONS: dict[Needs, dict[str, Any]] = {
@@ -67,6 +68,7 @@ _OPTIONS: dict[Needs, dict[str, Any]] = {
     Needs.TRAINING: {"model": ModelName},
     Needs.SCOPE: {"scope": ScopeName},
     Needs.MODEL: {"model": ModelName, "adapter": AdapterName},
+    Needs.BASE: {"model": ModelName},
 }
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 from memedit.cli.output import Output
 
 if TYPE_CHECKING:
-    from memedit.config import Settings
+    from memedit.config import ConsolidationConfig, Settings
     from memedit.memory import EditMemory
+    from memedit.models import LoadedModel
     from memedit.runtime import EditableModel
     from memedit.scope import Scope
 
@@ -38,6 +39,7 @@ class Session:
         self.output = Output(json_mode=json_mode)
         self._stack = ExitStack()
         self._config = config
+        self._base: LoadedModel | None = None
         plain = {"memory": memory, "namespace": namespace, "encoder": encoder}
         named = {"model": model, "scope": scope, "adapter": adapter}
         self._overrides: dict[str, Any] = {name: value for name, value in plain.items() if value is not None}
@@ -52,10 +54,42 @@ class Session:
         """
         from memedit.config import load_settings
 
-        settings = load_settings(self._config, **self._overrides)
+        settings = load_settings(self._files(jobs=False), **self._overrides)
         # models and caches look the folder up where they need it, in the environment
         os.environ.setdefault("MEMEDIT_HOME", str(settings.home))
         return settings
+
+    @cached_property
+    def consolidation(self) -> "ConsolidationConfig":
+        """The consolidation job of the ``--config`` file of that kind; without one, the defaults.
+
+        Raises:
+            ConfigError: there are several such files, or a value is wrong; all are listed.
+        """
+        from memedit.config import ConsolidationConfig, load_config
+        from memedit.errors import ConfigError
+
+        files = self._files(jobs=True)
+        if len(files) > 1:
+            raise ConfigError(["is a second file of kind consolidation; give one"], str(files[1]))
+        job = load_config(files[0]) if files else ConsolidationConfig()
+        assert isinstance(job, ConsolidationConfig)
+        return job
+
+    def _files(self, *, jobs: bool) -> list[Path]:
+        """Return the ``--config`` files that describe consolidation jobs, or the others."""
+        from memedit.config import load_yaml
+
+        return [path for path in self._config or () if (load_yaml(path).get("kind") == "consolidation") == jobs]
+
+    def base_model(self) -> "LoadedModel":
+        """Load the language model by itself, once."""
+        from memedit.workflows.open import load_base
+
+        if self._base is None:
+            with self.output.working(f"loading {self.settings.model.name}"):
+                self._base = load_base(self.settings.model)
+        return self._base
 
     def memory(self, url: str | None = None) -> "EditMemory":
         """Open the edit memory, or another one at ``url`` with the same settings."""

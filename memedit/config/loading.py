@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
-from memedit.config.schemas import AdapterConfig, EvalConfig, ModelConfig, ScopeConfig
+from memedit.config.schemas import AdapterConfig, ConsolidationConfig, EvalConfig, ModelConfig, ScopeConfig
 from memedit.config.settings import ENV_PREFIX, Settings
 from memedit.errors import ConfigError
 
@@ -23,6 +23,7 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
     "scope": ScopeConfig,
     "adapter": AdapterConfig,
     "eval": EvalConfig,
+    "consolidation": ConsolidationConfig,
 }
 """Schemas by the ``kind`` at the top of a file."""
 

@@ -43,6 +43,58 @@ class AdapterConfig(Section):
     options: Options = Field(default_factory=dict)
 
 
+class GateConfig(Section):
+    """Where a gate begins to warn and where it fails."""
+
+    warn: float
+    fail: float
+
+
+class ScheduleConfig(Section):
+    """When to consolidate by itself; any one of the conditions is enough."""
+
+    every_edits: int | None = Field(default=None, ge=1, description="so many edits wait")
+    max_age_hours: float | None = Field(default=None, gt=0, description="an edit has waited so long")
+    cron: str | None = Field(default=None, description='five fields, in UTC: "0 3 * * *"')
+    poll_seconds: float = Field(default=60.0, gt=0, description="how often to look")
+
+
+class ProbesConfig(Section):
+    """What the gates measure with; what is left out comes with memedit or from the model itself."""
+
+    specificity: str | None = Field(default=None, description="JSONL of prompts, or a data file of a published form")
+    perplexity: str | None = Field(default=None, description="plain text")
+    capability: str | None = Field(default=None, description="capability file, or a folder of them")
+    canaries: str | None = Field(default=None, description="JSONL of prompts with what their answers must hold")
+
+
+class ConsolidationConfig(Section):
+    """One consolidation job: what ``memedit consolidate --config`` starts from; options on the command line win."""
+
+    method: Name = "alphaedit"
+    filter: dict[str, str] = Field(default_factory=dict, description="only new edits with this metadata")
+    solver: Options = Field(default_factory=dict, description="settings of targets and solve, by name")
+    limits: dict[str, GateConfig] = Field(default_factory=dict, description="limits of the gates, by name")
+    significance: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    probes: ProbesConfig = Field(default_factory=ProbesConfig)
+    check: Literal["prefix", "exact", "contains"] = "prefix"
+    chat: bool = Field(default=False, description="also ask every edit as a chat turn")
+    rounds: int = Field(default=2, ge=1)
+    target_tokens: int = Field(default=32, ge=1)
+    statistics_text: str | None = Field(default=None, description="plain text; none lets the model write its own")
+    statistics_tokens: int = Field(default=100_000, ge=2)
+    specificity_probes: int = Field(default=200, ge=1)
+    perplexity_tokens: int = Field(default=2048, ge=16)
+    capability_questions: int = Field(default=100, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    publish_on: tuple[Literal["PASS", "WARN", "INCONCLUSIVE"], ...] = ("PASS", "WARN")
+    lora: bool = Field(default=False, description="also write the change as a PEFT LoRA where it is narrow")
+    lora_rank: int = Field(default=64, ge=1)
+    keep: int = Field(default=5, ge=1, description="versions kept besides those with an alias")
+    versions: str | None = Field(default=None, description="folder of the versions; none is beside the memory's file")
+    schedule: ScheduleConfig | None = None
+
+
 class EvalConfig(Section):
     """One evaluation run: what ``memedit eval --config`` starts from; options on the command line win."""
 

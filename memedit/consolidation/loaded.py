@@ -10,12 +10,10 @@ import torch
 
 from memedit.consolidation.apply import edited_weights
 from memedit.consolidation.delta_files import load_delta
-from memedit.consolidation.records import EditsInWeights, VersionRecord, read_record
+from memedit.consolidation.records import DELTA, EditsInWeights, VersionRecord, read_record
 from memedit.errors import FingerprintMismatchError
 from memedit.models.weights import weights_replaced
 from memedit.types import WeightDelta, WeightTerm
-
-DELTA = "delta.safetensors"
 
 _VALUES = 16
 _TOLERANCE = 2.0**-7  # twice the rounding of bfloat16: a version loaded in another dtype is the same version

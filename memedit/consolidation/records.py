@@ -11,6 +11,7 @@ from memedit.errors import StoreCorruptError
 from memedit.types import Edit
 
 RECORD = "memedit_version.json"
+DELTA = "delta.safetensors"
 FORMAT = 1
 
 

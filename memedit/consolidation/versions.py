@@ -38,6 +38,11 @@ _PARTIAL = ".partial"
 _LOCK_SECONDS = 60.0
 
 
+def is_version_name(name: str) -> bool:
+    """Say whether a model's name can only be meant as a version or an alias of one."""
+    return name in Aliases().named() or _NAME.fullmatch(name) is not None
+
+
 class VersionStore:
     """A line of versions of one base model for one namespace of a memory.
 

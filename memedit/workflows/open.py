@@ -1,5 +1,6 @@
 """Opening a memory, and a model on a memory, by name."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ from memedit.memory import EditMemory
 from memedit.scope import Scope
 
 if TYPE_CHECKING:
+    from memedit.models import LoadedModel
     from memedit.runtime import EditableModel
 
 DEFAULT_URL = "edits.db"
@@ -36,19 +38,50 @@ def open_model(
 ) -> "EditableModel":
     """Load a language model and put it on a memory; ``k`` vector neighbours are looked up for each query.
 
+    The model may be a version of consolidated edits: its folder or, for those beside the memory's file, its name or
+    alias ("champion"). What its weights answer, the memory leaves to it.
+
     Raises:
         ModelNotFoundError: no model of this name.
         UnknownNameError: no adapter of this name.
         FingerprintMismatchError: the adapter's weights were made for another model.
     """
     from memedit.adapters import create_adapter
-    from memedit.models import load_model
+    from memedit.consolidation.loaded import open_version
     from memedit.runtime import EditableModel  # these bring torch, which opening a memory does not need
+
+    name = _version_folder(model.name, memory)
+    loaded = load_base(model.model_copy(update={"name": name}))
+    version = open_version(name, loaded.model)
+    made: Any = adapter.name
+    if adapter.options:
+        with nullcontext() if version is None else version.as_base(loaded.model):
+            made = create_adapter(adapter.name, loaded.model, loaded.tokenizer, **adapter.options)
+    return EditableModel.wrap(loaded.model, loaded.tokenizer, memory, scope=scope, adapter=made, k=k, version=version)
+
+
+def load_base(model: ModelConfig) -> "LoadedModel":
+    """Load a language model by itself.
+
+    Raises:
+        ModelNotFoundError: no model of this name.
+    """
+    from memedit.models import load_model
 
     hf: dict[str, Any] = {"dtype": model.dtype, "revision": model.revision, **model.options}
     device_map = model.device_map or (None if model.device == "cpu" else model.device)
-    loaded = load_model(model.name, device_map=device_map, **hf)
-    made: Any = adapter.name
-    if adapter.options:
-        made = create_adapter(adapter.name, loaded.model, loaded.tokenizer, **adapter.options)
-    return EditableModel.wrap(loaded.model, loaded.tokenizer, memory, scope=scope, adapter=made, k=k)
+    return load_model(model.name, device_map=device_map, **hf)
+
+
+def _version_folder(name: str, memory: EditMemory) -> str:
+    """Return the folder of a version beside the memory's file; any other name as it stands.
+
+    Raises:
+        ModelNotFoundError: the name is a version's, and there is no such version.
+    """
+    from memedit.consolidation.versions import is_version_name
+    from memedit.workflows.versions import version_store
+
+    if not is_version_name(name) or Path(name).exists():
+        return name
+    return str(version_store(memory).folder(name))

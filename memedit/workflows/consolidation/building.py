@@ -11,8 +11,8 @@ import numpy as np
 
 from memedit.consolidation.apply import applied, to_peft_lora
 from memedit.consolidation.delta_files import save_delta
-from memedit.consolidation.loaded import DELTA, weight_samples
-from memedit.consolidation.records import SolvedEdit, VersionRecord, write_record
+from memedit.consolidation.loaded import weight_samples
+from memedit.consolidation.records import DELTA, SolvedEdit, VersionRecord, write_record
 from memedit.consolidation.verdicts import Gate, overall
 from memedit.evaluation.report.version_page import version_page
 from memedit.models import LoadedModel

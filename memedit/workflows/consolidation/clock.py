@@ -4,6 +4,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+_TELLING = 0.02
+"""Share of the work after which it can be told how long the rest takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
@@ -61,5 +64,5 @@ class JobClock:
         whole = sum(self._expected.values())
         now = min(whole, self._finished + self._expected.get(stage, 0.0) * done / max(1, total))
         elapsed = time.perf_counter() - self._started
-        eta = None if now <= 0 else (whole - now) * elapsed / now
+        eta = None if now < _TELLING * whole else (whole - now) * elapsed / now
         self._callback(JobProgress(stage, done, total, now / whole, eta))

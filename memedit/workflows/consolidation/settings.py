@@ -37,6 +37,11 @@ class ProbeFiles:
     capability: Path | None = None
     canaries: Path | None = None
 
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            given = getattr(self, name)
+            object.__setattr__(self, name, None if given is None else Path(given))
+
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
@@ -85,6 +90,10 @@ class JobSettings:
     keep: int = 5
 
     def __post_init__(self) -> None:
+        text = self.statistics_text
+        object.__setattr__(self, "check", Check(self.check))
+        object.__setattr__(self, "publish_on", tuple(map(Verdict, self.publish_on)))
+        object.__setattr__(self, "statistics_text", None if text is None else Path(text))
         at_least = {
             "rounds": 1, "target_tokens": 1, "statistics_tokens": 1, "specificity_probes": 1, "perplexity_tokens": 16,
             "capability_questions": 1, "batch_size": 1, "lora_rank": 1, "keep": 1,

@@ -12,8 +12,8 @@ from tiny import tiny_model, tiny_tokenizer
 from memedit.adapters import create_adapter
 from memedit.consolidation.apply import applied
 from memedit.consolidation.delta_files import load_delta, save_delta
-from memedit.consolidation.loaded import DELTA, open_version, weight_samples
-from memedit.consolidation.records import SolvedEdit, VersionRecord, write_record
+from memedit.consolidation.loaded import open_version, weight_samples
+from memedit.consolidation.records import DELTA, SolvedEdit, VersionRecord, write_record
 from memedit.consolidation.verdicts import Verdict
 from memedit.errors import FingerprintMismatchError, InputError
 from memedit.memory import EditMemory
