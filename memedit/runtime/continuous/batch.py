@@ -82,6 +82,7 @@ class ContinuousBatch:
                 steps += self._choose(lane, list(lane.jobs), lane.decode(self._adapter))
         return steps
 
+    @torch.inference_mode()
     def leave(self, jobs: Sequence[Job]) -> None:
         """Drop answers that nobody waits for any more."""
         for lane in self._lanes:
