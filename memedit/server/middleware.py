@@ -36,28 +36,26 @@ class BodyLimit:
         if announced.isdigit() and int(announced) > limit:
             await refusal.response()(scope, receive, send)
             return
-        seen, begun = 0, False
+        seen, refused = 0, False
 
         async def counted() -> Message:
             nonlocal seen
             message = await receive()
-            if message["type"] == "http.request":
-                seen += len(message.get("body", b""))
-                if seen > limit:
-                    raise refusal
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise refusal
             return message
 
-        async def watched(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
+        async def replaced(message: Message) -> None:
+            """Send what the routes answer; but a body that was cut off is answered here, whatever they made of it."""
+            nonlocal refused
+            if seen <= limit:
+                await send(message)
+            elif not refused:
+                refused = True
+                await refusal.response()(scope, receive, send)
 
-        try:
-            await self._app(scope, counted, watched)
-        except ApiError as error:
-            if error is not refusal or begun:
-                raise
-            await refusal.response()(scope, receive, send)
+        await self._app(scope, counted, replaced)
 
 
 class Accounts:
