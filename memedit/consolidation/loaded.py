@@ -1,10 +1,10 @@
 """A version's weights in memory: recognised, and turned back into the base's for as long as something needs those."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -17,6 +17,17 @@ from memedit.types import WeightDelta, WeightTerm
 
 _VALUES = 16
 _TOLERANCE = 2.0**-7  # twice the rounding of bfloat16: a version loaded in another dtype is the same version
+
+
+class ModelVersion(Protocol):
+    """What a wrapper of a model needs to know of edited weights."""
+
+    @property
+    def edits(self) -> EditsInWeights:
+        """The edits that the weights answer."""
+
+    def as_base(self, model: Any) -> AbstractContextManager[None]:
+        """Let ``model`` have the frozen base's weights inside."""
 
 
 class LoadedVersion:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memedit.adapters import Adapter, create_adapter
 from memedit.adapters.base import ChatMessages, Row
-from memedit.consolidation.loaded import LoadedVersion, open_version
+from memedit.consolidation.loaded import ModelVersion, open_version
 from memedit.encoders.base import Progress
 from memedit.errors import InputError
 from memedit.models import load_model, prepare_tokenizer
@@ -71,7 +71,7 @@ class EditableModel:
         namespace: str | None = None,
         threshold: float | None = None,
         k: int = 8,
-        version: LoadedVersion | None = None,
+        version: ModelVersion | None = None,
     ) -> None:
         self._version = version
         self._base, self._tokenizer, self._memory = model, prepare_tokenizer(tokenizer), memory
@@ -164,7 +164,7 @@ class EditableModel:
             return self._adapter
 
     @property
-    def version(self) -> LoadedVersion | None:
+    def version(self) -> ModelVersion | None:
         """The version of consolidated edits that the model was loaded as, None for a plain model."""
         return self._version
 

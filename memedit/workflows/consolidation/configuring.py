@@ -3,16 +3,17 @@
 import dataclasses
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
-from memedit.config import ConsolidationConfig
+from memedit.config import ConsolidationConfig, load_config
 from memedit.consolidation.base import ConsolidationSettings
 from memedit.consolidation.verdicts import GateLimits, Limits
 from memedit.errors import ConfigError
 from memedit.registry import unknown_name_message
 from memedit.workflows.changes import with_changes
 from memedit.workflows.consolidation.schedule import Schedule
-from memedit.workflows.consolidation.settings import JobSettings, ProbeFiles
+from memedit.workflows.consolidation.settings import Check, JobSettings, ProbeFiles
 
 _SAME = (
     "method", "check", "chat", "rounds", "target_tokens", "statistics_text", "statistics_tokens", "specificity_probes",
@@ -40,6 +41,19 @@ def job_settings(config: ConsolidationConfig, changes: Mapping[str, str] | None 
         probes=ProbeFiles(**config.probes.model_dump()),
     )
     return with_changes(settings, changes or {})
+
+
+def read_evaluation_job(path: Path) -> JobSettings:
+    """Return the job of a file for an evaluation: an edit's check is exact, as the metric is, unless the file says.
+
+    Raises:
+        ConfigError: the file is not of ``kind: consolidation``, or a value is wrong.
+    """
+    config = load_config(path)
+    if not isinstance(config, ConsolidationConfig):
+        raise ConfigError(["is not of kind 'consolidation'"], str(path))
+    checked = config if "check" in config.model_fields_set else config.model_copy(update={"check": Check.EXACT.value})
+    return job_settings(checked)
 
 
 def schedule_of(config: ConsolidationConfig, **given: Any) -> Schedule:

@@ -14,7 +14,8 @@ from memedit.config import load_config
 from memedit.config.schemas import ConsolidationConfig
 from memedit.consolidation.verdicts import Verdict
 from memedit.errors import ConfigError
-from memedit.workflows.consolidation.configuring import job_settings, schedule_of
+from memedit.workflows.consolidation.configuring import job_settings, read_evaluation_job, schedule_of
+from memedit.workflows.consolidation.settings import Check
 
 JOB = """
 kind: consolidation
@@ -98,6 +99,16 @@ def test_shipped_jobs_can_be_done(path: Path) -> None:
     if config.schedule is not None and config.schedule.cron is not None:
         pytest.importorskip("apscheduler")
         assert schedule_of(config).every_edits == 500
+
+
+def test_an_evaluations_check_is_exact_unless_the_file_says(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("kind: consolidation\n", encoding="utf-8")
+    assert read_evaluation_job(tmp_path / "job.yaml").check is Check.EXACT
+    (tmp_path / "job.yaml").write_text("kind: consolidation\ncheck: prefix\n", encoding="utf-8")
+    assert read_evaluation_job(tmp_path / "job.yaml").check is Check.PREFIX
+    (tmp_path / "job.yaml").write_text("kind: eval\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="not of kind"):
+        read_evaluation_job(tmp_path / "job.yaml")
 
 
 def test_options_win_over_the_file() -> None:
