@@ -7,13 +7,14 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+from memedit.server import console
 from memedit.server.auth import Authenticator
 from memedit.server.engines.base import Engine
 from memedit.server.lookups import Lookups
 from memedit.server.metrics import Metrics
 from memedit.server.middleware import REQUEST_ID, REVISION, Accounts, BodyLimit
 from memedit.server.problems import install_handlers
-from memedit.server.routes import administration, asking, edits, files, openai, operations
+from memedit.server.routes import administration, asking, edits, files, openai, operations, scope
 from memedit.server.settings import ServerSettings
 from memedit.server.state import ServerState
 
@@ -24,6 +25,8 @@ ROUTERS = (
     asking.router,
     edits.router,
     administration.router,
+    scope.router,
+    console.router,
 )
 
 

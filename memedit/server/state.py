@@ -11,6 +11,7 @@ from memedit.server.engines.base import Engine
 from memedit.server.lookups import Lookups
 from memedit.server.metrics import Metrics
 from memedit.server.settings import ServerSettings
+from memedit.server.tradeoff import Tradeoffs
 
 
 @dataclass(slots=True)
@@ -24,6 +25,10 @@ class ServerState:
     metrics: Metrics
     under_way: set[tuple[str, str]] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    tradeoffs: Tradeoffs = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tradeoffs = Tradeoffs(self.lookups)
 
     @property
     def memory(self) -> EditMemory:

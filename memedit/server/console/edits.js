@@ -1,0 +1,249 @@
+// The list of edits, and one of them in full beside it.
+
+import { edits } from "./api.js";
+import { ago, empty, figure, h, replace, toast } from "./dom.js";
+import { openEditor, settled } from "./editor.js";
+
+const PAGE = 50;
+const STATES = [["", "Not withdrawn"], ["active", "Active"], ["pending", "Pending"], ["consolidated", "Consolidated"], ["retired", "Withdrawn"], ["all", "All"]];
+const state = { query: "", mode: "text", filter: "", rows: [], next: null, selected: -1, busy: false, shown: null };
+let nodes = null, timer = null, turn = 0;
+
+export const view = {
+  title: "Edits",
+  keys: [
+    ["/", "Search"], ["n", "New edit"], ["j / k", "Next, previous edit"], ["Enter", "Open the edit"],
+    ["e", "Change it"], ["x", "Withdraw it"], ["r", "Restore it"], ["t", "Try it"], ["Esc", "Close the edit"],
+  ],
+
+  show(main) {
+    const search = h("input", {
+      type: "search", id: "search", placeholder: "Search edits", "aria-label": "Search edits", value: state.query, autocomplete: "off",
+      oninput: () => { state.query = search.value.trim(); clearTimeout(timer); timer = setTimeout(load, 180); },
+      onkeydown: (event) => {
+        if (event.key === "Enter" || event.key === "ArrowDown") { event.preventDefault(); move(state.selected < 0 ? 1 : 0); nodes.list.focus(); }
+        if (event.key === "Escape") { event.stopPropagation(); search.value ? ((search.value = state.query = ""), load()) : search.blur(); }
+      },
+    });
+    const modes = h("div", { class: "segments", role: "group", "aria-label": "Search by" },
+      ["text", "semantic"].map((mode) => h("button", {
+        type: "button", "data-mode": mode, "aria-pressed": String(state.mode === mode),
+        onclick: () => { state.mode = mode; modes.querySelectorAll("button").forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.mode === mode))); if (state.query) load(); },
+      }, mode === "text" ? "Words" : "Meaning")));
+    const filter = h("select", { id: "state-filter", "aria-label": "State", onchange: () => { state.filter = filter.value; load(); } },
+      STATES.map(([value, label]) => h("option", { value, selected: value === state.filter }, label)));
+    const list = h("div", { class: "rows", id: "edit-rows", role: "listbox", tabindex: "0", "aria-label": "Edits" });
+    const more = h("button", { type: "button", class: "more", hidden: true, onclick: () => load(true) }, "Show more");
+    const detail = h("aside", { class: "detail", id: "detail", "aria-label": "Selected edit", hidden: true });
+    nodes = { search, filter, list, more, detail, count: h("span", { class: "count", role: "status" }) };
+    replace(main, h("div", { class: "edits" },
+      h("div", { class: "bar" }, h("div", { class: "search" }, search, h("kbd", {}, "/")), modes, filter, nodes.count,
+        h("button", { type: "button", class: "primary", id: "add", onclick: () => add() }, "Add edit", h("kbd", {}, "n"))),
+      h("div", { class: "split" }, h("div", { class: "list" }, list, more), detail)));
+    list.addEventListener("click", (event) => { const row = event.target.closest(".row"); if (row) { select(Number(row.dataset.at)); open(); } });
+    state.selected = -1;
+    state.shown = null;
+    load();
+  },
+
+  hide() { clearTimeout(timer); nodes = null; },
+
+  key(event) {
+    const edit = state.rows[state.selected]?.edit;
+    const acts = {
+      "/": () => { nodes.search.focus(); nodes.search.select(); },
+      n: () => add(),
+      j: () => move(1), ArrowDown: () => move(1),
+      k: () => move(-1), ArrowUp: () => move(-1),
+      Enter: () => edit && open(),
+      e: () => edit && change(edit),
+      x: () => edit && edit.state !== "retired" && withdraw(edit),
+      r: () => edit && edit.state === "retired" && restore(edit),
+      t: () => edit && tryIt(edit),
+      Escape: () => shut(),
+    };
+    if (!acts[event.key]) return false;
+    if (event.key.startsWith("Arrow") && document.activeElement !== nodes.list) return false;
+    if (event.key === "Enter" && document.activeElement?.closest("button, a, select")) return false;
+    acts[event.key]();
+    return true;
+  },
+};
+
+async function load(further = false) {
+  if (!nodes) return;
+  const mine = ++turn;
+  nodes.list.setAttribute("aria-busy", "true");
+  try {
+    let found, next = null;
+    if (state.query) {
+      const body = await edits.search({ q: state.query, mode: state.mode, limit: PAGE });
+      found = body.data.filter((hit) => !state.filter || state.filter === "all" || hit.edit.state === state.filter);
+    } else {
+      const body = await edits.list({ state: state.filter, limit: PAGE, after: further ? state.next : null });
+      found = body.data.map((edit) => ({ edit, score: null }));
+      next = body.next;
+    }
+    if (mine !== turn || !nodes) return;
+    state.rows = further ? [...state.rows, ...found] : found;
+    state.next = next;
+    const kept = state.rows.findIndex((row) => row.edit.id === state.shown);
+    state.selected = kept;
+    draw();
+  } catch (error) {
+    if (mine === turn && nodes) replace(nodes.list, empty("The edits could not be read", error.message, h("button", { type: "button", onclick: () => load() }, "Try again")));
+  } finally {
+    nodes?.list.removeAttribute("aria-busy");
+  }
+}
+
+function draw() {
+  nodes.more.hidden = !state.next;
+  nodes.count.textContent = state.rows.length ? `${state.rows.length}${state.next ? "+" : ""} ${state.rows.length === 1 ? "edit" : "edits"}` : "";
+  if (!state.rows.length) {
+    nodes.list.removeAttribute("aria-activedescendant");
+    replace(nodes.list, state.query || state.filter
+      ? empty("Nothing found", "No edit of this namespace fits. Try other words, or another state.")
+      : empty("No edits yet", "An edit is a prompt and the answer it should have from now on. It is in force as soon as it is added.",
+        h("button", { type: "button", class: "primary", onclick: () => add() }, "Add the first edit")));
+    return;
+  }
+  replace(nodes.list, state.rows.map(({ edit, score }, at) => h("div", {
+    class: "row", role: "option", id: `row-${at}`, "data-at": at, "data-id": edit.id, "aria-selected": String(at === state.selected),
+  },
+    h("div", { class: "what" }, h("span", { class: "prompt" }, edit.prompt), h("span", { class: "target" }, edit.target)),
+    h("div", { class: "marks" },
+      score !== null && state.mode === "semantic" ? h("span", { class: "num", title: "Cosine similarity" }, figure(score)) : null,
+      edit.subject ? h("span", { class: "chip" }, edit.subject) : null,
+      badge(edit.state),
+      h("span", { class: "when" }, ago(edit.created_at))))));
+}
+
+const NAMES = { active: "Active", pending: "Pending", consolidated: "In weights", retired: "Withdrawn" };
+export const badge = (name) => h("span", { class: `badge ${name}` }, NAMES[name] || name);
+
+function select(at) {
+  state.selected = at;
+  nodes.list.querySelectorAll(".row").forEach((row, i) => row.setAttribute("aria-selected", String(i === at)));
+  nodes.list.setAttribute("aria-activedescendant", `row-${at}`);
+  nodes.list.querySelector(`#row-${at}`)?.scrollIntoView({ block: "nearest" });
+}
+
+function move(step) {
+  if (!state.rows.length) return;
+  select(Math.min(Math.max(state.selected + step, 0), state.rows.length - 1));
+  nodes.list.focus({ preventScroll: true });
+  if (state.shown) open();
+}
+
+function shut() {
+  state.shown = null;
+  nodes.detail.hidden = true;
+  nodes.list.focus();
+}
+
+async function open() {
+  const edit = state.rows[state.selected]?.edit;
+  if (!edit) return;
+  state.shown = edit.id;
+  drawDetail(edit, null);
+  try {
+    const { data } = await edits.history(edit.id);
+    if (nodes && state.shown === edit.id) drawDetail(edit, data);
+  } catch (error) {
+    toast(error.message, { kind: "error" });
+  }
+}
+
+function drawDetail(edit, changes) {
+  const gone = edit.state === "retired";
+  const field = (name, value) => (value ? [h("dt", {}, name), h("dd", {}, value)] : null);
+  const time = (iso) => (iso ? new Date(iso).toLocaleString() : null);
+  nodes.detail.hidden = false;
+  replace(nodes.detail,
+    h("header", {}, badge(edit.state), h("code", { class: "id" }, edit.id),
+      h("button", { type: "button", class: "icon", "aria-label": "Close", onclick: shut }, "×")),
+    h("p", { class: "big prompt" }, edit.prompt),
+    h("p", { class: "big target" }, edit.target),
+    h("div", { class: "actions" },
+      gone ? null : h("button", { type: "button", id: "change", onclick: () => change(edit) }, "Change", h("kbd", {}, "e")),
+      h("button", { type: "button", id: "try-edit", onclick: () => tryIt(edit) }, "Try it", h("kbd", {}, "t")),
+      gone
+        ? h("button", { type: "button", class: "primary", id: "restore", onclick: () => restore(edit) }, "Restore", h("kbd", {}, "r"))
+        : h("button", { type: "button", class: "danger", id: "withdraw", onclick: () => withdraw(edit) }, "Withdraw", h("kbd", {}, "x"))),
+    h("dl", {},
+      field("Subject", edit.subject),
+      edit.paraphrases.length ? [h("dt", {}, "Paraphrases"), h("dd", {}, h("ul", {}, edit.paraphrases.map((text) => h("li", {}, text))))] : null,
+      field("Answer before", edit.ground_truth), field("Kind", edit.kind), field("Source", edit.source),
+      field("Valid from", time(edit.valid_at)), field("Valid until", time(edit.invalid_at)),
+      Object.keys(edit.metadata).length ? [h("dt", {}, "Metadata"), h("dd", {}, h("code", { class: "block" }, JSON.stringify(edit.metadata, null, 1)))] : null,
+      field("Version", String(edit.version))),
+    h("h3", {}, "History"),
+    changes ? h("ol", { class: "history", id: "history" }, [...changes].reverse().map(entry)) : h("p", { class: "faint" }, "Reading…"));
+}
+
+const SAID = { add: "Added", update: "Changed", supersede: "Added in place of another", superseded: "Replaced by another", delete: "Withdrawn", restore: "Restored", state: "Moved to another state", encode: "Encoded anew" };
+
+function entry(change) {
+  return h("li", { class: change.action },
+    h("span", { class: "did" }, SAID[change.action] || change.action), ago(change.at),
+    h("span", { class: "then" }, change.edit.target, h("span", { class: "faint" }, ` · version ${change.edit.version} · revision ${change.revision}`)));
+}
+
+async function add() {
+  const made = await openEditor(null);
+  if (!made) return;
+  state.query = nodes ? (nodes.search.value = "") : "";
+  state.shown = made.id;
+  toast("Added. It is in force now.", { kind: "good", action: { label: "Try it", run: () => tryIt(made) } });
+  if (nodes) { await load(); reveal(made.id); }
+}
+
+function reveal(id) {
+  const at = state.rows.findIndex((row) => row.edit.id === id);
+  if (at >= 0) { select(at); open(); } else if (state.shown === id) show(id);
+}
+
+async function show(id) {
+  const edit = await edits.one(id);
+  if (nodes) drawDetail(edit, (await edits.history(id)).data);
+}
+
+async function change(edit) {
+  const made = await openEditor(edit);
+  if (!made) return;
+  toast("Changed.", { kind: "good" });
+  await refresh(made);
+}
+
+async function withdraw(edit) {
+  try {
+    const gone = await edits.withdraw(edit.id);
+    toast("Withdrawn. It no longer answers.", { action: { label: "Undo", run: () => restore(gone) } });
+    await refresh(gone);
+  } catch (error) { toast(error.message, { kind: "error" }); }
+}
+
+async function restore(edit) {
+  const made = await settled((policy) => edits.restore(edit.id, policy));
+  if (!made) return;
+  toast("Restored. It is in force again.", { kind: "good" });
+  await refresh(made);
+}
+
+async function refresh(edit) {
+  if (!nodes) return;
+  const at = state.rows.findIndex((row) => row.edit.id === edit.id);
+  const fits = !state.filter || state.filter === "all" || state.filter === edit.state;
+  if (at < 0 || !fits || (edit.state === "retired" && !state.filter)) { state.shown = state.shown === edit.id && fits ? edit.id : null; await load(); if (!state.shown) nodes.detail.hidden = true; else reveal(edit.id); return; }
+  state.rows[at].edit = edit;
+  draw();
+  select(at);
+  if (state.shown) open();
+}
+
+function tryIt(edit) {
+  sessionStorage.setItem("memedit.try", edit.prompt);
+  location.hash = "#/try";
+}
+
