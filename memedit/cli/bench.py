@@ -136,6 +136,39 @@ def serve(
     emit(session.output, found)
 
 
+@command(app, "consolidation-undo", Needs.BASE)
+def consolidation_undo(
+    session: "Session",
+    *,
+    edits: Annotated[int, typer.Option(min=2, help="Edits, split in two halves.")] = 20,
+    method: Annotated[str, typer.Option(help="rome, memit, alphaedit, rect or prune.")] = "alphaedit",
+    data: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Data file of edits. [default: made-up facts]")
+    ] = None,
+    statistics_text: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Text of the key statistics. [default: own samples]"),
+    ] = None,
+    statistics_tokens: Annotated[int, typer.Option(min=2, help="Tokens of it.")] = 20_000,
+    seed: Seed = 0,
+) -> None:
+    """Say how far weights and answers differ by the order of edits, and after withdrawing from never having had."""
+    from memedit.workflows.bench_consolidation import run
+
+    with session.output.progress("consolidating") as progress:
+        found = run(
+            edits=edits,
+            model=session.settings.model.name,
+            method=method,
+            data=data,
+            statistics_text=statistics_text,
+            statistics_tokens=statistics_tokens,
+            seed=seed,
+            progress=progress,
+        )
+    emit(session.output, found)
+
+
 def emit(output: Output, found: Mapping[str, Any]) -> None:
     """Print a benchmark's figures, or its document."""
     output.emit(found, lambda out: out.table(["what", "value"], list(_rows(plain(found)))))
