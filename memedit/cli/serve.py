@@ -68,9 +68,17 @@ def register(app: typer.Typer) -> None:
 
 def _lookups(session: "Session", memory: "EditMemory") -> "Lookups":
     from memedit.server.lookups import Lookups
+    from memedit.workflows.open import edits_in_weights
 
     scope = session.settings.scope
-    return Lookups(memory, scope=scope.name, options=scope.options, threshold=scope.threshold, k=scope.candidates)
+    return Lookups(
+        memory,
+        scope=scope.name,
+        options=scope.options,
+        threshold=scope.threshold,
+        k=scope.candidates,
+        in_weights=edits_in_weights(session.settings.model.name, memory),
+    )
 
 
 def _local_engine(

@@ -9,6 +9,7 @@ from memedit.memory import EditMemory
 from memedit.scope import Scope
 
 if TYPE_CHECKING:
+    from memedit.consolidation.records import EditsInWeights
     from memedit.models import LoadedModel
     from memedit.runtime import EditableModel
 
@@ -71,6 +72,18 @@ def load_base(model: ModelConfig) -> "LoadedModel":
     hf: dict[str, Any] = {"dtype": model.dtype, "revision": model.revision, **model.options}
     device_map = model.device_map or (None if model.device == "cpu" else model.device)
     return load_model(model.name, device_map=device_map, **hf)
+
+
+def edits_in_weights(name: str, memory: EditMemory) -> "EditsInWeights":
+    """Return which edits a model of this name answers from its weights; none where it is no version. Loads no model.
+
+    Raises:
+        ModelNotFoundError: the name is a version's, and there is no such version.
+    """
+    from memedit.consolidation.records import EditsInWeights, read_record
+
+    record = read_record(Path(_version_folder(name, memory)))
+    return EditsInWeights(() if record is None else record.edits)
 
 
 def _version_folder(name: str, memory: EditMemory) -> str:

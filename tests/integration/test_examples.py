@@ -21,6 +21,12 @@ PROMISES = {
     "03_import_and_search.py": ["imported 20 edits", "in the Tide Hall", "same edits after export and import: 20"],
     "04_generate_in_batches.py": ["no edits: same tensor: True", "same tokens", "edited"],
     "05_why_did_it_answer_that.py": ["fires: True", "fires: False", "streamed: "],
+    "06_consolidate.py": [
+        "planned: 3 new edits",
+        "published: True",
+        "(by weights: True)",
+        "after the rollback the memory serves them again: True",
+    ],
 }
 
 
