@@ -28,7 +28,7 @@ async def awaited_revision(request: Request, min_revision: MinRevision = None) -
     """Wait until the memory, as this process sees it, is at the revision that the request asks for.
 
     Raises:
-        ApiError: 503, it did not get there in time.
+        ApiError: 412, it did not get there in time.
     """
     if min_revision is None:
         return
@@ -41,7 +41,7 @@ async def awaited_revision(request: Request, min_revision: MinRevision = None) -
         except InputError as error:
             if time.monotonic() >= deadline:
                 raise ApiError(
-                    503,
+                    412,
                     f"{error}; waited {state.settings.revision_wait:g} s",
                     code="revision_not_reached",
                     headers={"Retry-After": "1"},

@@ -60,7 +60,7 @@ class ProvenanceOut(Out):
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI entries of the errors that a route can answer with, beside those of every route."""
-    every = (400, 401, 403, 413, 429, 500, 503)
+    every = (400, 401, 403, 412, 413, 429, 500, 503)
     return {status: {"model": ErrorBody, "description": _MEANINGS[status]} for status in (*every, *statuses)}
 
 
@@ -70,7 +70,7 @@ _MEANINGS = {
     403: "The key has not the role or namespace that this needs.",
     404: "There is no such thing.",
     409: "It contradicts what is there, or the same request is being worked on.",
-    412: "It has been changed since.",
+    412: "It has been changed since, or the memory has not come to the revision asked for.",
     413: "The body is too large.",
     429: "Too many requests; Retry-After says when to ask again.",
     500: "The server failed; its log says more.",
