@@ -63,6 +63,14 @@ Harness = Annotated[
 ]
 HarnessFolder = Annotated[Path | None, typer.Option("--lm-eval-folder", help="Folder with more such tasks as YAML.")]
 HarnessLimit = Annotated[int | None, typer.Option("--lm-eval-limit", min=1, help="At most so many documents of each.")]
+Consolidation = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        help="How weights: methods and hybrid write edits into the weights: YAML of kind consolidation.",
+    ),
+]
 EncoderName = Annotated[str, typer.Option("--encoder", help="Sentence encoder.")]
 DType = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16, auto.")]
 
@@ -96,6 +104,7 @@ def run(
     fluency_queries: Fluency = 16,
     probes_per_kind: PerKind = None,
     no_cache: NoCache = False,
+    consolidation: Consolidation = None,
     encoder: EncoderName = "minilm",
     dtype: DType = "float32",
 ) -> None:
@@ -117,6 +126,10 @@ def run(
         "perplexity": perplexity, "capability": capability, "settings": settings, "encoder": encoder, "dtype": dtype,
         **_parsed(method, edits, protocol, stream),
     }  # fmt: skip
+    if consolidation is not None:
+        from memedit.workflows.consolidation.configuring import read_evaluation_job
+
+        options["consolidation"] = read_evaluation_job(consolidation)
     if lm_eval is not None:
         from memedit.workflows.lm_eval_tasks import HarnessTasks
 

@@ -17,10 +17,10 @@ METHODS = (
     *BASELINES, "in_context", "reader", "recipe", "serac", "elder", *(f"weights:{w}" for w in WEIGHTS), "hybrid",
 )  # fmt: skip
 """Names a method may have; the baselines ``rag`` and ``oracle`` also take an adapter, as in ``oracle:reader``."""
+HYBRID_SOLVER = "alphaedit"
+"""Solver of ``hybrid``: the one a consolidation job takes by default."""
 _NOT_BUILT = {
     "elder": "memedit.adapters.elder, a mixture of LoRAs trained from the edit memory",
-    "weights": "memedit.consolidation, which writes edits into the weights",
-    "hybrid": "memedit.consolidation, which writes edits into the weights, with the memory serving the rest",
 }
 _SCOPES = {"recipe": "sentinel"}
 """Scope of a published method where it brings its own."""
@@ -28,11 +28,20 @@ _SCOPES = {"recipe": "sentinel"}
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method as it is run: ``adapter`` and ``scope`` by name; both are None for the untouched base."""
+    """A method as it is run: ``adapter`` and ``scope`` by name; both are None where no memory is asked.
+
+    ``weights`` is the solver that writes the edits into the weights, None for methods that leave them alone.
+    """
 
     name: str
     adapter: str | None
     scope: str | None
+    weights: str | None = None
+
+    @property
+    def is_base(self) -> bool:
+        """Whether it is the untouched base."""
+        return self.adapter is None and self.weights is None
 
     @property
     def is_baseline(self) -> bool:
@@ -73,12 +82,16 @@ def _parse(name: str, scope: str) -> Method:
         raise UnknownNameError(unknown_name_message("method", name, list(METHODS)))
     if head == "base":
         return Method(name, None, None)
+    if head == "weights":
+        return Method(name, None, None, weights=tail)
+    if head == "hybrid":
+        return Method(name, "default", own_scope or scope, weights=HYBRID_SOLVER)
     if head in ("rag", "oracle"):
         adapter = tail or "in_context"
         if adapter not in ADAPTERS:
             raise UnknownNameError(unknown_name_message("adapter", adapter, list(ADAPTERS)))
         return Method(name, adapter, "nearest" if head == "rag" else "oracle")
-    if head in _NOT_BUILT and (head not in ADAPTERS or head == "hybrid"):
+    if head in _NOT_BUILT and head not in ADAPTERS:
         raise MethodNotBuiltError(whole, _NOT_BUILT[head])
     module = ADAPTERS.path(head).partition(":")[0]
     if importlib.util.find_spec(module.rpartition(".")[0]) is None or importlib.util.find_spec(module) is None:

@@ -124,16 +124,16 @@ class StageRuns:
             batch_size=self.config.settings.batch_size,
             journal=self.journal,
             clock=self.clock,
-            cache=self.cache if method.adapter is None else None,
+            cache=self.cache if method.is_base else None,
         )
-        if not method.shares:
+        if not method.shares and method.weights is None:  # shared rows are those of the base's weights
             self.shared.add(method.adapter, requests, served.results)
         return served
 
     def _generate(self, method: Method, queries: Queries, shared: Mapping[str, Estimate]) -> MethodRun:
         plan = plan_generate(queries.probes, self.bench.base, self.config.settings)
         served = self._serve(method, queries, "generate", plan.requests)
-        if method.adapter is None:
+        if method.is_base:
             self._base[Protocol.GENERATE] = served
         base = self._base[Protocol.GENERATE].results
         answered = tuple(
@@ -148,7 +148,7 @@ class StageRuns:
     def _forced(self, method: Method, queries: Queries, shared: Mapping[str, Estimate]) -> MethodRun:
         plan = plan_score(queries.probes)
         served = self._serve(method, queries, "teacher_forced", plan.requests)
-        if method.adapter is None:
+        if method.is_base:
             self._base[Protocol.TEACHER_FORCED] = served
         base = self._base[Protocol.TEACHER_FORCED].results
         forced = [
@@ -212,8 +212,12 @@ class StageRuns:
         metrics = {**seen.estimates(seed), **shared}
         if not (method.shares and self.config.settings.share_baselines):
             metrics |= _timings(served, seed)
-        if method.adapter is not None:
+        if not method.is_base:
             metrics["seconds_per_edit"] = mean(self.stage.seconds_per_edit(method), seed=seed)
+        by_weights = self.journal.fact(f"{self.stage.name}/{method.name}/served_by_weights")
+        if by_weights is not None and method.adapter is not None:
+            share = 100.0 * by_weights / max(1, self.stage.edits)
+            metrics["served_by_weights"] = Estimate(share, self.stage.edits, share, share)
         name = f"{self.stage.name}/{method.name}/{protocol}/peak_rss_mb"
         if self.journal.fact(name) is None:
             self.journal.add_fact(name, peak_rss_mb())

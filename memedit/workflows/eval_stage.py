@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from memedit.adapters import Adapter, create_adapter
@@ -18,7 +18,15 @@ from memedit.models import LoadedModel
 from memedit.scope import Scope, load_scope
 from memedit.types import Edit, EditState
 from memedit.workflows.answerers import BareAnswerer, EditedAnswerer
+from memedit.workflows.consolidation.settings import JobSettings
 from memedit.workflows.eval_methods import Method, OracleScope, nearest_scope
+from memedit.workflows.eval_weights import (
+    WeightsAnswerer,
+    WrittenWeights,
+    evaluation_job,
+    job_fingerprint,
+    write_weights,
+)
 
 if TYPE_CHECKING:
     from memedit.runtime import EditableModel
@@ -67,6 +75,7 @@ class Workbench:
     loaded: LoadedModel
     encoder: Encoder
     threshold: float | None = None
+    consolidation: JobSettings = field(default_factory=evaluation_job)
     base: BareAnswerer = field(init=False)
     _adapters: dict[str, Adapter] = field(default_factory=dict)
     _scopes: dict[str, Scope] = field(default_factory=dict)
@@ -94,6 +103,8 @@ class Workbench:
         Makes the method's adapter and scope, so that what they lack shows before any work is done.
         """
         parts = [self.loaded.fingerprint]
+        if method.weights is not None:
+            parts += [method.weights, job_fingerprint(self.consolidation)]
         if method.adapter is not None:
             parts += [method.adapter, self.adapter(method.adapter).fingerprint, self.encoder.fingerprint]
         if method.scope is not None and method.scope != "oracle":
@@ -121,7 +132,7 @@ class Stage:
         self.name = f"{data.name}/{self.edits}"
         self._bench, self._journal = bench, journal
         self._filled: FilledMemory | None = None
-        self._answerers: dict[str, EditedAnswerer] = {}
+        self._answerers: dict[str, BareAnswerer] = {}
 
     @property
     def state(self) -> EditedState:
@@ -156,25 +167,46 @@ class Stage:
 
     def answerer(self, method: Method, queries: Queries) -> BareAnswerer:
         """Return the method at work on this data set."""
-        if method.adapter is None:
+        if method.is_base:
             return self._bench.base
         if method.name not in self._answerers:
             self._answerers[method.name] = self._edited(method, queries)
         return self._answerers[method.name]
 
-    def _edited(self, method: Method, queries: Queries) -> EditedAnswerer:
-        filled = self.filled()
-        editable = self._editable(method, queries, filled)
+    def _edited(self, method: Method, queries: Queries) -> BareAnswerer:
+        filled, bench = self.filled(), self._bench
+        fingerprint = bench.fingerprint(method)
         started = time.perf_counter()
+        written = None
+        if method.weights is not None:
+            written = self._write(method, filled)
+            if method.adapter is None:
+                self._note_seconds(method, started, filled)
+                return WeightsAnswerer(bench.base, bench.loaded, written, fingerprint)
+        editable = self._editable(method, queries, filled, written)
         editable.prepare()
+        self._note_seconds(method, started, filled)
+        answerer = EditedAnswerer(bench.loaded, editable, filled.places(), bench.base.end, fingerprint)
+        return answerer if written is None else WeightsAnswerer(answerer, bench.loaded, written, fingerprint)
+
+    def _write(self, method: Method, filled: FilledMemory) -> WrittenWeights:
+        """Solve for the edits in force; a memory beside the weights lets those stay there that fail their check."""
+        edits = [filled.in_force[edit_id] for edit_id in sorted(filled.in_force)]
+        bench = self._bench
+        settings = replace(bench.consolidation, method=method.weights or "")
+        checked = method.adapter is not None
+        written = write_weights(filled.memory, bench.loaded, bench.base, edits, settings=settings, checked=checked)
+        self._journal.add_fact(f"{self.name}/{method.name}/served_by_weights", len(written.edits))
+        return written
+
+    def _note_seconds(self, method: Method, started: float, filled: FilledMemory) -> None:
         name = self._prepared(method)
         if self._journal.fact(name) is None:
-            seconds = (time.perf_counter() - started) / max(1, len(filled.in_force))
-            self._journal.add_fact(name, seconds)
-        fingerprint = self._bench.fingerprint(method)
-        return EditedAnswerer(self._bench.loaded, editable, filled.places(), self._bench.base.end, fingerprint)
+            self._journal.add_fact(name, (time.perf_counter() - started) / max(1, len(filled.in_force)))
 
-    def _editable(self, method: Method, queries: Queries, filled: FilledMemory) -> "EditableModel":
+    def _editable(
+        self, method: Method, queries: Queries, filled: FilledMemory, written: WrittenWeights | None
+    ) -> "EditableModel":
         from memedit.runtime import EditableModel
 
         if method.adapter is None or method.scope is None:
@@ -183,7 +215,9 @@ class Stage:
         scope: Scope = self._oracle(queries, filled) if oracle else self._bench.scope(method.scope)
         adapter = self._bench.adapter(method.adapter)
         loaded = self._bench.loaded
-        return EditableModel.wrap(loaded.model, loaded.tokenizer, filled.memory, scope=scope, adapter=adapter)
+        return EditableModel.wrap(
+            loaded.model, loaded.tokenizer, filled.memory, scope=scope, adapter=adapter, version=written
+        )
 
     def _oracle(self, queries: Queries, filled: FilledMemory) -> OracleScope:
         places: dict[str, set[int]] = {}

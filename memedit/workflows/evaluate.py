@@ -24,9 +24,11 @@ from memedit.evaluation.report.results import TIMING_METRICS, results_json, writ
 from memedit.evaluation.runner import Clock, ProgressCallback
 from memedit.evaluation.settings import EvalSettings
 from memedit.evaluation.stream import StreamOrder
+from memedit.workflows.consolidation.settings import JobSettings
 from memedit.workflows.eval_methods import Method, parse_methods
 from memedit.workflows.eval_runs import Extras, StageRuns, expected_cost
 from memedit.workflows.eval_stage import Stage, Workbench
+from memedit.workflows.eval_weights import evaluation_job, job_description, job_fingerprint
 from memedit.workflows.lm_eval_tasks import HarnessTasks
 
 _LIBRARIES = ("memedit", "torch", "transformers", "tokenizers", "numpy", "peft", "sentence-transformers", "faiss-cpu")
@@ -52,6 +54,8 @@ class EvaluationConfig:
             (:func:`memedit.workflows.splits.is_training_row`).
         perplexity: a text to take the perplexity of under each method.
         capability: a capability file, or a folder of them.
+        consolidation: how ``weights:`` methods and ``hybrid`` write edits into the weights; the solver is named by the
+            method.
         harness: tasks of the language model evaluation harness (extra ``eval``).
         settings: everything else that changes results.
     """
@@ -71,6 +75,7 @@ class EvaluationConfig:
     perplexity: Path | None = None
     capability: Path | None = None
     harness: HarnessTasks | None = None
+    consolidation: JobSettings = field(default_factory=evaluation_job)
     settings: EvalSettings = field(default_factory=EvalSettings)
 
 
@@ -150,7 +155,8 @@ def _workbench(config: EvaluationConfig) -> Workbench:
     from memedit.encoders import load_encoder
     from memedit.models import load_model
 
-    return Workbench(load_model(config.model, dtype=config.dtype), load_encoder(config.encoder), config.threshold)
+    loaded, encoder = load_model(config.model, dtype=config.dtype), load_encoder(config.encoder)
+    return Workbench(loaded, encoder, config.threshold, config.consolidation)
 
 
 def build_manifest(
@@ -161,7 +167,7 @@ def build_manifest(
         "model": config.model,
         "dtype": config.dtype,
         "device": bench.loaded.model.device.type,
-        "methods": {m.name: {"adapter": m.adapter, "scope": m.scope} for m in methods},
+        "methods": {m.name: {"adapter": m.adapter, "scope": m.scope, "weights": m.weights} for m in methods},
         "protocols": [str(protocol) for protocol in config.protocols],
         "stream": str(config.stream),
         "edits": list(config.edits),
@@ -171,6 +177,7 @@ def build_manifest(
         "threshold": config.threshold,
         "encoder": config.encoder,
         "settings": config.settings.as_json(),
+        "consolidation": _consolidation(config, methods),
         "seed": config.settings.seed,
         "data": [
             {
@@ -193,6 +200,13 @@ def build_manifest(
         "versions": {name: _version(name) for name in _LIBRARIES} | {"python": platform.python_version()},
         "timing_metrics": list(TIMING_METRICS),
     }
+
+
+def _consolidation(config: EvaluationConfig, methods: Sequence[Method]) -> Any:
+    """Return how edits become weights, where a method does that."""
+    if all(method.weights is None for method in methods):
+        return None
+    return {"fingerprint": job_fingerprint(config.consolidation), **job_description(config.consolidation)}
 
 
 def _described(path: Path | None) -> Any:

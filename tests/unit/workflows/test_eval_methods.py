@@ -1,8 +1,8 @@
-"""Methods by name, the baselines' scopes, and what a method that is not built answers."""
+"""Methods by name, the baselines' scopes, and forms of one method."""
 
 import pytest
 
-from memedit.errors import InputError, MethodNotBuiltError, UnknownNameError
+from memedit.errors import InputError, UnknownNameError
 from memedit.types import EditDraft, Encoding
 from memedit.workflows.eval_methods import OracleScope, parse_methods
 
@@ -25,6 +25,14 @@ def test_scope_and_adapter_of_methods() -> None:
     assert [name for name, m in methods.items() if m.thresholded] == ["in_context", "reader@similarity"]
 
 
+def test_methods_that_write_weights() -> None:
+    methods = {m.name: m for m in parse_methods(["weights:memit", "hybrid@subject"])}
+    alone, hybrid = methods["weights:memit"], methods["hybrid@subject"]
+    assert (alone.adapter, alone.scope, alone.weights, alone.is_base) == (None, None, "memit", False)
+    assert (hybrid.adapter, hybrid.scope, hybrid.weights, hybrid.is_base) == ("default", "subject", "alphaedit", False)
+    assert methods["base"].is_base
+
+
 @pytest.mark.parametrize(
     ("name", "near"),
     [("in_contxt", "in_context"), ("weights:memmit", "weights:memit"), ("oracle:redaer", "reader"), ("base:x", "base")],
@@ -34,13 +42,11 @@ def test_an_unknown_method_lists_near_matches(name: str, near: str) -> None:
         parse_methods([name])
 
 
-@pytest.mark.parametrize(
-    ("name", "missing"),
-    [("weights:alphaedit", "memedit.consolidation"), ("hybrid", "memedit.consolidation"), ("elder", "elder")],
-)
-def test_a_method_that_is_not_built_says_what_is_missing(name: str, missing: str) -> None:
-    with pytest.raises(MethodNotBuiltError, match=f"not built yet.*{missing}"):
-        parse_methods([name])
+def test_elder_comes_in_several_forms() -> None:
+    methods = {method.name: method for method in parse_methods(["elder", "elder:both", "elder:published"])}
+    assert (methods["elder"].adapter, methods["elder"].scope) == ("elder", "default")
+    assert methods["elder:both"].scope == "default"
+    assert methods["elder:published"].scope == "nearest", "the paper's deferral decides alone"
 
 
 def test_no_method_is_an_error() -> None:
