@@ -7,7 +7,22 @@ from typing import Annotated
 
 import typer
 
-from memedit.cli import ask, bench, chat, consolidate, demo, edit, index, keys, models, scope, serve, train, versions
+from memedit.cli import (
+    ask,
+    bench,
+    chat,
+    consolidate,
+    demo,
+    edit,
+    index,
+    keys,
+    models,
+    scope,
+    serve,
+    stats,
+    train,
+    versions,
+)
 from memedit.cli import eval as evaluate
 from memedit.cli.failures import INTERNAL, MemeditGroup
 
@@ -54,6 +69,8 @@ app.add_typer(models.app, name="models")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(bench.app, name="bench")
 app.add_typer(train.app, name="train")
+app.add_typer(stats.app, name="stats")
+stats.register(app)
 app.add_typer(consolidate.app, name="consolidate")
 app.add_typer(versions.app, name="versions")
 

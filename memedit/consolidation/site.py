@@ -66,6 +66,6 @@ def _check_weight(model: str, name: str, weight: Tensor, linear: LinearSpec) -> 
     raise UnsupportedModelError(
         f"{model}: the weight of {name} is quantised (stored as {weight.dtype}, shape {tuple(weight.shape)}), and "
         "edits cannot be added to it; consolidate into the unquantised checkpoint (load it without "
-        "quantization_config, in float32 or bfloat16) and quantise the published version anew, or keep the edits in the "
-        "memory"
+        "quantization_config, in float32 or bfloat16) and quantise the published version anew, or keep the edits "
+        "in the memory"
     )

@@ -5,7 +5,7 @@ position) is computed once. The model's own code makes masks, rotary embeddings 
 is needed. As in :mod:`memedit.models.hooks`, every change to live modules is a context that takes itself away.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -167,6 +167,28 @@ class Segments:
 
     def _pass(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         return (hidden_states,) if self._tuples else hidden_states
+
+
+@contextmanager
+def outputs_patched(model: nn.Module, patches: Mapping[str, Tensor], positions: Tensor) -> Iterator[None]:
+    """Replace what modules put out at one position of each row.
+
+    ``patches`` are the new outputs ``[R, d]`` by module name, ``positions`` ``[R]`` where they go.
+    """
+
+    def hook_for(values: Tensor) -> Callable[[nn.Module, Any, Any], Any]:
+        def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
+            whole = output[0] if isinstance(output, tuple) else output
+            changed = whole.clone()
+            changed[torch.arange(len(positions), device=whole.device), positions] = values.to(whole)
+            return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+        return hook
+
+    with ExitStack() as stack:
+        for name, values in patches.items():
+            stack.callback(model.get_submodule(name).register_forward_hook(hook_for(values)).remove)
+        yield
 
 
 @contextmanager

@@ -23,10 +23,14 @@ Solver = Callable[[LayerMoments, Tensor, Tensor, ConsolidationSettings], Factors
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A way to solve: where to find the solver, and settings that belong to the method's name."""
+    """A way to solve: the solver, and what belongs to the method's name.
+
+    ``keeps_keys`` says that the published method, batch after batch, holds the keys of earlier batches still.
+    """
 
     solver: Solver
     top_layer_only: bool = False
+    keeps_keys: bool = False
     rect_keep: float | None = None
     prune: bool = False
 

@@ -5,7 +5,7 @@ from memedit.consolidation.solvers.joint import Method
 from memedit.consolidation.solvers.memit import memit
 from memedit.consolidation.solvers.rome import rome
 
-ALPHAEDIT = Method(alphaedit)
+ALPHAEDIT = Method(alphaedit, keeps_keys=True)
 MEMIT = Method(memit)
 ROME = Method(rome, top_layer_only=True)
 RECT = Method(memit, rect_keep=0.4)

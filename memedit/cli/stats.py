@@ -1,0 +1,119 @@
+"""``memedit stats`` and ``memedit trace``: what consolidation needs to know about a model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memedit.cli.bench import emit
+from memedit.cli.options import Needs, command, key_values
+from memedit.cli.output import Output
+
+if TYPE_CHECKING:
+    from memedit.cli.session import Session
+
+app = typer.Typer(no_args_is_help=True, help="Statistics of a model's MLP keys, which weight edits must respect.")
+
+
+@command(app, "build", Needs.TRAINING)
+def build(
+    session: "Session",
+    *,
+    text: Annotated[
+        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Plain text, may be repeated.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME[:CONFIG]", help="Hub data set with a text column; needs a hub.")
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(metavar="N,N...", help="Layers. [default: those the model's shape proposes]")
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=2, help="Tokens read, or written by the model.")] = 100_000,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A consolidation setting; repeatable.")
+    ] = None,
+    store: Annotated[Path | None, typer.Option(file_okay=False, help="Folder. [default: memedit's cache]")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from a checkpoint of the same run.")] = True,
+) -> None:
+    """Gather second moments of the keys of the edited layers: from text, or from what the model itself writes.
+
+    Kept under everything they depend on: a second call only reads them.
+    """
+    from memedit.consolidation.base import ConsolidationSettings
+    from memedit.workflows import statistics
+    from memedit.workflows.changes import with_changes
+
+    wanted = key_values("--set", changes) | ({} if layers is None else {"layers": f"[{layers}]"})
+    with session.output.progress("reading keys") as progress:
+        found = statistics.build(
+            session.settings.model.name,
+            texts=text or (),
+            dataset=dataset,
+            settings=with_changes(ConsolidationSettings(), wanted),
+            tokens=tokens,
+            store=store,
+            resume=resume,
+            progress=progress,
+        )
+    session.output.emit(found, lambda out: _show(out, found))
+
+
+def _show(out: Output, found: dict[str, object]) -> None:
+    layers = found["layers"]
+    assert isinstance(layers, dict)
+    out.line(f"key statistics {str(found['key'])[:12]}, from {found['source']}")
+    out.table(
+        ["layer", "keys", "mean eigenvalue", "largest", "null space", "of"],
+        [
+            [
+                layer,
+                str(row["keys"]),
+                f"{row['mean_eigenvalue']:.4g}",
+                f"{row['largest_eigenvalue']:.4g}",
+                str(row["null_space"]),
+                str(row["width"]),
+            ]
+            for layer, row in layers.items()
+        ],
+    )
+
+
+def register(root: typer.Typer) -> None:
+    """Add ``memedit trace``."""
+
+    @command(root, "trace", Needs.TRAINING)
+    def trace(
+        session: "Session",
+        *,
+        prompts: Annotated[
+            Path | None,
+            typer.Argument(exists=True, dir_okay=False, help="Edits whose prompts are traced. [default: known facts]"),
+        ] = None,
+        facts: Annotated[int | None, typer.Option(min=1, help="Most prompts traced.")] = None,
+        noise: Annotated[float, typer.Option(min=0.0, help="Noise, in units of the embeddings' deviation.")] = 3.0,
+        window: Annotated[
+            int | None, typer.Option(min=1, help="Layers of MLPs and attention restored at once.")
+        ] = None,
+        seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+        image: Annotated[Path | None, typer.Option(dir_okay=False, help="Draw the heat-maps to this file.")] = None,
+    ) -> None:
+        """Find the layers in which a model recalls facts, by causal tracing, and propose layers for weight edits."""
+        from memedit.workflows.trace import trace_model
+
+        with session.output.progress("tracing") as progress:
+            found = trace_model(
+                session.settings.model.name,
+                prompts=prompts,
+                facts=facts,
+                noise=noise,
+                window=window,
+                seed=seed,
+                image=image,
+                progress=progress,
+            )
+        session.output.emit(
+            found, lambda out: emit(out, {name: value for name, value in found.items() if name not in _LONG})
+        )
+
+
+_LONG = ("effects", "places")

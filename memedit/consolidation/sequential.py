@@ -1,0 +1,66 @@
+"""Batch after batch on the weights the last one left: how these methods are published, kept for comparison.
+
+Nothing of memedit consolidates this way: keys and targets of a batch depend on the batches before it, so the order
+matters and nothing can be taken back.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+
+import numpy as np
+
+from memedit.consolidation.apply import applied
+from memedit.consolidation.artefacts import EditArtefact
+from memedit.consolidation.base import ConsolidationSettings, EditRequest
+from memedit.consolidation.solvers.joint import SOLVERS, solve
+from memedit.consolidation.statistics import Statistics
+from memedit.consolidation.targets import compute_artefacts
+from memedit.errors import InputError
+from memedit.models import LoadedModel
+from memedit.types import WeightDelta, WeightTerm
+
+
+def solve_in_turn(
+    loaded: LoadedModel,
+    batches: Sequence[Sequence[EditRequest]],
+    statistics: Statistics,
+    settings: ConsolidationSettings,
+    method: str = "alphaedit",
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> WeightDelta:
+    """Return what is left in the weights after editing batch by batch.
+
+    Keys and targets of each batch come from the model as the earlier batches left it; statistics stay the base's.
+    AlphaEdit also keeps the keys of earlier batches (its ``Kp``) where they are: they are solved for with no residual.
+
+    Raises:
+        InputError: there are no edits.
+    """
+    total: WeightDelta | None = None
+    past: dict[str, EditArtefact] = {}
+    edits = sum(map(len, batches))
+    for batch in batches:
+        with nullcontext() if total is None else applied(loaded, total):
+            found = compute_artefacts(loaded, batch, settings)
+        delta = solve(loaded, {**past, **found}, statistics, settings, method)
+        total = delta if total is None else _sum(total, delta)
+        if SOLVERS.get(method).keeps_keys:
+            past |= {edit: _at_rest(artefact) for edit, artefact in found.items()}
+        if progress is not None:
+            progress(len(total.edits), edits)
+    if total is None:
+        raise InputError("there are no edits to solve for")
+    return total
+
+
+def _at_rest(artefact: EditArtefact) -> EditArtefact:
+    """Return the keys with nothing to gain."""
+    still = {layer: np.zeros_like(residual) for layer, residual in artefact.residuals.items()}
+    return replace(artefact, residuals=still, target=artefact.hidden)
+
+
+def _sum(one: WeightDelta, other: WeightDelta) -> WeightDelta:
+    terms = {name: WeightTerm(dense=term.matrix() + other.terms[name].matrix()) for name, term in one.terms.items()}
+    return replace(one, edits=tuple(sorted({*one.edits, *other.edits})), terms=terms)

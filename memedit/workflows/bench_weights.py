@@ -1,0 +1,247 @@
+"""How edits in the weights hold as they grow in number, method by method, all at once and batch after batch."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memedit.consolidation import (
+    ConsolidationSettings,
+    EditArtefact,
+    EditRequest,
+    applied,
+    artefact_fingerprint,
+    build_statistics,
+    compute_artefacts,
+    solve,
+)
+from memedit.consolidation.sequential import solve_in_turn
+from memedit.errors import InputError
+from memedit.evaluation.answering import Scoring
+from memedit.evaluation.cases import Case, Probe, ProbeKind
+from memedit.evaluation.datasets import read_cases
+from memedit.evaluation.metrics.perplexity import perplexity, perplexity_requests, read_text
+from memedit.evaluation.metrics.statistics import Estimate, rate
+from memedit.evaluation.requests import ScoreRequest, continuation
+from memedit.evaluation.touching import TouchedPrompts
+from memedit.models import LoadedModel, load_model
+from memedit.types import WeightDelta
+from memedit.workflows.answerers import BareAnswerer
+
+Progress = Callable[[str, int, int], None]
+METRICS = {
+    ProbeKind.EDIT: "efficacy", ProbeKind.PARAPHRASE: "paraphrase", ProbeKind.LOCALITY: "specificity",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured.
+
+    Args:
+        model: alias, path or hub id.
+        data: file of cases with old answers (CounterFact).
+        format: its form.
+        edits: numbers of edits, taken from the front of the file; of contradicting edits the later one counts.
+        methods: solvers by name.
+        sequential: size of a batch, to also edit batch after batch; None leaves that out.
+        queries: cases asked about at most, spread evenly over the stream.
+        statistics_text: plain text for the key statistics; None lets the model write its own.
+        statistics_tokens: so many tokens of it.
+        perplexity_text: plain text to take the perplexity of; None leaves it out.
+        perplexity_tokens: so many tokens of it.
+        settings: of targets and solve.
+        keep: folder for keys and targets, so that another run needs not compute them.
+    """
+
+    model: str
+    data: Path
+    format: str = "counterfact"
+    edits: tuple[int, ...] = (10, 100)
+    methods: tuple[str, ...] = ("alphaedit", "memit")
+    sequential: int | None = None
+    queries: int = 200
+    statistics_text: Path | None = None
+    statistics_tokens: int = 100_000
+    perplexity_text: Path | None = None
+    perplexity_tokens: int = 8_000
+    settings: ConsolidationSettings = field(default_factory=ConsolidationSettings)
+    keep: Path | None = None
+    batch_size: int = 32
+
+
+def run(plan: Plan, *, progress: Progress | None = None) -> dict[str, Any]:
+    """Measure every method at every number of edits.
+
+    Efficacy, paraphrase and specificity are ROME's tests (arXiv 2202.05262): the wanted answer is more likely than the
+    other one, by mean log-probability of a token. Specificity leaves out prompts that another edit touches.
+
+    Returns:
+        a JSON-able mapping: figures of the untouched base, rows by method, stream and number of edits, and processor
+        seconds an edit for keys and targets (``seconds_per_edit``).
+
+    Raises:
+        DatasetError: the data cannot be read.
+        InputError: fewer edits are in the file than asked for.
+    """
+    bench = _Bench(plan, progress)
+    rows = [bench.row(None, "batch", n) for n in plan.edits]
+    for n in plan.edits:
+        for method in plan.methods:
+            rows.append(bench.row(method, "batch", n))
+            if plan.sequential is not None and n > plan.sequential:
+                rows.append(bench.row(method, f"sequential:{plan.sequential}", n))
+    return {
+        "model": plan.model,
+        "base": bench.loaded.fingerprint,
+        "layers": list(bench.layers),
+        "settings": bench.settings_shown,
+        "seconds_per_edit": bench.seconds_per_edit,
+        "rows": rows,
+    }
+
+
+class _Bench:
+    """Model, statistics, edits and their keys and targets."""
+
+    def __init__(self, plan: Plan, progress: Progress | None) -> None:
+        self.plan, self._progress = plan, progress
+        self.loaded: LoadedModel = load_model(plan.model)
+        self.answerer = BareAnswerer(self.loaded)
+        self.cases = _standing(list(read_cases(plan.data, plan.format, limit=max(plan.edits))), max(plan.edits))
+        texts = None if plan.statistics_text is None else [read_text(plan.statistics_text)]
+        self.statistics = build_statistics(
+            self.loaded, plan.settings, texts, tokens=plan.statistics_tokens, progress=self._stage("statistics")
+        )
+        self.layers = sorted(self.statistics.layers)
+        self.settings_shown = {name: getattr(plan.settings, name) for name in plan.settings.__slots__}
+        self.requests = [_request(case) for case in self.cases]
+        started = time.process_time()
+        self.artefacts, computed = self._artefacts()
+        self.seconds_per_edit = (time.process_time() - started) / computed if computed else None
+
+    def _stage(self, name: str) -> Callable[[int, int], None] | None:
+        progress = self._progress
+        return None if progress is None else lambda done, total: progress(name, done, total)
+
+    def _artefacts(self) -> tuple[dict[str, EditArtefact], int]:
+        folder = None
+        if self.plan.keep is not None:
+            folder = self.plan.keep / artefact_fingerprint(self.loaded.fingerprint, self.plan.settings)[:16]
+            folder.mkdir(parents=True, exist_ok=True)
+        known = {} if folder is None else dict(_kept(folder, [request.id for request in self.requests]))
+
+        def save(batch: Any) -> None:
+            for edit, artefact in batch.items():
+                if folder is not None:
+                    (folder / f"{edit}.safetensors").write_bytes(artefact.to_bytes())
+
+        found = compute_artefacts(
+            self.loaded, self.requests, self.plan.settings, progress=self._stage("targets"), known=known, save=save
+        )
+        return found, len(found) - len(known)
+
+    def row(self, method: str | None, stream: str, count: int) -> dict[str, Any]:
+        """Return the figures of a method (None: the untouched base) after ``count`` edits."""
+        started = time.process_time()
+        delta = None if method is None else self._delta(method, stream, count)
+        solved = time.process_time() - started
+        with nullcontext() if delta is None else applied(self.loaded, delta):
+            figures = self._measure(count)
+        shown = {name: estimate.as_json() for name, estimate in figures.items()}
+        change = {} if delta is None else {"relative_change": self._relative_change(delta)}
+        return {
+            "method": method or "base", "stream": stream, "edits": count, "solve_seconds": round(solved, 3),
+            **change, **shown,
+        }  # fmt: skip
+
+    def _delta(self, method: str, stream: str, count: int) -> WeightDelta:
+        requests = self.requests[:count]
+        if stream == "batch":
+            chosen = {request.id: self.artefacts[request.id] for request in requests}
+            return solve(self.loaded, chosen, self.statistics, self.plan.settings, method)
+        size = int(stream.partition(":")[2])
+        batches = [requests[i : i + size] for i in range(0, count, size)]
+        return solve_in_turn(
+            self.loaded,
+            batches,
+            self.statistics,
+            self.plan.settings,
+            method,
+            progress=self._stage(f"{method} {stream}"),
+        )
+
+    def _relative_change(self, delta: WeightDelta) -> dict[str, float]:
+        sizes = {name: float(self.loaded.model.get_parameter(f"{name}.weight").detach().norm()) for name in delta.terms}
+        return {name: round(float(np.linalg.norm(t.matrix())) / sizes[name], 5) for name, t in delta.terms.items()}
+
+    def _measure(self, count: int) -> dict[str, Estimate]:
+        cases = self.cases[:count]
+        touched = TouchedPrompts({i: case.edits[0] for i, case in enumerate(cases)})
+        step = max(1, count // self.plan.queries)
+        asked = [probe for case in cases[::step] for probe in case.probes if _is_asked(probe, touched)]
+        pairs = [(p.prompt, continuation(p.prompt, a)) for p in asked for a in (p.answers[0], p.contrast or "")]
+        scores = self._score(pairs)
+        wins: dict[str, list[bool]] = {}
+        for i, probe in enumerate(asked):
+            wanted, other = scores[2 * i], scores[2 * i + 1]
+            wins.setdefault(METRICS[probe.kind], []).append(_mean(wanted) > _mean(other))
+            if probe.kind is not ProbeKind.LOCALITY:
+                wins.setdefault(f"{METRICS[probe.kind]}.exact", []).append(all(wanted.matches))
+        found = {name: rate(values) for name, values in wins.items()}
+        if self.plan.perplexity_text is not None:
+            text = read_text(self.plan.perplexity_text)
+            windows = perplexity_requests(text, self.answerer, tokens=self.plan.perplexity_tokens)
+            found["perplexity"] = perplexity(self._score([_pair(window) for window in windows], rows=8), seed=0)
+        return found
+
+    def _score(self, pairs: Sequence[tuple[str, str]], *, rows: int | None = None) -> list[Scoring]:
+        size = rows or self.plan.batch_size
+        order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
+        found: dict[int, Scoring] = {}
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            scored = self.answerer.score([pairs[i][0] for i in chosen], [pairs[i][1] for i in chosen])
+            found |= zip(chosen, scored, strict=True)
+        return [found[i] for i in range(len(pairs))]
+
+
+def _standing(cases: Sequence[Case], wanted: int) -> list[Case]:
+    """Return the cases whose edit no later one with the same prompt contradicts."""
+    if len(cases) < wanted:
+        raise InputError(f"the data file holds {len(cases)} edits, {wanted} are asked for")
+    last = {case.edits[0].prompt: i for i, case in enumerate(cases)}
+    return [replace(case) for i, case in enumerate(cases) if last[case.edits[0].prompt] == i]
+
+
+def _request(case: Case) -> EditRequest:
+    draft = case.edits[0]
+    words = "\0".join((draft.prompt, draft.target, draft.subject or ""))
+    name = hashlib.sha256(words.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+    return EditRequest(name, draft.prompt, draft.target, draft.subject, draft.ground_truth)
+
+
+def _kept(folder: Path, ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    for edit in ids:
+        path = folder / f"{edit}.safetensors"
+        if path.is_file():
+            yield edit, path.read_bytes()
+
+
+def _is_asked(probe: Probe, touched: TouchedPrompts) -> bool:
+    if probe.kind not in METRICS or probe.contrast is None:
+        return False
+    return probe.kind is not ProbeKind.LOCALITY or not touched.touching(probe.prompt)
+
+
+def _pair(request: ScoreRequest) -> tuple[str, str]:
+    return request.prompt, request.target
+
+
+def _mean(scoring: Scoring) -> float:
+    return sum(scoring.logprobs) / max(1, len(scoring.logprobs))

@@ -1,0 +1,50 @@
+"""Batch after batch: the first batch is the joint solve; later ones build on edited weights."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from consolidation_bench import REQUESTS, SETTINGS, tiny_loaded, weights_of
+
+from memedit.consolidation import build_statistics, compute_artefacts, solve
+from memedit.consolidation.sequential import solve_in_turn
+from memedit.errors import InputError
+
+TEXTS = ("The quick brown fox jumps over the lazy dog. " * 20,)
+DENSE = replace(SETTINGS, null_space_threshold=1.0)
+
+
+@pytest.mark.parametrize("method", ["alphaedit", "memit", "prune"])
+def test_one_batch_is_the_joint_solve_and_more_are_not(method: str, tmp_path: Path) -> None:
+    loaded = tiny_loaded()
+    before = weights_of(loaded.model)
+    statistics = build_statistics(loaded, DENSE, TEXTS, store=tmp_path)
+    joint = solve(loaded, compute_artefacts(loaded, REQUESTS, DENSE), statistics, DENSE, method)
+    once = solve_in_turn(loaded, [REQUESTS], statistics, DENSE, method)
+    twice = solve_in_turn(loaded, [REQUESTS[:2], REQUESTS[2:]], statistics, DENSE, method)
+    for name, term in joint.terms.items():
+        np.testing.assert_allclose(once.terms[name].matrix(), term.matrix(), atol=1e-6)
+    assert twice.edits == joint.edits
+    assert any(not np.allclose(twice.terms[n].matrix(), t.matrix(), atol=1e-4) for n, t in joint.terms.items())
+    assert all(torch.equal(value, before[name]) for name, value in loaded.model.state_dict().items())
+
+
+def test_alphaedit_keeps_the_keys_of_earlier_batches_still(tmp_path: Path) -> None:
+    loaded = tiny_loaded()
+    settings = replace(DENSE, layers=(0,), l2=1e-6, null_space_threshold=1e6)
+    statistics = build_statistics(loaded, settings, TEXTS, store=tmp_path)
+    first = compute_artefacts(loaded, REQUESTS[:1], settings)["a"]
+    name = "model.layers.0.mlp.down_proj"
+    alone = solve_in_turn(loaded, [REQUESTS[:1]], statistics, settings).terms[name].matrix() @ first.keys[0]
+    after = (
+        solve_in_turn(loaded, [REQUESTS[:1], REQUESTS[1:]], statistics, settings).terms[name].matrix() @ first.keys[0]
+    )
+    np.testing.assert_allclose(after, alone, rtol=1e-3, atol=1e-3 * float(np.abs(alone).max()))
+
+
+def test_no_edits_are_an_error(tmp_path: Path) -> None:
+    loaded = tiny_loaded()
+    with pytest.raises(InputError, match="no edits"):
+        solve_in_turn(loaded, [], build_statistics(loaded, DENSE, TEXTS, store=tmp_path), DENSE)
