@@ -25,7 +25,7 @@ export function openEditor(edit) {
     };
     const problem = h("p", { class: "problem", role: "alert", hidden: true });
     const save = h("button", { type: "submit", class: "primary" }, edit ? "Save" : "Add edit", h("kbd", {}, "Ctrl ↵"));
-    const labelled = (name, text, hint) => h("label", { for: `f-${name}`, class: `field ${name}` }, h("span", {}, text, hint ? h("small", {}, hint) : null), fields[name]);
+    const labelled = (name, text, hint) => h("label", { for: `f-${name}`, class: `field for-${name}` }, h("span", {}, text, hint ? h("small", {}, hint) : null), fields[name]);
     const rest = ["subject", "paraphrases", "ground_truth", "source", "metadata"].some((name) => fields[name].value) || fields.valid_at.value || fields.invalid_at.value;
     const form = h("form", { class: "editor", novalidate: true },
       labelled("prompt", "Prompt", "what is asked, word for word"), labelled("target", "Answer", "from now on"),

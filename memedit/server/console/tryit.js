@@ -132,6 +132,7 @@ function drawHit(hit, fires, threshold) {
   return h("li", { class: fires ? "hit fires" : "hit", "data-id": hit.id },
     h("div", { class: "hit-head" }, h("span", { class: "prompt" }, hit.prompt), h("span", { class: "target" }, hit.target), h("span", { class: "num" }, figure(hit.score, 3))),
     meter(hit.score, threshold, fires),
+    !fires && hit.score >= threshold ? h("p", { class: "faint" }, "Above the threshold, but a better edit speaks for the same words of the prompt, or the weights answer it.") : null,
     reasons.length ? h("details", {}, h("summary", {}, `Cosine ${figure(hit.similarity)} · why`), h("dl", { class: "reasons" }, reasons.map(([name, value]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, figure(value, 3))]))) : null);
 }
 
