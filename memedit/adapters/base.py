@@ -28,13 +28,15 @@ class AdapterBatch:
     """A batch as it enters ``generate``: left-padded ``[B, T]``; rows without an edit are in it too.
 
     ``edits[i]`` are the edits that fire on row i (empty: the row is the bare model's); ``pad[i]`` counts the padding
-    tokens in front of row i. ``generate`` may repeat each row (beams, several sequences): row i of the batch is then
-    rows ``i*r .. i*r+r-1`` of every tensor.
+    tokens in front of row i. ``answers[i]`` counts the ids at the end of row i that are an answer given for scoring and
+    no part of the query; empty where there are none. ``generate`` may repeat each row (beams, several sequences): row i
+    of the batch is then rows ``i*r .. i*r+r-1`` of every tensor.
     """
 
     rows: tuple[Row, ...]
     edits: tuple[tuple[Edit, ...], ...]
     pad: tuple[int, ...]
+    answers: tuple[int, ...] = ()
 
 
 @runtime_checkable

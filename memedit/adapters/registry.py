@@ -10,6 +10,7 @@ ADAPTERS: Registry[Any] = Registry("adapter")
 ADAPTERS.register("in_context", "memedit.adapters.in_context.adapter:InContextAdapter")
 ADAPTERS.register("reader", "memedit.adapters.reader.adapter:ReaderAdapter")
 ADAPTERS.register("recipe", "memedit.adapters.recipe.adapter:RecipeAdapter")
+ADAPTERS.register("elder", "memedit.adapters.elder.adapter:ElderAdapter")
 ADAPTERS.register("serac", "memedit.adapters.serac.adapter:SeracAdapter")
 
 

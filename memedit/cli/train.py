@@ -159,3 +159,56 @@ def scope(
             progress=lambda stage, done, total: progress(done, total),
         )
     emit(session.output, report)
+
+
+@command(app, "elder", Needs.MEMORY | Needs.TRAINING)
+def elder(
+    session: "Session",
+    *,
+    out: Out = Path("runs/elder"),
+    changes: Changes = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option("--shape", metavar="NAME=VALUE", help="Shape of a new mixture, as rank=8; repeatable."),
+    ] = None,
+    afresh: Annotated[bool, typer.Option("--afresh", help="Make a new mixture and train every edit again.")] = False,
+    if_due: Annotated[
+        bool, typer.Option("--if-due", help="Only when as many edits wait, or wait as long, as the settings say.")
+    ] = False,
+    checkpoint_every: Every = 20,
+    resume: Resume = True,
+) -> None:
+    """Train ELDER on the edits of the memory that wait for it, and put their codes into the memory."""
+    from memedit.workflows.elder_passes import run_pass
+
+    memory = session.memory()
+    with session.output.progress("training elder") as progress:
+        report = run_pass(
+            session.settings,
+            memory,
+            out=out,
+            changes=key_values("--set", changes),
+            shape=key_values("--shape", shape),
+            afresh=afresh,
+            only_if_due=if_due,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+            progress=progress,
+        )
+    emit(session.output, plain(report))
+
+
+@command(app, "export-elder", Needs.MEMORY | Needs.TRAINING)
+def export_elder(
+    session: "Session",
+    *,
+    folder: Annotated[Path, typer.Argument(help="Folder to write LoRAs to, one for each group of edits.")],
+    edit: Annotated[list[str] | None, typer.Option("--edit", metavar="ID", help="Only this edit; repeatable.")] = None,
+) -> None:
+    """Write trained edits as plain PEFT LoRAs, and print their rank and the flags that vLLM needs."""
+    from memedit.workflows.elder_passes import export_memory
+
+    memory = session.memory()
+    exported = export_memory(session.settings, memory, folder, ids=edit)
+    document = {"folders": len(exported.folders), "rank": exported.rank, "vllm": exported.vllm_flags}
+    emit(session.output, {"out": str(folder), **document})

@@ -95,6 +95,15 @@ class ConsolidationConfig(Section):
     schedule: ScheduleConfig | None = None
 
 
+class ElderPolicy(Section):
+    """When edits that wait for ELDER are trained on without being asked to: what ``--if-due`` and servers go by."""
+
+    automatic: bool = Field(default=False, description="train when it is due; off: only on request")
+    waiting: int = Field(default=100, ge=1, description="so many waiting edits make a pass due")
+    hours: float = Field(default=24.0, gt=0.0, description="so does an edit that has waited this long")
+    out: Name = Field(default="runs/elder", description="folder of the mixtures")
+
+
 class EvalConfig(Section):
     """One evaluation run: what ``memedit eval --config`` starts from; options on the command line win."""
 

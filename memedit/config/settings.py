@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from memedit.config.schemas import AdapterConfig, ModelConfig, Name, ScopeConfig
+from memedit.config.schemas import AdapterConfig, ElderPolicy, ModelConfig, Name, ScopeConfig
 
 ENV_PREFIX = "MEMEDIT_"
 
@@ -34,6 +34,7 @@ class Settings(BaseSettings):
     model: ModelConfig = Field(default_factory=ModelConfig)
     scope: ScopeConfig = Field(default_factory=ScopeConfig)
     adapter: AdapterConfig = Field(default_factory=AdapterConfig)
+    elder: ElderPolicy = Field(default_factory=ElderPolicy)
     home: Path = Field(default=Path("~/.cache/memedit"), description="where converted models and caches lie")
 
     @field_validator("memory", "namespace")

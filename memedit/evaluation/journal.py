@@ -37,6 +37,7 @@ class Journal:
     def __init__(self, path: Path, key: str) -> None:
         self._batches: dict[tuple[str, int], DoneBatch] = {}
         self._facts: dict[str, Any] = {}
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         good = self._read(path, key) if path.exists() else 0
         self._file: BinaryIO = path.open("r+b" if path.exists() else "w+b")

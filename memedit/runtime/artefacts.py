@@ -24,6 +24,7 @@ class Artefacts:
     def __init__(self, memory: Any, namespace: str | None) -> None:
         self._memory, self._namespace = memory, namespace
         self._known: dict[tuple[str, str, str], bytes | None] = {}
+        self._revision = -1
 
     def of(self, adapter: Adapter, edits: Sequence[Edit]) -> Mapping[str, bytes]:
         """Return the artefacts of these edits by id; an edit for which the adapter has none is left out."""
@@ -31,8 +32,11 @@ class Artefacts:
         if len(self._known) + len(unique) > _KEPT:
             self._known.clear()
         keys = {edit_id: (adapter.fingerprint, edit_id, edit.content_hash) for edit_id, edit in unique.items()}
-        missing = [unique[edit_id] for edit_id, key in keys.items() if key not in self._known]
-        if missing:
+        missing = [unique[edit_id] for edit_id, key in keys.items() if self._known.get(key) is None]
+        known = all(keys[edit.id] in self._known for edit in missing)
+        # what an adapter lacked may have been trained since, here or in another process
+        if missing and not (known and self._revision == self._memory.revision):
+            self._revision = self._memory.revision
             stored = self._stored(adapter, missing)
             made = adapter.prepare([edit for edit in missing if edit.id not in stored])
             self._known.update({keys[e.id]: stored.get(e.id) or made.get(e.id) for e in missing})

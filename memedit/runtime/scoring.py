@@ -52,7 +52,7 @@ def score_rows(
         wanted = [targets[n] for n in edited.numbers]
         forced = _forced(edited.rewritten(adapter, base.limit), wanted)
         _, _, pads = left_pad(forced, base.pad, "cpu")
-        batch = AdapterBatch(tuple(forced), edited.edits, pads)
+        batch = AdapterBatch(tuple(forced), edited.edits, pads, answers=tuple(map(len, wanted)))
         with adapter.active(batch, edited.artefacts):
             results = _forward(base, adapter.model() or base.model, forced, wanted)
         found.update(zip(edited.numbers, results, strict=True))

@@ -13,16 +13,15 @@ from memedit.scope import Scope, load_scope
 from memedit.types import Candidate, Edit, Encoding, Hit, ScopeDecision
 
 WEIGHTS = ("rome", "memit", "alphaedit", "rect", "prune")
+ELDERS = ("elder", "elder:both", "elder:published", "elder:published_scope")
+"""Forms of ELDER; see :data:`memedit.workflows.eval_elder.VARIANTS`."""
 METHODS = (
-    *BASELINES, "in_context", "reader", "recipe", "serac", "elder", *(f"weights:{w}" for w in WEIGHTS), "hybrid",
+    *BASELINES, "in_context", "reader", "recipe", "serac", *ELDERS, *(f"weights:{w}" for w in WEIGHTS), "hybrid",
 )  # fmt: skip
 """Names a method may have; the baselines ``rag`` and ``oracle`` also take an adapter, as in ``oracle:reader``."""
 HYBRID_SOLVER = "alphaedit"
 """Solver of ``hybrid``: the one a consolidation job takes by default."""
-_NOT_BUILT = {
-    "elder": "memedit.adapters.elder, a mixture of LoRAs trained from the edit memory",
-}
-_SCOPES = {"recipe": "sentinel"}
+_SCOPES = {"recipe": "sentinel", "elder:published": "nearest"}
 """Scope of a published method where it brings its own."""
 
 
@@ -91,8 +90,8 @@ def _parse(name: str, scope: str) -> Method:
         if adapter not in ADAPTERS:
             raise UnknownNameError(unknown_name_message("adapter", adapter, list(ADAPTERS)))
         return Method(name, adapter, "nearest" if head == "rag" else "oracle")
-    if head in _NOT_BUILT and head not in ADAPTERS:
-        raise MethodNotBuiltError(whole, _NOT_BUILT[head])
+    if whole in ELDERS:
+        return Method(name, whole, own_scope or _SCOPES.get(whole, scope))
     module = ADAPTERS.path(head).partition(":")[0]
     if importlib.util.find_spec(module.rpartition(".")[0]) is None or importlib.util.find_spec(module) is None:
         raise MethodNotBuiltError(whole, module)

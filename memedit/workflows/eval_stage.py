@@ -19,6 +19,7 @@ from memedit.scope import Scope, load_scope
 from memedit.types import Edit, EditState
 from memedit.workflows.answerers import BareAnswerer, EditedAnswerer
 from memedit.workflows.consolidation.settings import JobSettings
+from memedit.workflows.eval_elder import VARIANTS, train_stream, variant_fingerprint
 from memedit.workflows.eval_methods import Method, OracleScope, nearest_scope
 from memedit.workflows.eval_weights import (
     WeightsAnswerer,
@@ -105,7 +106,9 @@ class Workbench:
         parts = [self.loaded.fingerprint]
         if method.weights is not None:
             parts += [method.weights, job_fingerprint(self.consolidation)]
-        if method.adapter is not None:
+        if method.adapter in VARIANTS:
+            parts += [method.adapter, variant_fingerprint(method.adapter), self.encoder.fingerprint]
+        elif method.adapter is not None:
             parts += [method.adapter, self.adapter(method.adapter).fingerprint, self.encoder.fingerprint]
         if method.scope is not None and method.scope != "oracle":
             scope = self.scope(method.scope)
@@ -213,11 +216,24 @@ class Stage:
             raise ValueError(f"{method.name} has no adapter or no scope")
         oracle = method.scope == "oracle"
         scope: Scope = self._oracle(queries, filled) if oracle else self._bench.scope(method.scope)
-        adapter = self._bench.adapter(method.adapter)
+        elder = method.adapter in VARIANTS
+        adapter = self._elder(method.adapter, filled) if elder else self._bench.adapter(method.adapter)
         loaded = self._bench.loaded
         return EditableModel.wrap(
             loaded.model, loaded.tokenizer, filled.memory, scope=scope, adapter=adapter, version=written
         )
+
+    def _elder(self, name: str, filled: FilledMemory) -> Adapter:
+        """Train ELDER batch by batch as the stream has it."""
+        bench, place = self._bench, f"{self.name}/{name}".replace("/", "-").replace(":", "-")
+        folder = self._journal.path.parent / "elder" / place
+        trained = train_stream(
+            name, bench.loaded, bench.encoder, self.cases, self.stream, target=filled.memory, folder=folder
+        )
+        fact = f"{self.name}/{name}/training_seconds_per_edit"
+        if self._journal.fact(fact) is None:
+            self._journal.add_fact(fact, list(trained.seconds_per_edit))
+        return trained.adapter
 
     def _oracle(self, queries: Queries, filled: FilledMemory) -> OracleScope:
         places: dict[str, set[int]] = {}

@@ -24,14 +24,15 @@ def open_memory(
     namespace: str = "default",
     encoder: str = "minilm",
     index: str = "flat",
+    max_lag: float = 0.0,
 ) -> EditMemory:
-    """Open the edit memory at ``url`` (a file path, or ``":memory:"``), making it when it is not there.
+    """Open the edit memory at ``url`` (as for :class:`EditMemory`, so ``max_lag``), making it when it is not there.
 
     Raises:
         StoreError: the file is damaged, not an edit memory, or cannot be written.
         UnknownNameError: no index of this kind.
     """
-    return EditMemory(url, encoder=encoder, namespace=namespace, index=index)
+    return EditMemory(url, encoder=encoder, namespace=namespace, index=index, max_lag=max_lag)
 
 
 def open_model(

@@ -1,4 +1,4 @@
-"""Mixtures: a grouped product equals dense algebra, per row, from a column on, held through decoding, gone afterwards."""
+"""Mixtures: grouped products equal dense algebra, per row, from a column on, through decoding, and are then gone."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tiny import tiny_model
 from torch import Tensor
 
 from memedit.errors import InputError, UnsupportedModelError
-from memedit.models.mixture_hooks import Mixture, Placement, mixture_rows
+from memedit.models.mixture_hooks import Mixture, Placement, Weights, mixture_rows
 from memedit.models.spec import ModelSpec
 
 K, BATCH, LENGTH = 6, 4, 7
@@ -41,8 +41,9 @@ def ids() -> Tensor:
     return torch.randint(3, 200, (BATCH, LENGTH), generator=torch.Generator().manual_seed(5))
 
 
-def weights(rows: int) -> Tensor:
-    return torch.randn(rows, len(LAYERS), K, generator=torch.Generator().manual_seed(rows))
+def weights(rows: int) -> Weights:
+    generator = torch.Generator().manual_seed(rows)
+    return tuple(torch.randn(rows, K, generator=generator) for _ in LAYERS)
 
 
 def logits(model: Any, ids: Tensor, **options: Any) -> Tensor:
@@ -51,15 +52,15 @@ def logits(model: Any, ids: Tensor, **options: Any) -> Tensor:
     return found
 
 
-def densely(model: Any, mixtures: list[Mixture], ids: Tensor, row_weights: Tensor) -> Tensor:
+def densely(model: Any, mixtures: list[Mixture], ids: Tensor, row_weights: Weights) -> Tensor:
     """The same by adding ``up diag(w) down`` to the weights of a copy, one row at a time."""
     import copy
 
     outputs = []
-    for row, mine in zip(ids, row_weights, strict=True):
+    for place, row in enumerate(ids):
         copied = copy.deepcopy(model)
         for number, mixture in enumerate(mixtures):
-            delta = mixture.up @ torch.diag(mine[number]) @ mixture.down
+            delta = mixture.up @ torch.diag(row_weights[number][place]) @ mixture.down
             module = copied.get_submodule(mixture.name)
             delta = delta.T if type(module).__name__ == "Conv1D" else delta
             module.weight.data += delta
@@ -118,9 +119,10 @@ def test_a_router_decides_once_by_the_state_at_the_start(
     spec = ModelSpec.of(model)
     asked: list[Tensor] = []
 
-    def route(states: Tensor) -> Tensor:
+    def route(states: Tensor, places: tuple[int, ...]) -> Weights:
         asked.append(states)
-        return states.mean(1)[:, None, None] * weights(1)
+        assert len(states) == len(places)
+        return tuple(states.mean(1)[:, None] * mine for mine in weights(1))
 
     place = Placement((1, 2), (LENGTH - 1, 4), BATCH, LENGTH)
     reads = f"{spec.layers}.1"
@@ -140,16 +142,30 @@ def test_a_router_decides_once_by_the_state_at_the_start(
     torch.testing.assert_close(torch.cat(asked), torch.stack([wanted[key] for key in order]), rtol=1e-4, atol=1e-4)
 
 
+def test_a_row_may_bring_its_own_up_projection(tiny: tuple[Any, list[Mixture]], ids: Tensor) -> None:
+    model, mixtures = tiny
+    rows = torch.randn(BATCH, 32, generator=torch.Generator().manual_seed(9)) * 0.3
+    own = [Mixture(mixtures[0].name, mixtures[0].down[:1], None), mixtures[1]]
+    place = Placement((0, 1, 2, 3), (0, 0, 2, 0), BATCH, LENGTH)
+    with mixture_rows(model, own, place, weights=(rows, None)):
+        found = logits(model, ids)
+    for row in range(BATCH):
+        single = [Mixture(mixtures[0].name, mixtures[0].down[:1], rows[row][:, None]), mixtures[1]]
+        with mixture_rows(model, single, Placement((0,), (place.starts[row],), 1, LENGTH), weights=(None, None)):
+            alone = logits(model, ids[row : row + 1])
+        torch.testing.assert_close(found[row], alone[0], rtol=1e-4, atol=1e-4)
+
+
 def test_gradients_reach_components_and_weights(tiny: tuple[Any, list[Mixture]], ids: Tensor) -> None:
     model, mixtures = tiny
-    mine = weights(BATCH).requires_grad_()
+    mine = tuple(each.requires_grad_() for each in weights(BATCH))
     leaves = [Mixture(m.name, m.down.clone().requires_grad_(), m.up.clone().requires_grad_()) for m in mixtures]
     place = Placement((0, 1, 2, 3), (0, 1, 2, 3), BATCH, LENGTH)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     with mixture_rows(model, leaves, place, weights=mine):
         model(input_ids=ids).logits.square().mean().backward()
-    for tensor in (mine, *(m.down for m in leaves), *(m.up for m in leaves)):
+    for tensor in (*mine, *(m.down for m in leaves), *(m.up for m in leaves)):
         assert tensor.grad is not None
         assert float(tensor.grad.abs().sum()) > 0
 
