@@ -136,6 +136,54 @@ def serve(
     emit(session.output, found)
 
 
+@command(app, "consolidation", Needs.BASE)
+def consolidation(
+    session: "Session",
+    *,
+    data: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="CounterFact in a published form.")],
+    edits: Annotated[list[int] | None, typer.Option(min=1, help="Numbers of edits. [default: 10 and 100]")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Solvers. [default: alphaedit and memit]")] = None,
+    sequential: Annotated[int | None, typer.Option(min=1, help="Also edit in batches of this size.")] = None,
+    queries: Annotated[int, typer.Option(min=1, help="Cases asked about at most.")] = 200,
+    statistics_text: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Text of the key statistics. [default: own samples]"),
+    ] = None,
+    statistics_tokens: Annotated[int, typer.Option(min=2, help="Tokens of it.")] = 100_000,
+    perplexity: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Text to take the perplexity of.")
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder for keys and targets, for another run.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A consolidation setting; repeatable.")
+    ] = None,
+) -> None:
+    """Write growing numbers of edits into weights, method by method, beside the untouched model."""
+    from memedit.cli.options import key_values
+    from memedit.consolidation.base import ConsolidationSettings
+    from memedit.workflows.bench_weights import Plan, run
+    from memedit.workflows.changes import with_changes
+
+    plan = Plan(
+        model=session.settings.model.name,
+        data=data,
+        edits=tuple(sorted(edits or (10, 100))),
+        methods=tuple(method or ("alphaedit", "memit")),
+        sequential=sequential,
+        queries=queries,
+        statistics_text=statistics_text,
+        statistics_tokens=statistics_tokens,
+        perplexity_text=perplexity,
+        settings=with_changes(ConsolidationSettings(), key_values("--set", changes)),
+        keep=keep,
+    )
+    with session.output.progress("consolidating") as progress:
+        found = run(plan, progress=lambda stage, done, total: progress(done, total))
+    emit(session.output, found)
+
+
 @command(app, "consolidation-undo", Needs.BASE)
 def consolidation_undo(
     session: "Session",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Statistics of a model's MLP keys, which weight edits must respect.")
 
 
-@command(app, "build", Needs.TRAINING)
+@command(app, "build", Needs.BASE)
 def build(
     session: "Session",
     *,
@@ -81,7 +81,7 @@ def _show(out: Output, found: dict[str, object]) -> None:
 def register(root: typer.Typer) -> None:
     """Add ``memedit trace``."""
 
-    @command(root, "trace", Needs.TRAINING)
+    @command(root, "trace", Needs.BASE)
     def trace(
         session: "Session",
         *,
