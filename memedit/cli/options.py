@@ -12,7 +12,11 @@ import typer
 MemoryUrl = Annotated[
     str | None,
     typer.Option(
-        "--memory", "-m", envvar="MEMEDIT_MEMORY", metavar="URL", help="Edit memory: a file. [default: edits.db]"
+        "--memory",
+        "-m",
+        envvar="MEMEDIT_MEMORY",
+        metavar="URL",
+        help="Edit memory: a file, or postgresql://. [default: edits.db]",
     ),
 ]
 Namespace = Annotated[

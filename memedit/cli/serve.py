@@ -1,16 +1,23 @@
 """``memedit serve``: the OpenAI-compatible server with the memory's edits in force."""
 
-from typing import TYPE_CHECKING, Annotated
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from memedit.cli.options import Needs, command
+from memedit.errors import InputError
 
 if TYPE_CHECKING:
     from memedit.cli.session import Session
     from memedit.memory import EditMemory
+    from memedit.server.consolidations import Consolidator
     from memedit.server.engines.base import Engine
     from memedit.server.lookups import Lookups
+
+MAX_LAG = 1.0
+"""Seconds by which look-ups may lag behind what other servers on one PostgreSQL change."""
 
 
 def register(app: typer.Typer) -> None:
@@ -36,9 +43,31 @@ def register(app: typer.Typer) -> None:
         cors_origin: Annotated[
             list[str] | None, typer.Option(help="Web page that may call, may be repeated. [default: none]")
         ] = None,
+        upstream: Annotated[
+            str | None,
+            typer.Option(
+                metavar="URL",
+                help="OpenAI-compatible engine to put memory and scope in front of, instead of a model in this process; "
+                "its key, if it wants one, is read from MEMEDIT_UPSTREAM_KEY.",
+            ),
+        ] = None,
+        upstream_model: Annotated[
+            str | None,
+            typer.Option(help="Upstream's name of the model for requests that name none. [default: its first]"),
+        ] = None,
+        edit_role: Annotated[
+            str, typer.Option(help="Message that edits are put into for an upstream: system or user.")
+        ] = "system",
+        overlap: Annotated[
+            bool, typer.Option(help="Send prompts that name no edit's subject upstream while they are looked up.")
+        ] = True,
+        versions: Annotated[
+            Path | None,
+            typer.Option(file_okay=False, help="Folder of consolidated versions. [default: beside the memory's file]"),
+        ] = None,
         log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     ) -> None:
-        """Serve the model with the memory's edits in force, and the API for the edits, until stopped."""
+        """Serve the model with the memory's edits in force, the API for the edits, and the console, until stopped."""
         from memedit.server import ServerSettings, create_app
         from memedit.server.serving import check_host, listen, log_to_stderr, run
 
@@ -51,18 +80,24 @@ def register(app: typer.Typer) -> None:
             requests_per_minute=requests_per_minute,
             cors_origins=tuple(cors_origin or ()),
         )
-        memory = session.memory()
+        memory = session.memory(max_lag=MAX_LAG)
         lookups = _lookups(session, memory)
         listener = listen(host, port)
-        engine = _local_engine(session, lookups, max_batch, max_waiting, max_new_tokens)
+        engine: Engine
+        if upstream is None:
+            engine = _local_engine(session, lookups, max_batch, max_waiting, max_new_tokens)
+        else:
+            engine = _proxy_engine(lookups, upstream, upstream_model, edit_role, request_timeout, overlap=overlap)
+        consolidator = _consolidator(session, versions) if upstream is None else None
         log_to_stderr(log_level)
         _warn(session, memory, auth=not no_auth)
+        what = session.settings.model.name if upstream is None else upstream
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         run(
-            create_app(engine, lookups, limits),
+            create_app(engine, lookups, limits, consolidator=consolidator),
             listener,
             drain=drain,
-            started=lambda: session.output.note(f"memedit serves {session.settings.model.name} on {url}", style=""),
+            started=lambda: session.output.note(f"memedit serves {what} on {url}", style=""),
         )
 
 
@@ -98,6 +133,33 @@ def _local_engine(
         max_waiting=max_waiting,
         default_max_tokens=max_new_tokens,
     )
+
+
+def _proxy_engine(
+    lookups: "Lookups", url: str, model: str | None, edit_role: str, timeout: float, *, overlap: bool
+) -> "Engine":
+    from memedit.server.engines.proxy import ProxyEngine
+    from memedit.server.engines.upstream import Upstream
+
+    if edit_role not in ("system", "user"):
+        raise InputError(f"--edit-role {edit_role!r} is neither 'system' nor 'user'")
+    if not url.startswith(("http://", "https://")):
+        raise InputError(f"--upstream {url!r} is no address; give one such as http://127.0.0.1:8001")
+    client = Upstream(url, api_key=os.environ.get("MEMEDIT_UPSTREAM_KEY"), timeout=timeout)
+    role: Any = edit_role
+    return ProxyEngine(lookups, client, model=model, note_role=role, overlap=overlap)
+
+
+def _consolidator(session: "Session", versions: Path | None) -> "Consolidator | None":
+    """Return what runs consolidation jobs; None where a job's process could not reach the memory or the base."""
+    from memedit.consolidation.versions import is_version_name
+    from memedit.server.consolidations import ConsolidationSetup, Consolidator
+
+    settings = session.settings
+    remote = "://" in settings.memory and not settings.memory.startswith("sqlite:")
+    if settings.memory == ":memory:" or (remote and versions is None) or is_version_name(settings.model.name):
+        return None
+    return Consolidator(ConsolidationSetup(settings.memory, settings.encoder, settings.model, settings.index, versions))
 
 
 def _warn(session: "Session", memory: "EditMemory", *, auth: bool) -> None:

@@ -91,8 +91,8 @@ class Session:
                 self._base = load_base(self.settings.model)
         return self._base
 
-    def memory(self, url: str | None = None) -> "EditMemory":
-        """Open the edit memory, or another one at ``url`` with the same settings."""
+    def memory(self, url: str | None = None, *, max_lag: float = 0.0) -> "EditMemory":
+        """Open the edit memory, or another one at ``url`` with the same settings; ``max_lag`` as for ``EditMemory``."""
         from memedit.workflows.open import open_memory
 
         settings = self.settings
@@ -101,6 +101,7 @@ class Session:
             namespace=settings.namespace,
             encoder=settings.encoder,
             index=settings.index,
+            max_lag=max_lag,
         )
         return self._stack.enter_context(memory)
 
