@@ -47,8 +47,8 @@ def register(app: typer.Typer) -> None:
             str | None,
             typer.Option(
                 metavar="URL",
-                help="OpenAI-compatible engine to put memory and scope in front of, instead of a model in this process; "
-                "its key, if it wants one, is read from MEMEDIT_UPSTREAM_KEY.",
+                help="OpenAI-compatible engine to put memory and scope in front of, instead of a model in this "
+                "process; its key, if it wants one, is read from MEMEDIT_UPSTREAM_KEY.",
             ),
         ] = None,
         upstream_model: Annotated[

@@ -6,15 +6,17 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.concurrency import run_in_threadpool
 
 from memedit.server import console
 from memedit.server.auth import Authenticator
+from memedit.server.consolidations import Consolidator
 from memedit.server.engines.base import Engine
 from memedit.server.lookups import Lookups
 from memedit.server.metrics import Metrics
 from memedit.server.middleware import REQUEST_ID, REVISION, Accounts, BodyLimit
 from memedit.server.problems import install_handlers
-from memedit.server.routes import administration, asking, edits, files, openai, operations, scope
+from memedit.server.routes import administration, asking, consolidations, edits, files, openai, operations, scope
 from memedit.server.settings import ServerSettings
 from memedit.server.state import ServerState
 
@@ -30,21 +32,29 @@ ROUTERS = (
 )
 
 
-def create_app(engine: Engine, lookups: Lookups, settings: ServerSettings | None = None) -> FastAPI:
+def create_app(
+    engine: Engine,
+    lookups: Lookups,
+    settings: ServerSettings | None = None,
+    *,
+    consolidator: Consolidator | None = None,
+) -> FastAPI:
     """Make the application.
 
     Args:
         engine: answers requests; started and stopped with the application.
         lookups: the memory, and the scope over it.
         settings: limits and habits.
+        consolidator: runs consolidation jobs; without one there are no such routes.
 
     The memory is the caller's to close, after the application has stopped.
     """
     settings = settings or ServerSettings()
     keys = lookups.memory.keys if settings.auth else None
-    metrics = Metrics(lookups.memory, engine)
+    metrics = Metrics(lookups.memory, engine, consolidator)
     lookups.observe = metrics.looked_up
-    state = ServerState(engine, lookups, settings, Authenticator(keys, settings.requests_per_minute), metrics)
+    authenticator = Authenticator(keys, settings.requests_per_minute)
+    state = ServerState(engine, lookups, settings, authenticator, metrics, consolidator)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -52,6 +62,8 @@ def create_app(engine: Engine, lookups: Lookups, settings: ServerSettings | None
         try:
             yield
         finally:
+            if consolidator is not None:
+                await run_in_threadpool(consolidator.stop)
             await engine.stop(drain=settings.drain)
 
     app = FastAPI(title="memedit", version=_version(), lifespan=lifespan, redirect_slashes=False)
@@ -59,6 +71,8 @@ def create_app(engine: Engine, lookups: Lookups, settings: ServerSettings | None
     install_handlers(app)
     for router in ROUTERS:
         app.include_router(router)
+    if consolidator is not None:
+        app.include_router(consolidations.router)
     app.add_middleware(BodyLimit, limit=settings.max_body, import_limit=settings.max_import)
     if settings.cors_origins:
         app.add_middleware(

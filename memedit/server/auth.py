@@ -156,6 +156,7 @@ def _access(role: Role) -> Any:
 
 ReadAccess = Annotated[Access, _access(Role.READ)]
 EditAccess = Annotated[Access, _access(Role.EDIT)]
+AdminAccess = Annotated[Access, _access(Role.ADMIN)]
 
 
 def chosen_namespace(who: Principal, asked: str | None, default: str) -> str:

@@ -64,11 +64,14 @@ def run(
     with tempfile.TemporaryDirectory() as folder:
         memory = Path(folder) / "edits.db"
         _fill(memory, edits, encoder)
+        options = ["--memory", str(memory), "--encoder", encoder, "--scope", scope, "--no-auth"]
+        options += ["--upstream-model", model] if model else []
         for delay in targets:
             with _upstream(delay, upstream) as url:
                 for overlap in (True, False):
                     pairs = []
-                    for pair in _pairs(url, memory, encoder, scope, model, requests, overlap=overlap):
+                    chosen = [*options, "--overlap" if overlap else "--no-overlap"]
+                    for pair in _pairs(url, chosen, model, requests):
                         pairs.append(pair)
                         done += 1
                         if progress is not None:
@@ -97,14 +100,10 @@ def _upstream(delay: float | None, url: str | None) -> Iterator[str]:
             process.terminate()
 
 
-def _pairs(
-    url: str, memory: Path, encoder: str, scope: str, model: str, count: int, *, overlap: bool
-) -> Iterator[tuple[float, float]]:
+def _pairs(url: str, options: Sequence[str], model: str, count: int) -> Iterator[tuple[float, float]]:
     """Yield seconds to the first token (directly, through the proxy)."""
-    options = ["--upstream", url, "--memory", str(memory), "--encoder", encoder, "--scope", scope, "--no-auth"]
-    options += ["--overlap" if overlap else "--no-overlap", *(["--upstream-model", model] if model else [])]
     prompts = _prompts(2 * (count + 10))
-    with ServerProcess(options) as server, httpx.Client(timeout=120) as client:
+    with ServerProcess(["--upstream", url, *options]) as server, httpx.Client(timeout=120) as client:
         for number in range(count + 10):
             order = (url, server.url) if number % 2 else (server.url, url)
             taken = {at: _first_token(client, at, model, next(prompts)) for at in order}

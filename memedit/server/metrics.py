@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from memedit.errors import StoreError
 from memedit.memory import EditMemory
+from memedit.server.consolidations import Consolidator
 from memedit.server.engines.base import Engine, Event, Piece, Provenance, Started, Usage
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -20,9 +21,10 @@ class Metrics:
     Args:
         memory: counted by namespace and state at each scrape.
         engine: asked for its load at each scrape.
+        consolidator: asked for its jobs.
     """
 
-    def __init__(self, memory: EditMemory, engine: Engine) -> None:
+    def __init__(self, memory: EditMemory, engine: Engine, consolidator: Consolidator | None = None) -> None:
         self.registry = registry = CollectorRegistry()
         self._requests = Counter(
             "memedit_requests", "Answered requests.", ["method", "route", "status"], registry=registry
@@ -40,7 +42,7 @@ class Metrics:
         self._fired = Counter("memedit_edits_fired", "Edits that fired.", ["namespace"], registry=registry)
         self._prompts = Counter("memedit_prompts", "Prompts answered.", ["namespace", "edited"], registry=registry)
         self._tokens = Counter("memedit_tokens", "Tokens read and written.", ["kind"], registry=registry)
-        registry.register(_Gauges(memory, engine))
+        registry.register(_Gauges(memory, engine, consolidator))
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a response."""
@@ -86,8 +88,8 @@ class Metrics:
 class _Gauges(Collector):
     """What is read when it is asked for."""
 
-    def __init__(self, memory: EditMemory, engine: Engine) -> None:
-        self._memory, self._engine = memory, engine
+    def __init__(self, memory: EditMemory, engine: Engine, consolidator: Consolidator | None) -> None:
+        self._memory, self._engine, self._consolidator = memory, engine, consolidator
 
     def describe(self) -> list[Metric]:
         """Return nothing: registering must not read the memory."""
@@ -98,6 +100,11 @@ class _Gauges(Collector):
         load = self._engine.load()
         yield GaugeMetricFamily("memedit_queue_length", "Requests that wait.", value=load.waiting)
         yield GaugeMetricFamily("memedit_running", "Answers being generated.", value=load.running)
+        if self._consolidator is not None:
+            jobs = GaugeMetricFamily("memedit_consolidation_jobs", "Jobs since the start.", labels=["state"])
+            for state, number in self._consolidator.states().items():
+                jobs.add_metric([state], number)
+            yield jobs
         counts = GaugeMetricFamily("memedit_edits", "Edits in the memory.", labels=["namespace", "state"])
         try:
             for namespace, states in self._memory.counts().items():

@@ -30,7 +30,7 @@ class ServerProcess:
     """
 
     def __init__(
-        self, options: Sequence[str], *, environment: Mapping[str, str] | None = None, seconds: float = 300.0
+        self, options: Sequence[str], *, environment: Mapping[str, str] | None = None, seconds: float = 900.0
     ) -> None:
         command = [sys.executable, "-m", "memedit.cli.main", "serve", "--port", "0", *options]
         self._process = subprocess.Popen(

@@ -7,6 +7,7 @@ from fastapi import Request
 
 from memedit.memory import EditMemory
 from memedit.server.auth import Authenticator
+from memedit.server.consolidations import Consolidator
 from memedit.server.engines.base import Engine
 from memedit.server.lookups import Lookups
 from memedit.server.metrics import Metrics
@@ -23,6 +24,7 @@ class ServerState:
     settings: ServerSettings
     authenticator: Authenticator
     metrics: Metrics
+    consolidator: Consolidator | None = None
     under_way: set[tuple[str, str]] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
     tradeoffs: Tradeoffs = field(init=False)

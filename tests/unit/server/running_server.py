@@ -35,9 +35,9 @@ class RunningServer:
 
 
 @contextmanager
-def serve(engine: Engine, lookups: Lookups, settings: ServerSettings) -> Iterator[RunningServer]:
-    """Run a server until the block ends."""
-    app = create_app(engine, lookups, settings)
+def serve(engine: Engine, lookups: Lookups, settings: ServerSettings, **parts: Any) -> Iterator[RunningServer]:
+    """Run a server until the block ends; ``parts`` are further arguments of ``create_app``."""
+    app = create_app(engine, lookups, settings, **parts)
     listener = listen("127.0.0.1", 0)
     drain = max(1, round(settings.drain))
     config = uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=drain)
