@@ -136,6 +136,58 @@ def serve(
     emit(session.output, found)
 
 
+@command(app, "proxy", Needs.ENCODER | Needs.SCOPE)
+def proxy(
+    session: "Session",
+    *,
+    edits: Annotated[int, typer.Option(min=1, help="Made-up facts in the memory.")] = 1_000,
+    requests: Annotated[int, typer.Option(min=1, help="Pairs of requests for each upstream.")] = 200,
+    first_token: Annotated[
+        list[float] | None, typer.Option(help="Seconds to the pacing upstream's first token. [default: 0 and 0.05]")
+    ] = None,
+    upstream: Annotated[
+        str | None, typer.Option(metavar="URL", help="A real engine to measure against. [default: a pacing one]")
+    ] = None,
+    upstream_model: Annotated[str, typer.Option(help="The real engine's name of its model.")] = "",
+) -> None:
+    """Time the first token through `memedit serve --upstream` and past it, on prompts that no edit touches."""
+    from memedit.server.bench_proxy import run
+
+    with session.output.progress("asking") as progress:
+        found = run(
+            edits=edits,
+            requests=requests,
+            first_token=first_token or (0.0, 0.05),
+            encoder=session.settings.encoder,
+            scope=session.settings.scope.name,
+            upstream=upstream,
+            model=upstream_model,
+            progress=progress,
+        )
+    emit(session.output, found)
+
+
+@command(app, "shared", Needs.ENCODER | Needs.SCOPE)
+def shared(
+    session: "Session",
+    *,
+    url: Annotated[str, typer.Argument(metavar="URL", help="postgresql:// URL of a database that may be written.")],
+    edits: Annotated[int, typer.Option(min=1, help="Edits made at one server and awaited at the other.")] = 200,
+) -> None:
+    """Time until an edit made at one of two servers on one PostgreSQL is in force at the other."""
+    from memedit.server.bench_shared import run
+
+    with session.output.progress("editing") as progress:
+        found = run(
+            url,
+            edits=edits,
+            encoder=session.settings.encoder,
+            scope=session.settings.scope.name,
+            progress=progress,
+        )
+    emit(session.output, found)
+
+
 @command(app, "consolidation", Needs.BASE)
 def consolidation(
     session: "Session",
