@@ -62,12 +62,12 @@ def test_nothing_is_there_at_first(client: httpx.Client) -> None:
     assert client.post("/v1/consolidations", json={"statistics_text": "/etc/passwd"}).status_code == 400
 
 
-def test_a_job_ends_and_says_what_it_did(client: httpx.Client) -> None:
-    """A random model learns nothing, so no version comes of it; but the job runs to its end and tells so."""
+def test_a_job_ends_and_says_what_it_did(client: httpx.Client, consolidating: RunningServer) -> None:
+    """Whatever a random model learns of it, the job runs to its end and tells so."""
     client.post("/v1/edits", json={"prompt": "The colour of the sky is", "target": "green", "subject": "sky"})
-    started = client.post("/v1/consolidations", json={"method": "memit", "rounds": 1})
-    job = started.json()
-    assert (started.status_code, job["state"], job["kind"]) == (202, "running", "consolidation")
+    consolidator = consolidating.app.state.memedit.consolidator
+    small = {"method": "memit", "rounds": 1, "statistics_tokens": 300, "perplexity_tokens": 16, "specificity_probes": 2}
+    job = {"id": consolidator.start("default", "test", settings=small).id}
     second = client.post("/v1/consolidations", json={})
     assert (second.status_code, second.json()["error"]["code"]) == (409, "job_running")
     lines: list[str] = []
@@ -77,7 +77,7 @@ def test_a_job_ends_and_says_what_it_did(client: httpx.Client) -> None:
     final = ended(client, job)
     assert lines[-1].startswith("data: ")
     assert final["id"] in lines[-1]
-    assert final["state"] in ("done", "failed")
+    assert (final["state"], final["share"]) == ("done", 1.0), final["message"]
     assert final["message"]
     assert final["ended_at"] is not None
     assert client.get("/v1/consolidations").json()["jobs"][0] == final
@@ -86,7 +86,9 @@ def test_a_job_ends_and_says_what_it_did(client: httpx.Client) -> None:
 
 
 def test_a_job_can_be_ended(client: httpx.Client) -> None:
-    job = client.post("/v1/consolidations", json={"again": True}).json()
+    started = client.post("/v1/consolidations", json={"again": True})
+    job = started.json()
+    assert (started.status_code, job["state"], job["kind"]) == (202, "running", "consolidation")
     cancelled = client.delete(f"/v1/consolidations/jobs/{job['id']}").json()
     assert cancelled["state"] == "cancelled"
     assert ended(client, job)["state"] == "cancelled"
