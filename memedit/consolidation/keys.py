@@ -5,6 +5,9 @@ still lacking behind the top edited layer once the parts of the layers below are
 whose lower layers have been edited with *all* edits of the batch. Here each edit's own parts are put into the hidden
 state instead. So keys and residuals of an edit depend on the edit and the base alone: solving is linear, layers are
 solved independently, and neither the order of edits nor which others are there can matter.
+
+Most models add what the edited map puts out to the hidden state as it is. Where a norm stands in between (Gemma 2
+and 3) the output that comes nearest to the wanted change behind the layer is found by descent.
 """
 
 from dataclasses import dataclass, replace
@@ -16,7 +19,12 @@ from memedit.consolidation.batch import PreparedBatch
 from memedit.consolidation.optimise import mean_by
 from memedit.consolidation.site import EditSite
 from memedit.models.hooks import capture
-from memedit.models.segments import Inputs, Segments
+from memedit.models.segments import Inputs, Segments, output_raised
+
+_DIRECT = 1e-2
+"""Largest relative error at which a change of the map's output counts as passed on as it is."""
+_DESCENT_STEPS = 40
+_DESCENT_RATE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +48,74 @@ def layer_keys(segments: Segments, site: EditSite, batch: PreparedBatch, delta: 
     residuals: dict[int, Tensor] = {}
     first, state = site.layers[0], batch.entry[:, None]
     for left, layer in zip(range(len(site.layers), 0, -1), site.layers, strict=True):
-        behind, state, seen = _run(segments, site, inputs, first=first, layer=layer, start=state)
+        behind, start, state, seen = _run(segments, site, inputs, first=first, layer=layer, start=state)
         keys[layer] = _averaged(seen, batch)
-        residuals[layer] = (wanted - _averaged(behind[:, 0], batch)) / left
-        state = state + residuals[layer][batch.edit_of_row][:, None].to(state)
+        lacking = (wanted - _averaged(behind[:, 0], batch)) / left
+        passing = _Passing(segments, site, inputs, layer, start)
+        residuals[layer], state = passing.pull_back(lacking, state, batch)
         first = layer + 1
     return LayerKeys(keys, residuals, hidden)
 
 
+class _Passing:
+    """How a change of the edited map's output comes out behind its layer.
+
+    Args:
+        segments: the model.
+        site: where edits are written.
+        inputs: the edited position of every row.
+        layer: the layer.
+        start: hidden states ``[R, 1, d_model]`` in front of it.
+    """
+
+    def __init__(self, segments: Segments, site: EditSite, inputs: Inputs, layer: int, start: Tensor) -> None:
+        self._segments, self._inputs, self._layer, self._start = segments, inputs, layer, start
+        self._name = site.module_name(layer)
+
+    def _behind(self, change: Tensor) -> Tensor:
+        with output_raised(self._segments.model.get_submodule(self._name), change[:, None].to(self._start)):
+            found, _ = self._segments.hidden(self._inputs, first=self._layer, last=self._layer, start=self._start)
+        return found
+
+    def pull_back(self, wanted: Tensor, state: Tensor, batch: PreparedBatch) -> tuple[Tensor, Tensor]:
+        """Return the change of output ``[E, d]`` for ``wanted`` behind the layer, and the states it leads to.
+
+        ``state`` are the states behind the layer without any change.
+        """
+        aim = state.float() + wanted[batch.edit_of_row][:, None]
+        behind = self._behind(wanted[batch.edit_of_row])
+        rounding = 4 * torch.finfo(state.dtype).eps * float(aim.norm())
+        if float((behind - aim).norm()) <= _DIRECT * float(wanted[batch.edit_of_row].norm()) + rounding:
+            return wanted, behind
+        with capture(self._segments.model, [self._name], inputs=False) as seen:
+            self._behind(torch.zeros_like(wanted[batch.edit_of_row]))
+        size = mean_by(seen.outputs[self._name][0][:, 0].float(), batch.edit_of_row, batch.edits)
+        scale = size.pow(2).mean(-1, keepdim=True).sqrt()
+        change = torch.zeros_like(wanted).requires_grad_()
+        optimiser = torch.optim.Adam([change], lr=_DESCENT_RATE)
+        with torch.enable_grad():
+            for _ in range(_DESCENT_STEPS):
+                distance = (self._behind((scale * change)[batch.edit_of_row]).float() - aim).pow(2).sum()
+                (change.grad,) = torch.autograd.grad(distance, change)
+                optimiser.step()
+        found = (scale * change).detach()
+        return found, self._behind(found[batch.edit_of_row])
+
+
 def _run(
     segments: Segments, site: EditSite, inputs: Inputs, *, first: int, layer: int, start: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Run ``first`` to the top edited layer; return the states behind the top and behind ``layer``, and its keys."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Run ``first`` to the top edited layer.
+
+    Returns:
+        the states behind the top, those in front of and behind ``layer``, and its keys.
+    """
     name, block = site.module_name(layer), f"{site.spec.layers}.{layer}"
+    if layer > first:
+        start, _ = segments.hidden(inputs, first=first, last=layer - 1, start=start)
     with capture(segments.model, [name, block]) as seen:
-        behind, _ = segments.hidden(inputs, first=first, last=site.layers[-1], start=start)
-    return behind, seen.outputs[block][0], seen.inputs[name][0][:, 0]
+        behind, _ = segments.hidden(inputs, first=layer, last=site.layers[-1], start=start)
+    return behind, start, seen.outputs[block][0], seen.inputs[name][0][:, 0]
 
 
 def _averaged(values: Tensor, batch: PreparedBatch) -> Tensor:

@@ -192,6 +192,16 @@ def outputs_patched(model: nn.Module, patches: Mapping[str, Tensor], positions: 
 
 
 @contextmanager
+def output_raised(module: nn.Module, change: Tensor) -> Iterator[None]:
+    """Add ``change`` ``[B, t, d]`` to what a module puts out; it may require gradients."""
+    handle = module.register_forward_hook(lambda _module, _args, output: output + change)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """Let no parameter want gradients inside: what is differentiated is computed with respect to inputs only."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
