@@ -1,0 +1,30 @@
+"""``memedit stats`` and ``memedit trace`` on a tiny model."""
+
+from pathlib import Path
+from typing import Any
+
+
+def test_statistics_are_built_once_and_shown(memedit: Any, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("Pack my box with five dozen liquor jugs. " * 30)
+    words = ("stats", "build", "--text", str(text), "--layers", "0,1", "--store", str(tmp_path / "store"))
+    found = memedit.json(*words)
+    assert sorted(found["layers"]) == ["0", "1"]
+    assert found["layers"]["0"]["keys"] > 100
+    assert memedit.json(*words)["key"] == found["key"]
+    assert "null space" in memedit(*words).stdout
+
+
+def test_a_wrong_setting_names_the_right_one(memedit: Any) -> None:
+    wrong = memedit("stats", "build", "--set", "null_space=1")
+    assert wrong.exit_code == 1
+    assert "null_space_threshold" in wrong.stderr
+
+
+def test_tracing_proposes_layers(memedit: Any, tmp_path: Path) -> None:
+    image = tmp_path / "trace.png"
+    found = memedit.json("trace", "--facts", "3", "--image", str(image))
+    assert found["layers"]
+    assert len(found["effects"]["mlp"]) == len(found["places"])
+    assert image.read_bytes().startswith(b"\x89PNG")
+    assert "layers" in memedit("trace", "--facts", "2").stdout
