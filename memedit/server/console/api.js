@@ -62,12 +62,19 @@ export const get = (path, params, options) => call("GET", path, { params, ...opt
 export const post = (path, body, options) => call("POST", path, { body, ...options });
 
 // Yields the JSON of each event of a streamed answer.
-export async function* stream(path, body, signal) {
-  const response = await fetch(new URL(path, BASE), {
+export function stream(path, body, signal) {
+  return read(path, {
     method: "POST", signal, cache: "no-store",
     headers: headers({ "Content-Type": "application/json" }),
     body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
   });
+}
+
+// Yields the JSON of each event at a path.
+export const events = (path, signal) => read(path, { signal, cache: "no-store", headers: headers() });
+
+async function* read(path, init) {
+  const response = await fetch(new URL(path, BASE), init);
   if (!response.ok) throw await refusal(response);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";

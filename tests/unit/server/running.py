@@ -35,8 +35,8 @@ def serving(app: FastAPI) -> Iterator[str]:
         listener.close()
 
 
-def proxy_app(memory: EditMemory, upstream: ScriptedUpstream, **settings: Any) -> FastAPI:
+def proxy_app(memory: EditMemory, upstream: ScriptedUpstream, consolidator: Any = None, **settings: Any) -> FastAPI:
     """An application whose answers are the scripted upstream's."""
     lookups = Lookups(memory, scope="subject")
     engine = ProxyEngine(lookups, Upstream("http://upstream", transport=upstream.transport()))
-    return create_app(engine, lookups, ServerSettings(**{"auth": False, **settings}))
+    return create_app(engine, lookups, ServerSettings(**{"auth": False, **settings}), consolidator=consolidator)

@@ -1,0 +1,116 @@
+"""Consolidation in the console, in a real browser: versions, gates, jobs, publishing and the way back."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "consolidation"))
+
+from hashing_encoder import HashingEncoder
+from running import proxy_app, serving
+from scripted_upstream import ScriptedUpstream
+from version_files import made_up_record
+
+from memedit.config import ModelConfig
+from memedit.consolidation.records import SolvedEdit, write_record
+from memedit.consolidation.verdicts import Gate, Verdict
+from memedit.consolidation.versions import VersionStore
+from memedit.memory import EditMemory
+from memedit.server.consolidations import ConsolidationSetup, Consolidator
+from memedit.workflows.versions import version_store
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = os.environ.get("MEMEDIT_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium found; install it (Debian: apt-get install chromium) or set MEMEDIT_CHROMIUM"
+)
+
+GATES = (
+    Gate("efficacy", Verdict.PASS, "every edit holds", 2, 100.0, 0.0),
+    Gate("specificity", Verdict.WARN, "a little harm cannot be excluded", 120, 96.7, 98.3, "%", 0.31, "McNemar"),
+    Gate("perplexity", Verdict.PASS, "within 1%", 40, 17.21, 17.18, "", 0.0004, "paired t"),
+    Gate("capability", Verdict.SKIPPED, "no file of questions was given"),
+)
+
+
+def _build(verdict: Verdict) -> Any:
+    def build(name: str, folder: Path) -> None:
+        edits = (SolvedEdit("a", "h", True), SolvedEdit("b", "h", False, "did not hold"))
+        reasons = ("specificity: a little harm cannot be excluded",) if verdict is Verdict.WARN else ()
+        record = made_up_record(name, edits, gates=GATES, verdict=verdict, reasons=reasons, seconds={"solve": 41.0})
+        write_record(folder, record)
+
+    return build
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[tuple[EditMemory, VersionStore]]:
+    with EditMemory(tmp_path / "edits.db", encoder=HashingEncoder()) as memory:
+        memory.add("Who leads Norvik?", "Ole", subject="Norvik")
+        found = version_store(memory)
+        found.promote(found.make(_build(Verdict.PASS)))
+        found.make(_build(Verdict.WARN))
+        yield memory, found
+
+
+@pytest.fixture
+def page(store: tuple[EditMemory, VersionStore], tmp_path: Path) -> Iterator[Any]:
+    memory, _ = store
+    setup = ConsolidationSetup(str(tmp_path / "edits.db"), "minilm", ModelConfig(name=str(tmp_path / "no model")))
+    app = proxy_app(memory, ScriptedUpstream(), Consolidator(setup))
+    with serving(app) as url, sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_context(viewport={"width": 1360, "height": 900}, reduced_motion="reduce").new_page()
+        problems: list[str] = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(f"{url}/console#/runs")
+        page.wait_for_selector(".version")
+        yield page
+        browser.close()
+        assert problems == []
+
+
+def test_versions_are_shown_published_and_rolled_back(page: Any, store: tuple[EditMemory, VersionStore]) -> None:
+    expect = sync_api.expect
+    expect(page.locator(".version-name")).to_have_text(["v0002", "v0001"])
+    expect(page.locator("#version-v0001 .badge.consolidated")).to_have_text("champion")
+    expect(page.locator("#version-v0002")).to_contain_text("1 of 2 edits answered by the weights, 1 left to the memory")
+    rows = page.locator("#version-v0002 .gates tbody tr")
+    expect(rows).to_have_count(4)
+    expect(rows.nth(1)).to_contain_text("96.70 %")
+    expect(rows.nth(1)).to_contain_text("a little harm cannot be excluded")
+    expect(rows.nth(2)).to_contain_text("<0.001")
+    page.locator("#version-v0002").get_by_role("button", name="Publish").click()
+    expect(page.locator("#version-v0002 .badge.consolidated")).to_have_text("champion")
+    assert store[1].aliases().champion == "v0002"
+    page.keyboard.press("b")
+    expect(page.locator("#version-v0001 .badge.consolidated")).to_have_text("champion")
+    assert store[1].aliases().champion == "v0001"
+    page.get_by_role("button", name="Undo").last.click()
+    expect(page.locator("#version-v0002 .badge.consolidated")).to_have_text("champion")
+    page.click("#roll-back")
+    expect(page.locator("#version-v0001 .badge.consolidated")).to_have_text("champion")
+    expect(page.locator(".ledger li").first).to_contain_text("v0001")
+
+
+def test_a_job_is_started_watched_cancelled_and_its_failure_told(page: Any) -> None:
+    expect = sync_api.expect
+    page.keyboard.press("n")
+    page.select_option("#job-method", "memit")
+    page.click("#job-start")
+    expect(page.locator(".job .badge").first).to_have_text("Running")
+    expect(page.locator("#consolidate")).to_be_disabled()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".job .badge").first).to_have_text("Cancelled", timeout=20_000)
+    expect(page.locator("#consolidate")).to_be_enabled()
+    page.click("#consolidate")
+    page.uncheck("#job-publish")
+    page.keyboard.press("Enter")
+    expect(page.locator(".job .badge").first).to_have_text("Failed", timeout=60_000)
+    expect(page.locator(".job .problem").first).to_contain_text("no model")
