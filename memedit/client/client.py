@@ -1,16 +1,16 @@
 """Edits and answers of a memedit server, under the names they have in this package."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
+from memedit.client.consolidations import Consolidations
 from memedit.client.edits import EditCalls
+from memedit.client.events import chunks
 from memedit.client.results import ChatAnswer, answers_of, fired_of
 from memedit.client.transport import Transport
-from memedit.errors import ServiceError
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -60,6 +60,11 @@ class Client(EditCalls):
                 **options,
             )
         )
+
+    @property
+    def consolidations(self) -> Consolidations:
+        """Writing edits into the weights: start, watch, publish, roll back, withdraw."""
+        return Consolidations(self._transport)
 
     @property
     def revision(self) -> int:
@@ -142,7 +147,7 @@ class AnswerStream:
 
     def _read(self, transport: Transport, body: Mapping[str, Any]) -> Any:
         with transport.opened("POST", "/v1/chat/completions", json=body) as response:
-            for chunk in _chunks(response):
+            for chunk in chunks(response):
                 self._found = chunk.get("memedit") or self._found
                 self._usage = chunk.get("usage") or self._usage
                 for choice in chunk["choices"]:
@@ -151,22 +156,6 @@ class AnswerStream:
                     if text:
                         self._texts.append(text)
                         yield text
-
-
-def _chunks(response: httpx.Response) -> Iterator[dict[str, Any]]:
-    """Yield the JSON of each event of a stream.
-
-    Raises:
-        ServiceError: the server reports an error in the stream.
-    """
-    for line in response.iter_lines():
-        if not line.startswith("data: ") or line == "data: [DONE]":
-            continue
-        chunk = json.loads(line[6:])
-        if "error" in chunk:
-            error = chunk["error"]
-            raise ServiceError(str(error.get("message")), status=200, code=error.get("code"))
-        yield chunk
 
 
 def _chat_body(messages: str | Messages, model: str, edits: bool, options: Mapping[str, Any]) -> dict[str, Any]:
