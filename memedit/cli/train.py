@@ -1,6 +1,7 @@
 """``memedit train``: train the parts that ship with weights, on your own data."""
 
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -175,13 +176,27 @@ def elder(
     if_due: Annotated[
         bool, typer.Option("--if-due", help="Only when as many edits wait, or wait as long, as the settings say.")
     ] = False,
+    watch: Annotated[
+        float | None, typer.Option("--watch", min=1.0, help="Stay, look every so many seconds, and train when due.")
+    ] = None,
     checkpoint_every: Every = 20,
     resume: Resume = True,
 ) -> None:
     """Train ELDER on the edits of the memory that wait for it, and put their codes into the memory."""
-    from memedit.workflows.elder_passes import run_pass
+    from memedit.workflows.elder_passes import keep_training, run_pass
 
     memory = session.memory()
+    if watch is not None:
+        options = {"out": out, "changes": key_values("--set", changes), "shape": key_values("--shape", shape)}
+        keep_training(
+            session.settings,
+            memory,
+            every=watch,
+            stop=Event(),
+            done=lambda report: session.output.note(f"trained {report.trained} edits in {report.seconds:.0f} s"),
+            **options,
+        )
+        return
     with session.output.progress("training elder") as progress:
         report = run_pass(
             session.settings,

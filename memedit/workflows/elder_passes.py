@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from memedit.config import Settings
@@ -76,6 +77,33 @@ def run_pass(
         resume=resume,
         progress=None if progress is None else lambda state: progress(state.done, state.total),
     )
+
+
+def keep_training(
+    settings: Settings,
+    memory: Any,
+    *,
+    every: float,
+    stop: Event,
+    done: Callable[[Any], None] | None = None,
+    **options: Any,
+) -> None:
+    """Look every so many seconds whether a pass is due, and make it, until ``stop`` is set.
+
+    Args:
+        settings: as for :func:`run_pass`.
+        memory: as for :func:`run_pass`.
+        every: seconds between looks.
+        stop: ends the loop, at the latest after the pass that is under way.
+        done: called with the report of each pass that was made.
+        options: further arguments of :func:`run_pass`.
+    """
+    while not stop.is_set():
+        if is_due(memory, settings.elder):
+            report = run_pass(settings, memory, **options)
+            if done is not None:
+                done(report)
+        stop.wait(every)
 
 
 def export_memory(settings: Settings, memory: Any, folder: Path, *, ids: Sequence[str] | None = None) -> "Exported":

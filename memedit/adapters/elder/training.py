@@ -51,7 +51,7 @@ class ElderSettings:
     rows: int = 64
     row_tokens: int = 64
     seed: int = 0
-    dtype: str = "auto"
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         counts = ("shared_edits", "shared_steps", "steps", "wordings", "per_step", "chunk", "rows", "row_tokens")
