@@ -285,3 +285,18 @@ def _rows(found: Mapping[str, Any], prefix: str = "") -> list[list[str]]:
         else:
             rows.append([prefix + key, f"{value:.4g}" if isinstance(value, float) else str(value)])
     return rows
+
+
+@command(app, "elder", Needs.MEMORY | Needs.TRAINING)
+def elder(
+    session: "Session",
+    *,
+    edits: Annotated[int, typer.Option(min=1, help="Edits of the memory to time.")] = 16,
+) -> None:
+    """Time ELDER's training of an edit beside a plain LoRA trained on one edit at a time."""
+    from memedit.workflows.bench_elder import run
+
+    memory = session.memory()
+    with session.output.progress("training plain LoRAs") as progress:
+        found = run(memory, model=session.settings.model.name, edits=edits, progress=progress)
+    emit(session.output, found)

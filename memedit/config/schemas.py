@@ -96,9 +96,8 @@ class ConsolidationConfig(Section):
 
 
 class ElderPolicy(Section):
-    """When edits that wait for ELDER are trained on without being asked to: what ``--if-due`` and servers go by."""
+    """When edits that wait for ELDER are due for a training pass."""
 
-    automatic: bool = Field(default=False, description="train when it is due; off: only on request")
     waiting: int = Field(default=100, ge=1, description="so many waiting edits make a pass due")
     hours: float = Field(default=24.0, gt=0.0, description="so does an edit that has waited this long")
     out: Name = Field(default="runs/elder", description="folder of the mixtures")
