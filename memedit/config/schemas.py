@@ -78,7 +78,8 @@ class ConsolidationConfig(Section):
     significance: Annotated[float, Field(gt=0, lt=1)] = 0.05
     probes: ProbesConfig = Field(default_factory=ProbesConfig)
     check: Literal["prefix", "exact", "contains"] = "prefix"
-    chat: bool = Field(default=False, description="also ask every edit as a chat turn")
+    chat: bool = Field(default=True, description="also ask every edit as a chat turn")
+    closing: bool = Field(default=False, description="also teach the answer to end")
     rounds: int = Field(default=2, ge=1)
     target_tokens: int = Field(default=32, ge=1)
     statistics_text: str | None = Field(default=None, description="plain text; none lets the model write its own")

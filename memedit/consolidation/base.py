@@ -22,7 +22,8 @@ class EditRequest:
     """An edit as consolidation sees it: after ``prompt`` the model is to say ``target``.
 
     ``subject`` stands in ``prompt``; the edit is written at its last token (at the prompt's last token when the
-    subject is None or does not stand there). ``ground_truth`` is the old answer, used for checks only.
+    subject is None or does not stand there). ``ground_truth`` is the old answer, used for checks only. ``closing`` is
+    what the model is to say behind the target (a newline, so that its answer ends there); it is taken as it stands.
     """
 
     id: str
@@ -30,6 +31,7 @@ class EditRequest:
     target: str
     subject: str | None = None
     ground_truth: str | None = None
+    closing: str = ""
 
     def __post_init__(self) -> None:
         for name in ("id", "prompt", "target"):

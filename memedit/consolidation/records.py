@@ -20,13 +20,15 @@ class SolvedEdit:
     """An edit in a version's weights, as it was when they were solved for.
 
     ``served`` says that it passed its own check, so that the weights answer for it; one that did not is answered from
-    the memory although the weights lean its way. ``reason`` says why not.
+    the memory although the weights lean its way. ``reason`` says why not. ``chat`` says whether they answer it as a
+    chat turn too; None where the model has no chat turns. Weights often answer a plain prompt and not the chat.
     """
 
     id: str
     content_hash: str
     served: bool
     reason: str = ""
+    chat: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,11 @@ class VersionRecord:
     def served(self) -> tuple[SolvedEdit, ...]:
         """The edits that the weights answer for."""
         return tuple(edit for edit in self.edits if edit.served)
+
+    @property
+    def served_in_chats(self) -> tuple[SolvedEdit, ...]:
+        """The edits that the weights answer for in chats as well; all served ones where there are no chats."""
+        return tuple(edit for edit in self.served if edit.chat is not False)
 
     @property
     def left_over(self) -> tuple[SolvedEdit, ...]:
@@ -143,14 +150,20 @@ class EditsInWeights:
     """Tells which edits a model answers from its weights, so that the memory need not.
 
     An edit counts only as it was when the weights were made: one that has been changed since has another content hash
-    and is the memory's again.
+    and is the memory's again. ``edit in ...`` asks whether the weights answer it in whatever form it is asked.
     """
 
     def __init__(self, edits: Sequence[SolvedEdit] = ()) -> None:
         self._hashes = {edit.id: edit.content_hash for edit in edits if edit.served}
+        self._not_in_chats = frozenset(edit.id for edit in edits if edit.chat is False)
 
     def __contains__(self, edit: object) -> bool:
-        return isinstance(edit, Edit) and self._hashes.get(edit.id) == edit.content_hash
+        return isinstance(edit, Edit) and self.holds(edit, chat=True)
+
+    def holds(self, edit: Edit, *, chat: bool) -> bool:
+        """Say whether the weights answer an edit that is asked as a chat turn, or as plain text to be continued."""
+        answered = self._hashes.get(edit.id) == edit.content_hash
+        return answered and not (chat and edit.id in self._not_in_chats)
 
     def __len__(self) -> int:
         return len(self._hashes)

@@ -49,7 +49,9 @@ def edit_rows(tokenizer: Any, request: EditRequest, contexts: Sequence[Context])
 def _target_ids(tokenizer: Any, request: EditRequest) -> list[int]:
     text = request.target.strip()
     spaced = text if request.prompt[-1:].isspace() else f" {text}"
-    return [int(i) for i in tokenizer(spaced, add_special_tokens=False, split_special_tokens=True)["input_ids"]]
+    parts = [spaced, request.closing] if request.closing else [spaced]
+    found = tokenizer(parts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return [int(i) for ids in found for i in ids]
 
 
 def _prompt_ids(tokenizer: Any, request: EditRequest, *, spaced: bool) -> tuple[list[int], int]:

@@ -85,7 +85,7 @@ class EditableModel:
             namespace=namespace,
             k=k,
             threshold=threshold,
-            in_weights=() if version is None else version.edits,
+            in_weights=None if version is None else version.edits,
         )
         self._lock = threading.RLock()
 
@@ -296,7 +296,13 @@ class EditableModel:
         return rows
 
     def _plan(self, rows: Sequence[Row]) -> BatchPlan:
-        return self._router.plan([row.text for row in rows], lambda: self.adapter.name)
+        chats = [self._is_chat(row) for row in rows]
+        return self._router.plan([row.text for row in rows], lambda: self.adapter.name, chats=chats)
+
+    def _is_chat(self, row: Row) -> bool:
+        if row.messages is not None:
+            return True
+        return self._layout is not None and self._layout.last_user_span(row.ids) is not None
 
     def _answer_batch(self, rows: list[Row], plan: BatchPlan, options: dict[str, Any]) -> list[Answer]:
         ids, sequences = self._run_rows(rows, plan, options)

@@ -1,9 +1,10 @@
 """Who answers each row: look-up, scope, and the plan for a batch."""
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from memedit.consolidation.records import EditsInWeights
 from memedit.encoders import split_long
 from memedit.errors import InputError
 from memedit.scope.base import PreparesEdits, Scope
@@ -33,9 +34,9 @@ class Router:
         namespace: str | None = None,
         k: int = 8,
         threshold: float | None = None,
-        in_weights: Container[Edit] = (),
+        in_weights: EditsInWeights | None = None,
     ) -> None:
-        self._memory, self._scope, self._in_weights = memory, scope, in_weights
+        self._memory, self._scope, self._in_weights = memory, scope, in_weights or EditsInWeights()
         self._namespace, self._k, self._threshold = namespace, k, threshold
         self._counted: tuple[int, bool] | None = None
 
@@ -48,8 +49,12 @@ class Router:
             self._counted = (revision, not stored)
         return self._counted[1]
 
-    def decide(self, queries: Sequence[str]) -> list[ScopeDecision]:
-        """Return one decision a query, in order; all parts of all queries go through the encoder together."""
+    def decide(self, queries: Sequence[str], *, chats: Sequence[bool] | None = None) -> list[ScopeDecision]:
+        """Return one decision a query, in order; all parts of all queries go through the encoder together.
+
+        ``chats`` says which queries are asked as chat turns; without it edits that the weights answer in plain text
+        only are left to the memory.
+        """
         if not any(query.strip() for query in queries) or self.nothing_stored():
             return [_silent(query) for query in queries]
         scope = self._scope()
@@ -61,11 +66,13 @@ class Router:
         rows: list[list[ScopeDecision]] = [[] for _ in queries]
         for (row, _), decision in zip(parts, judged, strict=True):
             rows[row].append(decision)
-        return [self._served(_joined(query, found)) for query, found in zip(queries, rows, strict=True)]
+        forms = [True] * len(queries) if chats is None else chats
+        joined = [_joined(query, found) for query, found in zip(queries, rows, strict=True)]
+        return [self._served(decision, chat=chat) for decision, chat in zip(joined, forms, strict=True)]
 
-    def _served(self, decision: ScopeDecision) -> ScopeDecision:
+    def _served(self, decision: ScopeDecision, *, chat: bool) -> ScopeDecision:
         """Take from what fired the edits that the weights answer."""
-        held = tuple(hit for hit in decision.fired if hit.edit in self._in_weights)
+        held = tuple(hit for hit in decision.fired if self._in_weights.holds(hit.edit, chat=chat))
         if not held:
             return decision
         return replace(decision, fired=tuple(hit for hit in decision.fired if hit not in held), in_weights=held)
@@ -76,9 +83,11 @@ class Router:
             ids = [edit.id for edit in unknown]
             scope.accept(self._memory.get_artefacts(scope.name, scope.fingerprint, ids, namespace=self._namespace))
 
-    def plan(self, queries: Sequence[str], adapter: Callable[[], str]) -> BatchPlan:
+    def plan(
+        self, queries: Sequence[str], adapter: Callable[[], str], *, chats: Sequence[bool] | None = None
+    ) -> BatchPlan:
         """Return the plan for a batch; ``adapter`` names the adapter and is called only if an edit fires."""
-        decisions = self.decide(queries)
+        decisions = self.decide(queries, chats=chats)
         return BatchPlan(
             tuple(
                 Route(row=row, decision=decision, adapter=adapter() if decision.fired else None)

@@ -2,14 +2,15 @@
 
 import threading
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from memedit.consolidation.records import EditsInWeights
 from memedit.memory import EditMemory
 from memedit.runtime import Router
 from memedit.runtime.calibrated import kept_threshold
 from memedit.scope import Scope, load_scope
-from memedit.types import Edit, ScopeDecision
+from memedit.types import ScopeDecision
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Lookups:
         scope: registered name; ``options`` are its own.
         threshold: replaces calibrated ones.
         k: vector neighbours looked at for each query.
-        in_weights: edits that the model answers from its weights.
+        in_weights: edits that the model answers from its weights; None for a plain model.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Lookups:
         options: dict[str, object] | None = None,
         threshold: float | None = None,
         k: int = 8,
-        in_weights: Container[Edit] = (),
+        in_weights: EditsInWeights | None = None,
     ) -> None:
         self._memory, self._name, self._options = memory, scope, options or {}
         self._threshold, self._k, self._in_weights = threshold, k, in_weights

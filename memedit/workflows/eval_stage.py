@@ -18,13 +18,12 @@ from memedit.models import LoadedModel
 from memedit.scope import Scope, load_scope
 from memedit.types import Edit, EditState
 from memedit.workflows.answerers import BareAnswerer, EditedAnswerer
-from memedit.workflows.consolidation.settings import JobSettings
+from memedit.workflows.consolidation.settings import JobSettings, evaluation_job
 from memedit.workflows.eval_elder import VARIANTS, train_stream, variant_fingerprint
 from memedit.workflows.eval_methods import Method, OracleScope, nearest_scope
 from memedit.workflows.eval_weights import (
     WeightsAnswerer,
     WrittenWeights,
-    evaluation_job,
     job_fingerprint,
     write_weights,
 )

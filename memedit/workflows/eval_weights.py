@@ -16,13 +16,8 @@ from memedit.models import LoadedModel
 from memedit.types import Edit, WeightDelta
 from memedit.workflows.answerers import BareAnswerer
 from memedit.workflows.consolidation.selecting import Selection
-from memedit.workflows.consolidation.settings import Check, JobSettings
+from memedit.workflows.consolidation.settings import JobSettings
 from memedit.workflows.consolidation.solving import artefacts_of, settle, statistics_of
-
-
-def evaluation_job() -> JobSettings:
-    """Return the job of an evaluation: an edit is left to the weights when they answer it as the metric wants it."""
-    return JobSettings(check=Check.EXACT)
 
 
 def job_description(settings: JobSettings) -> dict[str, Any]:
@@ -32,6 +27,7 @@ def job_description(settings: JobSettings) -> dict[str, Any]:
         "solver": asdict(settings.solver),
         "check": settings.check.value,
         "chat": settings.chat,
+        "closing": settings.closing,
         "rounds": settings.rounds,
         "statistics": "own samples" if text is None else {"file": text.name, "sha256": file_sha256(text)},
         "statistics_tokens": settings.statistics_tokens,

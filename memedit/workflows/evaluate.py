@@ -24,11 +24,11 @@ from memedit.evaluation.report.results import TIMING_METRICS, results_json, writ
 from memedit.evaluation.runner import Clock, ProgressCallback
 from memedit.evaluation.settings import EvalSettings
 from memedit.evaluation.stream import StreamOrder
-from memedit.workflows.consolidation.settings import JobSettings
+from memedit.workflows.consolidation.settings import JobSettings, evaluation_job
 from memedit.workflows.eval_methods import Method, parse_methods
 from memedit.workflows.eval_runs import Extras, StageRuns, expected_cost
 from memedit.workflows.eval_stage import Stage, Workbench
-from memedit.workflows.eval_weights import evaluation_job, job_description, job_fingerprint
+from memedit.workflows.eval_weights import job_description, job_fingerprint
 from memedit.workflows.lm_eval_tasks import HarnessTasks
 
 _LIBRARIES = ("memedit", "torch", "transformers", "tokenizers", "numpy", "peft", "sentence-transformers", "faiss-cpu")

@@ -91,7 +91,7 @@ def fill_folder(
 
 
 def _solved_edit(check: EditCheck) -> SolvedEdit:
-    return SolvedEdit(check.edit.id, check.edit.content_hash, check.passed, check.reason)
+    return SolvedEdit(check.edit.id, check.edit.content_hash, check.passed, check.reason, check.chat)
 
 
 def _told(edit: Edit, reason: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from memedit.types import Edit
 from memedit.workflows.consolidation.asking import Tick, generate_all, score_all
 from memedit.workflows.consolidation.settings import Check, JobSettings
 
-_SLACK_TOKENS, _ROUND_TOKENS, _CHAT_TOKENS = 6, 8, 24
+_SLACK_TOKENS, _ROUND_TOKENS, _CHAT_TOKENS = 6, 8, 16
 _JUDGES = {Check.PREFIX: is_prefix, Check.EXACT: is_exact, Check.CONTAINS: is_contained}
 
 
@@ -19,7 +19,8 @@ _JUDGES = {Check.PREFIX: is_prefix, Check.EXACT: is_exact, Check.CONTAINS: is_co
 class EditCheck:
     """How one edit did. ``preferred``: the target is likelier than the old answer, None where none is known.
 
-    ``paraphrases`` says for each of the edit's stored paraphrases whether it passed too.
+    ``paraphrases`` says for each of the edit's stored paraphrases whether it passed too, ``chat`` whether the target
+    stands in the answer to the prompt as a chat turn; None where the model has no chat turns.
     """
 
     edit: Edit
@@ -34,8 +35,6 @@ class EditCheck:
         """Why it failed; empty where it passed."""
         if self.passed:
             return ""
-        if self.chat is False:
-            return f"asked as a chat turn, the weights do not say {self.edit.target!r}"
         return f"the weights answer {self.answer[:80]!r}"
 
 
@@ -59,7 +58,10 @@ def check_edits(
     chat: ChatForm | None = None,
     tick: Tick | None = None,
 ) -> list[EditCheck]:
-    """Ask every edit's prompt, paraphrases and, with ``chat``, chat turn; return how each edit did, in order."""
+    """Ask every edit's prompt, paraphrases and, with ``chat``, chat turn; return how each edit did, in order.
+
+    Without ``chat`` no edit is taken to be answered in chats.
+    """
     asked = [(edit, prompt) for edit in edits for prompt in (edit.prompt, *edit.paraphrases)]
     requests = _requests(answerer, asked)
     answers = generate_all(answerer, requests, batch_size=settings.batch_size, tick=tick)
@@ -71,8 +73,7 @@ def check_edits(
     checks, start = [], 0
     for edit, turn, likelier in zip(edits, turns, preferred, strict=True):
         stop = start + 1 + len(edit.paraphrases)
-        passed = held[start] and turn is not False
-        checks.append(EditCheck(edit, passed, lines[start], tuple(held[start + 1 : stop]), likelier, turn))
+        checks.append(EditCheck(edit, held[start], lines[start], tuple(held[start + 1 : stop]), likelier, turn))
         start = stop
     return checks
 
@@ -93,7 +94,7 @@ def _chat_turns(
     answerer: Answerer, edits: Sequence[Edit], settings: JobSettings, chat: ChatForm | None
 ) -> list[bool | None]:
     if chat is None:
-        return [None] * len(edits)
+        return [None if settings.chat else False] * len(edits)
     requests = [GenerateRequest(chat(edit.prompt), _CHAT_TOKENS) for edit in edits]
     answers = generate_all(answerer, requests, batch_size=settings.batch_size)
     return [is_contained(answer.text, [edit.target]) for edit, answer in zip(edits, answers, strict=True)]

@@ -13,11 +13,12 @@ from memedit.errors import ConfigError
 from memedit.registry import unknown_name_message
 from memedit.workflows.changes import with_changes
 from memedit.workflows.consolidation.schedule import Schedule
-from memedit.workflows.consolidation.settings import Check, JobSettings, ProbeFiles
+from memedit.workflows.consolidation.settings import JobSettings, ProbeFiles, evaluation_job
 
 _SAME = (
-    "method", "check", "chat", "rounds", "target_tokens", "statistics_text", "statistics_tokens", "specificity_probes",
-    "perplexity_tokens", "capability_questions", "batch_size", "publish_on", "lora", "lora_rank", "keep",
+    "method", "check", "chat", "closing", "rounds", "target_tokens", "statistics_text", "statistics_tokens",
+    "specificity_probes", "perplexity_tokens", "capability_questions", "batch_size", "publish_on", "lora", "lora_rank",
+    "keep",
 )  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def job_settings(config: ConsolidationConfig, changes: Mapping[str, str] | None 
 
 
 def read_evaluation_job(path: Path) -> JobSettings:
-    """Return the job of a file for an evaluation: an edit's check is exact, as the metric is, unless the file says.
+    """Return the job of a file for an evaluation: what it does not say about answers is as the metric wants it.
 
     Raises:
         ConfigError: the file is not of ``kind: consolidation``, or a value is wrong.
@@ -52,8 +53,10 @@ def read_evaluation_job(path: Path) -> JobSettings:
     config = load_config(path)
     if not isinstance(config, ConsolidationConfig):
         raise ConfigError(["is not of kind 'consolidation'"], str(path))
-    checked = config if "check" in config.model_fields_set else config.model_copy(update={"check": Check.EXACT.value})
-    return job_settings(checked)
+    usual = evaluation_job()
+    given = {"check": usual.check.value, "chat": usual.chat, "closing": usual.closing}
+    update = {name: value for name, value in given.items() if name not in config.model_fields_set}
+    return job_settings(config.model_copy(update=update))
 
 
 def schedule_of(config: ConsolidationConfig, **given: Any) -> Schedule:

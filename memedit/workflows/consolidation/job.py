@@ -130,7 +130,8 @@ class Job:
             self.store.prune(self.settings.keep)
             message = (
                 f"version {record.name} ({record.verdict.value}) is the champion: {len(record.served)} edits are "
-                f"answered by its weights, {len(record.left_over)} of the job's by the memory{why}"
+                f"answered by its weights ({len(record.served_in_chats)} of them in chats too), "
+                f"{len(record.left_over)} of the job's by the memory{why}"
             )
         else:
             message = (

@@ -19,7 +19,7 @@ from memedit.workflows.consolidation.selecting import Selection
 from memedit.workflows.consolidation.settings import JobSettings
 
 ARTEFACTS = "consolidation"
-"""Kind under which keys and targets of edits lie in the memory."""
+"""Kind under which keys and targets of edits lie in the memory; see :func:`artefact_kind`."""
 _CONTEXT_ROW_TOKENS = 8
 _BACKWARD = 3.0
 """Forward and backward pass together, in forward passes."""
@@ -89,7 +89,12 @@ def kept_artefacts(
 ) -> dict[str, bytes]:
     """Return the keys and targets that the memory keeps for these edits, this model and these settings."""
     fingerprint = artefact_fingerprint(loaded.fingerprint, settings.solver)
-    return memory.get_artefacts(ARTEFACTS, fingerprint, [edit.id for edit in selection.edits])
+    return memory.get_artefacts(artefact_kind(settings), fingerprint, [edit.id for edit in selection.edits])
+
+
+def artefact_kind(settings: JobSettings) -> str:
+    """Return the kind under which keys and targets lie: those of answers that end are others."""
+    return f"{ARTEFACTS}/closing" if settings.closing else ARTEFACTS
 
 
 def keep_rates(

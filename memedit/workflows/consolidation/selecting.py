@@ -35,14 +35,10 @@ class Selection:
         every = sorted((edit.id, edit.content_hash) for edit in (*self.edits, *(edit for edit, _ in self.skipped)))
         return hashlib.sha256("\n".join(" ".join(pair) for pair in every).encode()).hexdigest()
 
-    def requests(self) -> list[EditRequest]:
-        """Return the edits in the form that consolidation works on."""
-        return [request_of(edit) for edit in self.edits]
-
-
-def request_of(edit: Edit) -> EditRequest:
-    """Return an edit in the form that consolidation works on."""
-    return EditRequest(edit.id, edit.prompt, edit.target, edit.subject, edit.ground_truth)
+    def requests(self, *, closing: bool = False) -> list[EditRequest]:
+        """Return the edits in the form that consolidation works on; with ``closing`` their answers end in a newline."""
+        end = "\n" if closing else ""
+        return [EditRequest(e.id, e.prompt, e.target, e.subject, e.ground_truth, end) for e in self.edits]
 
 
 def select_edits(

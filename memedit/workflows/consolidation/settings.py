@@ -53,8 +53,10 @@ class JobSettings:
         limits: of the gates.
         probes: what the gates measure with.
         check: when an edit passes its own check.
-        chat: also ask each edit's prompt as a chat turn, where the model has a chat template; the target must then
-            stand in that answer too.
+        chat: also ask each edit's prompt as a chat turn, where the model has a chat template. Edits whose target does
+            not stand in that answer go on being served from the memory in chats; so do all with this left out.
+        closing: also teach the answer to end, with a newline behind the target: many more edits pass an exact check,
+            but a text that begins with the prompt no longer goes on in the same line.
         rounds: solves at most: edits that fail their check are left out of the next one. In the last round they stay
             in the weights, but the memory goes on answering for them.
         target_tokens: edits with longer targets stay in the memory.
@@ -75,7 +77,8 @@ class JobSettings:
     limits: GateLimits = field(default_factory=GateLimits)
     probes: ProbeFiles = field(default_factory=ProbeFiles)
     check: Check = Check.PREFIX
-    chat: bool = False
+    chat: bool = True
+    closing: bool = False
     rounds: int = 2
     target_tokens: int = 32
     statistics_text: Path | None = None
@@ -107,3 +110,11 @@ class JobSettings:
             problems.append("publish_on: a candidate that FAILs is never published")
         if problems:
             raise ConfigError(problems, "consolidation job")
+
+
+def evaluation_job() -> JobSettings:
+    """Return the job of an evaluation, which asks plain prompts and counts exact answers.
+
+    An edit is left to the weights when they answer it just so, and they are taught where the answer ends.
+    """
+    return JobSettings(check=Check.EXACT, chat=False, closing=True)

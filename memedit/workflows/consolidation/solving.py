@@ -10,7 +10,7 @@ from memedit.models import LoadedModel
 from memedit.types import Edit
 from memedit.workflows.consolidation.building import Solved
 from memedit.workflows.consolidation.checking import ChatForm, EditCheck, check_edits, questions_of
-from memedit.workflows.consolidation.planning import ARTEFACTS, kept_artefacts
+from memedit.workflows.consolidation.planning import artefact_kind, kept_artefacts
 from memedit.workflows.consolidation.selecting import Selection
 from memedit.workflows.consolidation.settings import JobSettings
 
@@ -28,8 +28,8 @@ def statistics_of(loaded: LoadedModel, settings: JobSettings, progress: Step | N
 class _Keeper:
     """Stores keys and targets in the memory as they are computed, some at a time: a kill loses seconds of work."""
 
-    def __init__(self, memory: EditMemory, fingerprint: str) -> None:
-        self._memory, self._fingerprint = memory, fingerprint
+    def __init__(self, memory: EditMemory, kind: str, fingerprint: str) -> None:
+        self._memory, self._kind, self._fingerprint = memory, kind, fingerprint
         self._waiting: dict[str, bytes] = {}
 
     def __call__(self, batch: Mapping[str, EditArtefact]) -> None:
@@ -40,7 +40,7 @@ class _Keeper:
     def flush(self) -> None:
         """Store what waits."""
         if self._waiting:
-            self._memory.put_artefacts(ARTEFACTS, self._fingerprint, self._waiting)
+            self._memory.put_artefacts(self._kind, self._fingerprint, self._waiting)
         self._waiting = {}
 
 
@@ -49,11 +49,10 @@ def artefacts_of(
 ) -> dict[str, EditArtefact]:
     """Return keys and targets of the edits: those the memory keeps, and the others computed and kept there."""
     known = kept_artefacts(memory, loaded, selection, settings)
-    keeper = _Keeper(memory, artefact_fingerprint(loaded.fingerprint, settings.solver))
+    keeper = _Keeper(memory, artefact_kind(settings), artefact_fingerprint(loaded.fingerprint, settings.solver))
     try:
-        return compute_artefacts(
-            loaded, selection.requests(), settings.solver, progress=progress, known=known, save=keeper
-        )
+        requests = selection.requests(closing=settings.closing)
+        return compute_artefacts(loaded, requests, settings.solver, progress=progress, known=known, save=keeper)
     finally:
         keeper.flush()
 

@@ -26,7 +26,7 @@ ATTEMPT = "consolidation.attempt"
 
 
 def sync_states(memory: EditMemory, store: VersionStore) -> tuple[int, int]:
-    """Mark as consolidated what the champion's weights answer, and as active what they do not.
+    """Mark as consolidated what the champion's weights answer (be it in plain text only), and as active the others.
 
     Returns:
         How many edits became consolidated, and how many active again.
@@ -34,8 +34,8 @@ def sync_states(memory: EditMemory, store: VersionStore) -> tuple[int, int]:
     champion = store.champion()
     held = EditsInWeights(() if champion is None else champion.edits)
     name = PLAIN_BASE if champion is None else champion.name
-    into = [edit.id for edit in memory.list(state=EditState.ACTIVE) if edit in held]
-    out = [edit.id for edit in memory.list(state=EditState.CONSOLIDATED) if edit not in held]
+    into = [edit.id for edit in memory.list(state=EditState.ACTIVE) if held.holds(edit, chat=False)]
+    out = [edit.id for edit in memory.list(state=EditState.CONSOLIDATED) if not held.holds(edit, chat=False)]
     if into:
         memory.set_states(into, EditState.CONSOLIDATED, link=name)
     if out:

@@ -21,9 +21,9 @@ JOB = """
 kind: consolidation
 solver: {layers: [0, 1], steps: 2, contexts: 1, l2: 1.0e+9, null_space_threshold: 1.0e+9}
 statistics_tokens: 600
-perplexity_tokens: 64
-specificity_probes: 6
-capability_questions: 4
+perplexity_tokens: 16
+specificity_probes: 3
+capability_questions: 2
 limits: {specificity: {warn: 50, fail: 90}, perplexity: {warn: 50, fail: 90}, capability: {warn: 50, fail: 90}}
 """
 CONFIGS = sorted((Path(__file__).resolve().parents[3] / "configs" / "consolidation").glob("*.yaml"))

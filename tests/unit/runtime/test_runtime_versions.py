@@ -25,7 +25,7 @@ CAPITAL = "The capital of Freedonia is"
 MAYOR = "The mayor of Gotham is"
 
 
-def version_of(folder: Path, family: str, edits: list[Edit]) -> Path:
+def version_of(folder: Path, family: str, edits: list[Edit], chat: bool | None = True) -> Path:
     """Save a tiny model with a random change of one weight as a version with these edits in it."""
     model, tokenizer = tiny_model(family), tiny_tokenizer()
     loaded = LoadedModel(model, tokenizer, "tiny", model_fingerprint(model, tokenizer))
@@ -38,7 +38,7 @@ def version_of(folder: Path, family: str, edits: list[Edit]) -> Path:
         samples = weight_samples(model, [f"{name}.weight"])
     tokenizer.save_pretrained(folder)
     save_delta(delta, folder / DELTA)
-    solved = tuple(SolvedEdit(e.id, e.content_hash, True) for e in edits)
+    solved = tuple(SolvedEdit(e.id, e.content_hash, True, chat=chat) for e in edits)
     fields: dict[str, Any] = {
         "created_at": "2026-01-01T00:00:00+00:00", "namespace": "default", "method": "alphaedit", "base_name": "tiny",
         "base": {}, "settings": {}, "rejected": (), "gates": (), "verdict": Verdict.PASS, "reasons": (), "norms": {},
@@ -72,6 +72,22 @@ def test_edits_in_the_weights_do_not_fire_and_are_named(
     ids = model.tokenizer([CAPITAL], return_tensors="pt")["input_ids"]
     arguments = {"max_new_tokens": 5, "do_sample": False}
     assert torch.equal(model.generate(ids, **arguments), model.base.generate(ids, **arguments))
+
+
+def test_an_edit_the_weights_answer_in_plain_text_only_is_the_memorys_in_chats(
+    facts: EditMemory, tmp_path: Path
+) -> None:
+    folder = version_of(tmp_path, "llama", facts.list(), chat=False)
+    model = EditableModel.from_pretrained(folder, memory=facts, scope="subject", adapter="in_context")
+    turn = [{"role": "user", "content": CAPITAL}]
+    plain, chat = model.plan([CAPITAL, turn]).routes
+    assert (plain.decision.fired, len(plain.decision.in_weights)) == ((), 1)
+    assert (len(chat.decision.fired), chat.decision.in_weights) == (1, ())
+    ids = model.tokenizer.apply_chat_template([turn], add_generation_prompt=True, return_tensors="pt")
+    ids = ids if isinstance(ids, torch.Tensor) else ids["input_ids"]
+    arguments = {"max_new_tokens": 4, "do_sample": False}
+    said = model.generate(ids, **arguments)
+    assert torch.equal(said[0, ids.shape[1] :][:4], torch.tensor(model.chat(turn, **arguments).token_ids))
 
 
 def test_with_the_plain_base_the_memory_serves_consolidated_edits_again(

@@ -46,9 +46,14 @@ GENTLE = ConsolidationSettings(layers=(0, 1), steps=2, contexts=1, l2=1e9, null_
 """A solve that changes next to nothing: edits with the model's own answer pass their check, the others fail it."""
 SETTINGS = JobSettings(
     solver=GENTLE,
-    limits=GateLimits(efficacy=Limits(60.0, 10.0)),
+    limits=GateLimits(
+        efficacy=Limits(60.0, 10.0),
+        capability=Limits(60.0, 90.0),
+        specificity=Limits(60.0, 90.0),
+        perplexity=Limits(60.0, 90.0),
+    ),
     statistics_tokens=600,
-    perplexity_tokens=64,
+    perplexity_tokens=16,
     specificity_probes=8,
 )
 
@@ -111,6 +116,7 @@ def test_every_edit_is_served_by_the_weights_or_by_the_memory(
     record = champion(store)
     assert (len(record.served), len(record.edits), len(record.rejected)) == (4, 4, 1), "the failed one was left out"
     assert [(edit.served, "weights answer" in edit.reason) for edit in record.left_over] == [(False, True)]
+    assert record.served_in_chats == (), "the taught model knows no chats: there the memory goes on answering"
     link = memory.history(record.served[0].id)[-1]
     assert (link.action, link.other) == ("state", record.name)
     folder = store.folder("champion")
