@@ -1,8 +1,9 @@
 """Which edits contradict which: same prompt, or same subject and the same relation in other words."""
 
+import functools
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,11 +11,21 @@ import numpy as np
 
 from memedit.encoders.base import Encoder
 from memedit.memory.normal import normalise
+from memedit.registry import Registry
 from memedit.types import EditState, FloatArray
 
 ConflictScorer = Callable[[str, str, str, Encoder], float]
 """``(new_prompt, old_prompt, subject, encoder) -> score``: how surely two prompts about ``subject`` ask the same."""
 
+CONFLICT_SCORERS: Registry[Callable[[Encoder], "PairScorer | None"]] = Registry("conflict scorer")
+"""Makers of a scorer for an encoder; None where there is none for it."""
+CONFLICT_SCORERS.register("scope", "memedit.scope.conflicts:trained_conflict_scorer")
+
+_RIVALS = 16
+"""A pair scorer judges a new edit beside at most so many others of its subject: the most similar."""
+_PLAUSIBLE = 0.65
+"""Pairs whose masked prompts have a lower cosine are no contradictions: the trained scope alone calls too many pairs of
+made-up facts about one subject the same relation."""
 _BLOCK = 512
 _CACHED_TEXTS = 50_000
 
@@ -25,6 +36,21 @@ class BatchScorer(Protocol):
 
     def vectors(self, prompts: Sequence[str], subjects: Sequence[str], encoder: Encoder) -> FloatArray:
         """Return unit vectors ``[n, d]``, one per prompt."""
+
+
+@runtime_checkable
+class PairScorer(Protocol):
+    """A conflict scorer that judges many pairs at once, more closely than by one product of vectors."""
+
+    threshold: float
+
+    def scores(self, pairs: Sequence[tuple[str, str, str]], encoder: Encoder) -> FloatArray:
+        """Score pairs ``(new_prompt, old_prompt, subject)`` ``[n]``."""
+
+
+def default_scorer(encoder: Encoder) -> "PairScorer | MaskedPromptScorer":
+    """Return the trained scope's scorer where one ships for ``encoder``, else the one that needs no training."""
+    return CONFLICT_SCORERS.get("scope")(encoder) or MaskedPromptScorer()
 
 
 class MaskedPromptScorer:
@@ -133,15 +159,30 @@ class RelationJudge:
     """Finds, for a whole batch at once, the pairs of edits with one subject, one relation and two targets.
 
     Args:
-        scorer: scores a pair of prompts; a :class:`BatchScorer` is asked for vectors once per batch.
-        threshold: pairs at or above it have the same relation.
+        scorer: scores a pair of prompts; a :class:`BatchScorer` is asked for vectors once per batch, a
+            :class:`PairScorer` for all pairs at once. None: :func:`default_scorer`, made when first needed.
+        threshold: pairs at or above it have the same relation; None: the scorer's own.
         encoder: returns the encoder; called only when there is a pair to judge.
     """
 
-    def __init__(self, scorer: ConflictScorer, threshold: float, encoder: Callable[[], Encoder]) -> None:
-        self._scorer = scorer
-        self.threshold = threshold
+    def __init__(
+        self,
+        scorer: ConflictScorer | PairScorer | None,
+        threshold: float | None,
+        encoder: Callable[[], Encoder],
+    ) -> None:
+        self._given = scorer
+        self._threshold = threshold
         self._encoder = encoder
+
+    @functools.cached_property
+    def _scorer(self) -> Any:
+        return self._given or default_scorer(self._encoder())
+
+    @property
+    def threshold(self) -> float:
+        """Pairs at or above it have the same relation."""
+        return float(getattr(self._scorer, "threshold", 0.5)) if self._threshold is None else self._threshold
 
     def pairs(self, known: Sequence[Member], batch: Sequence[Member]) -> Pairs:
         """Judge every batch row against the known members and the rows before it."""
@@ -150,6 +191,8 @@ class RelationJudge:
             return {}
         if isinstance(self._scorer, BatchScorer):
             return self._pairs_by_vectors(groups)
+        if isinstance(self._scorer, PairScorer):
+            return self._pairs_at_once(self._scorer, groups)
         return self._pairs_one_by_one(groups)
 
     @staticmethod
@@ -190,6 +233,22 @@ class RelationJudge:
                 if int(j) < start + int(i):
                     _note(pairs, new, old, float(scores[i, j]))
 
+    def _pairs_at_once(self, scorer: PairScorer, groups: list[list[Member]]) -> Pairs:
+        flat = [member for group in groups for member in group]
+        masked = MaskedPromptScorer().vectors(
+            [m.prompt for m in flat], [m.subject or "" for m in flat], self._encoder()
+        )
+        asked, start = [], 0
+        for group in groups:
+            asked += list(_rivals(group, masked[start : start + len(group)]))
+            start += len(group)
+        texts = [(new.prompt, old.prompt, new.subject or "") for new, old in asked]
+        pairs: Pairs = {}
+        for (new, old), score in zip(asked, scorer.scores(texts, self._encoder()), strict=True):
+            if score >= self.threshold:
+                _note(pairs, new, old, float(score))
+        return pairs
+
     def _pairs_one_by_one(self, groups: list[list[Member]]) -> Pairs:
         encoder = self._encoder()
         pairs: Pairs = {}
@@ -201,6 +260,17 @@ class RelationJudge:
                         if score >= self.threshold:
                             _note(pairs, new, old, score)
         return pairs
+
+
+def _rivals(group: list[Member], vectors: FloatArray) -> Iterator[tuple[Member, Member]]:
+    """Yield each new member with the earlier ones whose masked prompt is like its own; of very many the nearest."""
+    for i, new in enumerate(group):
+        if new.row is None:
+            continue
+        similarity = vectors[:i] @ vectors[i]
+        nearest = np.argsort(-similarity, kind="stable")
+        older = [j for j in nearest.tolist() if group[j].goal != new.goal and group[j].prompt_hash != new.prompt_hash]
+        yield from ((new, group[j]) for j in older[:_RIVALS] if similarity[j] >= _PLAUSIBLE)
 
 
 def _note(pairs: Pairs, new: Member, old: Member, score: float) -> None:

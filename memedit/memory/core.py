@@ -9,7 +9,7 @@ from memedit.encoders.base import Encoder
 from memedit.errors import InputError, MemeditError
 from memedit.index import INDEXES
 from memedit.memory import reading
-from memedit.memory.conflicts import ConflictScorer, MaskedPromptScorer, RelationJudge
+from memedit.memory.conflicts import ConflictScorer, PairScorer, RelationJudge
 from memedit.memory.database import Database
 from memedit.memory.drafts import check_namespace
 from memedit.memory.encoding import EncoderSource
@@ -32,7 +32,7 @@ class MemoryCore:
         namespace: str = "default",
         index: str = "flat",
         index_options: Mapping[str, Any] | None = None,
-        conflict_scorer: ConflictScorer | None = None,
+        conflict_scorer: ConflictScorer | PairScorer | None = None,
         conflict_threshold: float | None = None,
         read_only: bool = False,
         timeout: float = 30.0,
@@ -42,15 +42,13 @@ class MemoryCore:
         self._encoder = EncoderSource(encoder)
         if index not in INDEXES:
             INDEXES.get(index)  # says what there is
-        scorer = conflict_scorer or MaskedPromptScorer()
-        default = float(getattr(scorer, "threshold", 0.5))
-        threshold = default if conflict_threshold is None else conflict_threshold
         if not 0.0 <= max_lag <= 3600.0:
             raise InputError(f"max_lag={max_lag} is outside 0..3600 seconds")
         self._database = Database(url, read_only=read_only, timeout=timeout, max_lag=max_lag)
         self._index_kind = index
         self._lookup = Lookup(self._database, self._encoder, index, index_options or {})
-        self._mutations = Mutations(self._database, self._encoder, RelationJudge(scorer, threshold, self._encoder.get))
+        judge = RelationJudge(conflict_scorer, conflict_threshold, self._encoder.get)
+        self._mutations = Mutations(self._database, self._encoder, judge)
 
     @property
     def encoder(self) -> Encoder:

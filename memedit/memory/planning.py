@@ -80,7 +80,7 @@ class _Planner:
         describe: Callable[[int], str],
     ) -> None:
         self.plan = Plan()
-        self._policy, self._describe, self._threshold = policy, describe, judge.threshold
+        self._policy, self._describe, self._judge = policy, describe, judge
         self._pairs = judge.pairs(known, list(batch.values()))
         self._last = {member.content_hash: i for i, member in batch.items()}
         self._by_prompt: dict[int, list[Member]] = defaultdict(list)
@@ -114,7 +114,8 @@ class _Planner:
 
     def _contradict(self, i: int, member: Member, old: Member, score: float | None) -> None:
         """Refuse row ``i``, or note that it contradicts ``old`` and, where told so, retire that one."""
-        reason = _reason(member, old, score, self._threshold)
+        threshold = None if score is None else self._judge.threshold  # asking loads the encoder
+        reason = _reason(member, old, score, threshold)
         if self._policy == "error":
             raise ConflictError(new_id=member.id, existing_id=old.id, reason=self._describe(i) + reason)
         self.plan.conflicts.append(Conflict(member.id, old.id, reason, score))
@@ -140,7 +141,7 @@ def _same(one: Member, other: Member) -> bool:
     )
 
 
-def _reason(new: Member, old: Member, score: float | None, threshold: float) -> str:
+def _reason(new: Member, old: Member, score: float | None, threshold: float | None) -> str:
     targets = f"target {_short(new.target)} against {_short(old.target)}"
     if score is None:
         return f"same prompt {_short(old.prompt)}, {targets}"

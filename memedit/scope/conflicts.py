@@ -1,5 +1,6 @@
 """Whether two edits ask the same, by a scope's own score: for finding contradictions in other words."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -8,7 +9,7 @@ import numpy as np
 from memedit.encoders.base import Encoder
 from memedit.index.subjects import SubjectIndex
 from memedit.scope.base import Scope
-from memedit.types import Candidate, Edit, EditKind, EditState
+from memedit.types import Candidate, Edit, EditKind, EditState, Encoding, FloatArray
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STORED = Edit(
@@ -33,27 +34,51 @@ _STORED = Edit(
 
 
 class ScopeConflictScorer:
-    """``(new_prompt, old_prompt, subject, encoder) -> score``: does the new prompt fall under the old edit?
+    """Scores pairs ``(new_prompt, old_prompt, subject)``: do two prompts about one subject ask the same?
 
-    The score is the smaller one of both directions: both prompts must fall under each other, and the order of arrival
-    does not matter. Compare it with the
-    scope's threshold. Costs a forward pass per pair: for bulk imports use a scorer that works on vectors.
+    Each prompt is judged as a query beside an edit with the other. The score is the smaller one of both directions:
+    they must fall under each other, and the order of arrival does not matter. A verbatim prompt scores 1.
+
+    Args:
+        scope: a trained scope, made for the encoder that is given with the pairs.
+        threshold: pairs at or above it have the same relation.
     """
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, *, threshold: float = 0.9) -> None:
         self._scope = scope
+        self.threshold = threshold
 
     def __call__(self, new_prompt: str, old_prompt: str, subject: str, encoder: Encoder) -> float:
         """Score one pair, in [0, 1]."""
-        encodings = encoder.encode_tokens([new_prompt, old_prompt])
-        similarity = float(np.clip(encodings[0].vector @ encodings[1].vector, -1.0, 1.0))
-        finder = SubjectIndex()
-        finder.add(0, subject)
-        candidates = []
-        for asked, stored in ((new_prompt, old_prompt), (old_prompt, new_prompt)):
-            edit = replace(_STORED, prompt=stored, subject=subject, content_hash=f"{subject}\0{stored}")
-            places = finder.find(asked)
-            span = (places[-1].start, places[-1].end) if places else None
-            candidates.append([Candidate(edit, similarity, span)])
-        decisions = self._scope.decide(encodings, candidates, threshold=0.0)
-        return min(hit.score for decision in decisions for hit in decision.considered)
+        return float(self.scores([(new_prompt, old_prompt, subject)], encoder)[0])
+
+    def scores(self, pairs: Sequence[tuple[str, str, str]], encoder: Encoder) -> FloatArray:
+        """Score pairs ``[n]``, in [0, 1]; every different prompt is encoded once."""
+        prompts = list(dict.fromkeys(prompt for new, old, _ in pairs for prompt in (new, old)))
+        encoded = dict(zip(prompts, encoder.encode_tokens(prompts), strict=True)) if prompts else {}
+        both = [(*pair, swapped) for pair in pairs for swapped in (False, True)]
+        queries = [encoded[old if swapped else new] for new, old, _, swapped in both]
+        stored = [encoded[new if swapped else old] for new, old, _, swapped in both]
+        candidates = [
+            [_candidate(query, edit, subject)]
+            for query, edit, (_, _, subject, _) in zip(queries, stored, both, strict=True)
+        ]
+        decisions = self._scope.decide(queries, candidates, threshold=0.0)
+        found = [max((hit.score for hit in decision.considered), default=0.0) for decision in decisions]
+        return np.array(found, np.float32).reshape(-1, 2).min(axis=1)
+
+
+def _candidate(query: Encoding, stored: Encoding, subject: str) -> Candidate:
+    finder = SubjectIndex()
+    finder.add(0, subject)
+    places = finder.find(query.text)
+    span = (places[-1].start, places[-1].end) if places else None
+    edit = replace(_STORED, prompt=stored.text, subject=subject, content_hash=f"{subject}\0{stored.text}")
+    return Candidate(edit, float(np.clip(query.vector @ stored.vector, -1.0, 1.0)), span)
+
+
+def trained_conflict_scorer(encoder: Encoder) -> ScopeConflictScorer | None:
+    """Return the scorer of the shipped classifier, None where that was not trained for ``encoder``."""
+    from memedit.scope.classifier import ClassifierScope, ships_for
+
+    return ScopeConflictScorer(ClassifierScope(encoder)) if ships_for(encoder.fingerprint) else None

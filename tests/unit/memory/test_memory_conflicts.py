@@ -8,6 +8,7 @@ from memedit.errors import ConflictError
 from memedit.memory import EditMemory, MaskedPromptScorer
 from memedit.memory.conflicts import mask_subject
 from memedit.memory.normal import content_hash, lookup_hash, normalise
+from memedit.types import EditDraft
 
 
 @pytest.mark.parametrize(
@@ -125,3 +126,44 @@ def test_masked_prompts_are_encoded_once(encoder: HashingEncoder) -> None:
     assert np.array_equal(scorer.vectors(["a X b"], ["X"], encoder)[0], first[0])
     assert encoder.encoded == before + 2
     assert scorer("a X b", "a X b", "X", encoder) == pytest.approx(1, abs=1e-5)
+
+
+class AlikeScorer:
+    """Says that prompts with the same last word ask the same, and counts what it is asked."""
+
+    threshold = 0.5
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, str]] = []
+
+    def scores(self, pairs, encoder):
+        self.asked += pairs
+        return np.array([float(new.split()[-1] == old.split()[-1]) for new, old, _ in pairs], np.float32)
+
+
+def test_a_pair_scorer_judges_pairs_of_a_subject_that_are_worded_alike(encoder: HashingEncoder) -> None:
+    scorer = AlikeScorer()
+    with EditMemory(encoder=encoder, conflict_scorer=scorer) as memory:
+        first = memory.add("Ana lives now in the town", "Belava", subject="Ana")
+        memory.add("Ana lives now in the house", "number 7", subject="Ana")
+        assert scorer.asked == [("Ana lives now in the house", "Ana lives now in the town", "Ana")]
+        memory.add("what trade did Ana learn", "smith", subject="Ana")
+        assert len(scorer.asked) == 1
+        with pytest.raises(ConflictError, match=first.id):
+            memory.add("Ana lives in the town", "Cerra", subject="Ana")
+
+
+def test_of_many_edits_of_a_subject_the_most_similar_are_judged(encoder: HashingEncoder) -> None:
+    scorer = AlikeScorer()
+    with EditMemory(encoder=encoder, conflict_scorer=scorer) as memory:
+        things = ["".join(chr(97 + i * k % 26) for k in (3, 5, 7, 11)) for i in range(26)]
+        memory.add_many(
+            [
+                EditDraft(f"Ana owns just one thing that people call {thing}", thing.upper(), subject="Ana")
+                for thing in things
+            ]
+        )
+        scorer.asked.clear()
+        memory.add(f"Ana owns just one thing that people call {things[7]} again", "x", subject="Ana")
+        assert len(scorer.asked) == 16
+        assert scorer.asked[0][1] == f"Ana owns just one thing that people call {things[7]}"
