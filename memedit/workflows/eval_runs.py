@@ -1,7 +1,7 @@
 """The methods of an evaluation on one data set, one after another."""
 
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from memedit.workflows.answerers import EditedAnswerer
 from memedit.workflows.eval_methods import Method
 from memedit.workflows.eval_sharing import SharedOutputs, SharingAnswerer
 from memedit.workflows.lm_eval_tasks import HarnessTasks, check_installed, run_tasks
-from memedit.workflows.splits import is_training_row
+from memedit.workflows.splits import is_held_out_row
 
 if TYPE_CHECKING:
     from memedit.workflows.eval_stage import Stage, Workbench
@@ -94,7 +94,7 @@ class StageRuns:
             count=config.queries,
             seed=config.settings.seed,
             probes_per_kind=config.settings.probes_per_kind,
-            keep=is_held_out if config.held_out else None,
+            keep=held_out_of(self.stage.data.format) if config.held_out else None,
         )
         # Baselines that can share rows come last; the table keeps the order of the methods.
         order = sorted(self.methods, key=lambda method: method.shares)
@@ -299,9 +299,9 @@ def _timings(served: Served, seed: int) -> dict[str, Estimate]:
     }
 
 
-def is_held_out(case: Case) -> bool:
-    """Say whether no shipped weights were trained on any of the case's edits."""
-    return not any(is_training_row(edit.prompt) for edit in case.edits)
+def held_out_of(form: str) -> Callable[[Case], bool]:
+    """Return what says whether no shipped weights were trained on a case of a file of this format."""
+    return lambda case: is_held_out_row(form, case.line, (edit.prompt for edit in case.edits))
 
 
 def _references(cases: Sequence[Case]) -> dict[str, str]:

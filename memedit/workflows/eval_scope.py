@@ -14,7 +14,7 @@ from memedit.evaluation.scope_lab import HITS, REJECTS, ScopeScores, pooled, sum
 from memedit.evaluation.stream import AskedProbe, StreamOrder, sample_queries
 from memedit.scope import Scope, default_scope, load_scope
 from memedit.types import ScopeDecision
-from memedit.workflows.eval_runs import is_held_out
+from memedit.workflows.eval_runs import held_out_of
 from memedit.workflows.eval_stage import FilledMemory, fill_memory
 
 _BATCH = 64
@@ -65,7 +65,7 @@ def run_laboratory(
         filled = fill_memory(cases, StreamOrder(), used)
         try:
             asked = sample_queries(
-                cases, filled.state(), count=queries, seed=seed, keep=is_held_out if held_out else None
+                cases, filled.state(), count=queries, seed=seed, keep=held_out_of(data.format) if held_out else None
             )
             found += _score(data.name, list(asked.probes), filled, made, progress)
         finally:

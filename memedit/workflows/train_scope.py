@@ -33,7 +33,7 @@ from memedit.workflows.scope_training.queries import QueryMaker, TrainingQuery
 from memedit.workflows.scope_training.relations import Relations
 from memedit.workflows.scope_training.rows import EditRow, read_rows
 from memedit.workflows.scope_training.texts import EncodedTexts, principal_directions
-from memedit.workflows.splits import is_training_row
+from memedit.workflows.splits import WHOLE_ROWS, is_training_row
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -46,17 +46,19 @@ _SAME_RELATION = 0.6
 
 @dataclass(frozen=True)
 class ScopeTraining:
-    """What a run trains on and how. ``max_rows`` of each file are read, so later rows stay unseen.
+    """What a run trains on and how.
 
-    ``report_rows``: at most so many rows of each file are reported on.
+    ``max_rows``: of a longer file so many rows are all for training, and those after them for the report; shorter
+    files are halved (:func:`~memedit.workflows.splits.is_training_row`). ``report_rows``: at most so many rows of each
+    file are reported on.
     ``made_rows``: edits made up beside those of
     the files. ``negatives``: wrong candidates kept per query. ``vocabulary``: words in the rarity table.
     """
 
-    max_rows: int = 9000
+    max_rows: int = WHOLE_ROWS
     report_rows: int = 1000
     negatives: int = 4
-    made_rows: int = 3000
+    made_rows: int = 1500
     vocabulary: int = 8000
     head: HeadSize = field(default_factory=HeadSize)
     fit: FitSettings = field(default_factory=FitSettings)
@@ -75,8 +77,8 @@ def train_scope(
 ) -> dict[str, Any]:
     """Train, calibrate and report on the scope classifier; write its weights into ``out``.
 
-    Rows of the training half (:func:`~memedit.workflows.splits.is_training_row`) are fitted, one in eight of them kept
-    back for calibration; the report is on the other half, all rows of a file in memory. Encoded texts, examples and
+    The training rows of each file (see :class:`ScopeTraining`) are fitted, but for one in eight that is kept back for
+    calibration; the report is on the other rows, all rows of a file in memory. Encoded texts, examples and
     checkpoints are kept in ``work``: a killed run goes on from there. The result is deterministic by seed for one
     version of the libraries.
 
@@ -104,7 +106,8 @@ def train_scope(
         work=Path(work) if work is not None else Path(out) / "work",
         tell=progress or (lambda stage, done, total: None),
     )
-    rows = read_rows([Path(path) for path in data_files], max_rows=run.settings.max_rows)
+    limit = run.settings.max_rows + run.settings.report_rows
+    rows = read_rows([Path(path) for path in data_files], max_rows=limit)
     model, result = run.train(rows, [Path(path) for path in background])
     model.save(Path(out))
     (Path(out) / REPORT_FILE).write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", "utf-8")
@@ -120,11 +123,11 @@ class _Run:
     tell: Progress
 
     def train(self, rows: Sequence[EditRow], background: Sequence[Path]) -> tuple[ClassifierModel, dict[str, Any]]:
-        fitted = [row for row in rows if is_training_row(row.prompt) and not _for_calibration(row.prompt)]
+        known = self._for_training(rows)
+        fitted = [row for row in known if not _for_calibration(row.prompt)]
         if not fitted:
             raise InputError(f"none of the {len(rows)} rows read belongs to the training half; give larger files")
         fitted += made_rows(random.Random(self.seed), fitted, self.settings.made_rows)
-        known = [row for row in rows if is_training_row(row.prompt)]
         known += made_rows(random.Random(self.seed + 1), known, self.settings.made_rows // 20)
         rows = [*rows, *made_rows(random.Random(self.seed + 2), known, self.settings.made_rows // 20, reported=True)]
         counts, documents = self._count_words(fitted, background)
@@ -172,8 +175,9 @@ class _Run:
         self, texts: EncodedTexts, rows: Sequence[EditRow], queries: Sequence[str], others: Sequence[str]
     ) -> FloatArray:
         own = [row.prompt for row in rows]
-        own += [text for row in self._judged(rows) for text in _texts(row)]
-        fitted = [t for row in rows if _is_for_training(row) for t in (row.prompt, *_texts(row))]
+        judged = [row for row in self._for_training(rows) if _for_calibration(row.prompt)] + self._reported(rows)
+        own += [text for row in judged for text in _texts(row)]
+        fitted = [text for row in self._for_training(rows) for text in (row.prompt, *_texts(row))]
         width = min(self.settings.head.projection, self.encoder.dimension)
         directions = principal_directions(self.encoder, fitted, width, seed=self.seed)
         everything = [*own, *queries, *others]
@@ -186,15 +190,28 @@ class _Run:
         )
         return directions
 
-    def _judged(self, rows: Sequence[EditRow]) -> list[EditRow]:
-        """Return the rows for calibration, and the first ``report_rows`` of each file's other half."""
-        judged = [row for row in rows if _is_for_training(row) and _for_calibration(row.prompt)]
-        left: Counter[str] = Counter()
+    def _for_training(self, rows: Sequence[EditRow]) -> list[EditRow]:
+        """Return the rows of files to train on: the first ones of long files, the training half of the others."""
+        lengths, place = Counter(row.source for row in rows), Counter[str]()
+        chosen = []
         for row in rows:
-            left[row.source] += not _is_for_training(row)
-            if not _is_for_training(row) and left[row.source] <= self.settings.report_rows:
-                judged.append(row)
-        return judged
+            place[row.source] += 1
+            whole = lengths[row.source] > self.settings.max_rows
+            trained = place[row.source] <= self.settings.max_rows if whole else is_training_row(row.prompt)
+            if row.source != MADE and trained:
+                chosen.append(row)
+        return chosen
+
+    def _reported(self, rows: Sequence[EditRow]) -> list[EditRow]:
+        """Return the first ``report_rows`` rows of each file that are not for training; made ones among them."""
+        trained = {id(row) for row in self._for_training(rows)}
+        left: Counter[str] = Counter()
+        chosen = []
+        for row in rows:
+            left[row.source] += id(row) not in trained
+            if id(row) not in trained and left[row.source] <= self.settings.report_rows:
+                chosen.append(row)
+        return chosen
 
     def _key(self, directions: FloatArray, counts: dict[str, int], queries: Sequence[TrainingQuery]) -> str:
         """Return a hash of everything that examples and checkpoints depend on."""
@@ -240,7 +257,7 @@ class _Run:
         return replace(model, calibration=calibration, threshold=threshold)
 
     def _report(self, model: ClassifierModel, rows: Sequence[EditRow], texts: EncodedTexts) -> dict[str, Any]:
-        chosen = {id(row) for row in self._judged(rows) if not _is_for_training(row)}
+        chosen = {id(row) for row in self._reported(rows)}
         outcomes = self._outcomes(model, rows, texts, lambda row: id(row) in chosen, "report")
         return report(outcomes, model.calibration, model.threshold)
 
@@ -261,11 +278,6 @@ class _Run:
             outcomes += judge_rows(model.head, memory, stored, numbers)
             self.tell(stage, done, len(sources))
         return outcomes
-
-
-def _is_for_training(row: EditRow) -> bool:
-    """Rows of a file go by its split; the made ones among them are for the report."""
-    return row.source != MADE and is_training_row(row.prompt)
 
 
 def _is_for_calibration(row: EditRow) -> bool:

@@ -24,7 +24,7 @@ _BUCKET = 20
 class FitSettings:
     """How the head is fitted. The learning rate rises linearly over a tenth of the steps and falls as a cosine."""
 
-    epochs: int = 6
+    epochs: int = 4
     batch_size: int = 256
     learning_rate: float = 3e-3
     weight_decay: float = 0.01

@@ -99,20 +99,23 @@ def _best(logits: FloatArray, same: Sequence[bool], chosen: Sequence[int]) -> Be
 
 def platt(logits: FloatArray, labels: FloatArray) -> FloatArray:
     """Return slope and offset of a logistic regression on the logits (Platt, 1999), by Newton's method."""
-    design = np.stack([logits, np.ones_like(logits)], axis=1).astype(np.float64)
+    # logits far apart would make the first step overshoot into where all weights vanish
+    scale = max(float(np.abs(logits).max(initial=0.0)) / 4, 1.0)
+    design = np.stack([logits / scale, np.ones_like(logits)], axis=1).astype(np.float64)
     positive, negative = float(labels.sum()), float((1 - labels).sum())
     # Platt's targets keep separable data from an infinite slope
     targets = np.where(labels > 0.5, (positive + 1) / (positive + 2), 1 / (negative + 2))
     weights = np.array([1.0, 0.0])
-    for _ in range(50):
-        predicted = 1 / (1 + np.exp(-np.clip(design @ weights, -30, 30)))
+    for _ in range(100):
+        predicted = 1 / (1 + np.exp(-(design @ weights)))
         gradient = design.T @ (predicted - targets) + 1e-6 * weights
         hessian = design.T @ (design * (predicted * (1 - predicted))[:, None]) + 1e-6 * np.eye(2)
         step = np.linalg.solve(hessian, gradient)
+        step *= min(1.0, 1.0 / float(np.abs(step).max() + 1e-12))
         weights = weights - step
         if np.abs(step).max() < 1e-9:
             break
-    return weights.astype(np.float32)
+    return np.array([weights[0] / scale, weights[1]], np.float32)
 
 
 def calibrate_outcomes(outcomes: Sequence[Outcome]) -> tuple[FloatArray, float]:

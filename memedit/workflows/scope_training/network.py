@@ -17,11 +17,12 @@ _USED = TOKEN_FEATURES.index("used")
 
 @dataclass(frozen=True, slots=True)
 class HeadSize:
-    """Widths of the head: ``width`` of the token vectors it works in, ``hidden`` of its last layers."""
+    """Widths of the head: ``width`` of its token vectors, ``hidden`` of its last layers; and the dropout there."""
 
     projection: int = 128
-    width: int = 48
-    hidden: int = 64
+    width: int = 96
+    hidden: int = 128
+    dropout: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class TensorBatch:
 class Head(nn.Module):
     """See :func:`memedit.scope.classifier.head.head_logits`."""
 
-    def __init__(self, size: HeadSize, dropout: float = 0.1) -> None:
+    def __init__(self, size: HeadSize) -> None:
         super().__init__()
         width, hidden, count = size.width, size.hidden, len(FEATURES)
         self.embed = nn.Linear(size.projection + len(TOKEN_FEATURES), width)
@@ -47,7 +48,7 @@ class Head(nn.Module):
         self.pool = nn.Linear(8 * width, hidden)
         self.judge1 = nn.Linear(hidden + count, hidden)
         self.judge2 = nn.Linear(hidden, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(size.dropout)
         self.feature_mean: Tensor
         self.feature_scale: Tensor
         self.register_buffer("feature_mean", torch.zeros(count))

@@ -212,6 +212,16 @@ def test_platt_recovers_the_logistic_that_made_the_labels():
     np.testing.assert_allclose(platt(logits, labels), [0.7, -0.5], atol=0.06)
 
 
+@pytest.mark.parametrize("spread", [1.0, 40.0, 400.0])
+def test_platt_stays_finite_where_logits_lie_far_apart(spread):
+    rng = np.random.default_rng(0)
+    labels = (rng.random(2000) < 0.5).astype(np.float64)
+    logits = spread * (np.where(labels > 0, 1.0, -1.0) + 0.7 * rng.standard_normal(2000))
+    slope, offset = platt(logits, labels)
+    assert 0.5 / spread < slope < 10 / spread
+    assert abs(offset) < 1
+
+
 def test_auc_counts_ties_half():
     assert auc([1.0, 2.0], [0.0, 1.0]) == pytest.approx(0.875)
     assert np.isnan(auc([], [1.0]))
