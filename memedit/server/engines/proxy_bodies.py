@@ -7,7 +7,7 @@ therefore taken apart in an edit's text before it is sent.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, Literal, cast
 
 from memedit.adapters.in_context.layout import chat_note, completion_prefix
@@ -56,12 +56,10 @@ def request_body(
 ) -> dict[str, Any]:
     """Return the upstream's body for a request on which ``edits`` fire. Sampling at its defaults is left unsaid."""
     body = dict(request.extra) | {"model": model} | _sampling(request.sampling, chat=request.chat)
-    chosen = [_tame(edit) for edit in edits[:MAX_EDITS]]
     if request.chat:
-        messages = [dict(message) for message in _messages(request)]
-        body["messages"] = _with_note(messages, chat_note(chosen), note_role) if chosen else messages
+        body["messages"] = with_edits(_messages(request), edits, note_role)
     else:
-        prefix = completion_prefix(chosen) if chosen else ""
+        prefix = completion_prefix(_stated(edits)) if edits else ""
         body["prompt"] = prefix + request.prompt if isinstance(request.prompt, str) else list(request.prompt)
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -72,8 +70,19 @@ def _messages(request: GenerationRequest) -> Sequence[Mapping[str, Any]]:
     return cast(Sequence[Mapping[str, Any]], request.prompt)
 
 
-def _tame(edit: Edit) -> Edit:
-    return replace(edit, prompt=harmless(edit.prompt), target=harmless(edit.target))
+def with_edits(messages: Sequence[Mapping[str, Any]], edits: Sequence[Any], role: NoteRole) -> list[dict[str, Any]]:
+    """Return a chat with ``edits`` (best first; prompt, target and kind are read) stated in it."""
+    plain = [dict(message) for message in messages]
+    return _with_note(plain, chat_note(_stated(edits)), role) if edits else plain
+
+
+def _stated(edits: Sequence[Any]) -> list[Edit]:
+    """The edits that are stated, their text without control tokens."""
+    tame = [
+        SimpleNamespace(prompt=harmless(edit.prompt), target=harmless(edit.target), kind=edit.kind)
+        for edit in edits[:MAX_EDITS]
+    ]
+    return cast(list[Edit], tame)
 
 
 def _sampling(sampling: Sampling, *, chat: bool) -> dict[str, Any]:
