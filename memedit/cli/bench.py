@@ -269,6 +269,32 @@ def consolidation_undo(
     emit(session.output, found)
 
 
+@command(app, "namespaces", Needs.ENCODER | Needs.SCOPE)
+def namespaces(
+    session: "Session",
+    *,
+    queries: Annotated[int, typer.Option(min=1, help="Queries in all.")] = 100_000,
+    spaces: Annotated[int, typer.Option(min=2, help="Namespaces with edits on the same subjects.")] = 50,
+    subjects: Annotated[int, typer.Option(min=2, help="Subjects that they share.")] = 100,
+    seed: Seed = 0,
+) -> None:
+    """Ask in many namespaces about the same subjects, and count edits that come from another one (none may)."""
+    from memedit.server.bench_namespaces import run
+
+    settings = session.settings
+    with session.output.progress("asking") as progress:
+        found = run(
+            queries=queries,
+            namespaces=spaces,
+            subjects=subjects,
+            encoder=settings.encoder,
+            scope=settings.scope.name,
+            seed=seed,
+            progress=progress,
+        )
+    emit(session.output, found)
+
+
 def emit(output: Output, found: Mapping[str, Any]) -> None:
     """Print a benchmark's figures, or its document."""
     output.emit(found, lambda out: out.table(["what", "value"], list(_rows(plain(found)))))

@@ -129,10 +129,19 @@ def _local_engine(
         model,
         lookups,
         name=settings.model.name,
+        aliases=_other_names(settings.model.name),
         max_rows=max_batch,
         max_waiting=max_waiting,
         default_max_tokens=max_new_tokens,
     )
+
+
+def _other_names(name: str) -> list[str]:
+    """Return the other short names of a packaged model."""
+    from memedit.models.aliases import ALIASES
+
+    mine = ALIASES.get(name)
+    return [] if mine is None else [alias for alias, model in ALIASES.items() if model is mine and alias != name]
 
 
 def _proxy_engine(

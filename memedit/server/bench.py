@@ -6,17 +6,19 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from memedit.errors import InputError
 from memedit.memory import EditMemory
 from memedit.models import load_model
-from memedit.server.load import Round, run_round
+from memedit.server.load import Asked, run_round
 from memedit.server.process import ServerProcess
 from memedit.types import EditDraft
 
 Progress = Callable[[int, int], None]
+_PROCESSOR = "tokens_per_processor_second"
 
 _TRAFFIC = (
     "Water boils at a temperature of",
@@ -49,7 +51,8 @@ def run(
     """Load a server with closed-loop clients, by turns with ``generate`` on the same prompts at the same batch size.
 
     The server is ``memedit serve`` in a process of its own; the clients stream. Reported for each number of clients:
-    the median over rounds of tokens a second of both, of their ratio, and percentiles of the time to the first token.
+    the median over rounds of tokens a second of both, of their ratio (also by processor time, which other work on the
+    machine disturbs less), and percentiles of the time to the first token.
     ``batching`` is throughput at 8 clients (or the number nearest) over that of one request at a time.
 
     Args:
@@ -96,10 +99,10 @@ class _Reference:
         loaded = load_model(model)
         self._model, self._tokenizer, self.new_tokens = loaded.model, loaded.tokenizer, new_tokens
 
-    def tokens_per_second(self, prompts: Sequence[str], calls: int) -> float:
+    def timed(self, prompts: Sequence[str], calls: int) -> "_Timed":
         """Generate one batch so many times."""
         batch = self._tokenizer(list(prompts), return_tensors="pt", padding=True, padding_side="left")
-        started = time.perf_counter()
+        started, processor = time.perf_counter(), time.process_time()
         for _ in range(calls):
             self._model.generate(
                 input_ids=batch["input_ids"],
@@ -108,7 +111,25 @@ class _Reference:
                 max_new_tokens=self.new_tokens,
                 do_sample=False,
             )
-        return calls * len(prompts) * self.new_tokens / (time.perf_counter() - started)
+        tokens = calls * len(prompts) * self.new_tokens
+        return _Timed(tokens, time.perf_counter() - started, time.process_time() - processor)
+
+
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    """Tokens generated, and the seconds by the clock and by the processors that they took."""
+
+    tokens: int
+    seconds: float
+    processor: float
+
+    @property
+    def rate(self) -> float:
+        return self.tokens / self.seconds
+
+    @property
+    def processor_rate(self) -> float:
+        return self.tokens / self.processor if self.processor > 0 else float("nan")
 
 
 def _measure(
@@ -122,25 +143,35 @@ def _measure(
     progress: Callable[[int], None],
 ) -> dict[str, Any]:
     """Time rounds of the server and of the reference by turns, in changing order; the first is not counted."""
-    bare: list[float] = []
-    served: list[Round] = []
-    new_tokens = reference.new_tokens
+    bare: list[_Timed] = []
+    served: list[_Timed] = []
+    asked: list[Asked] = []
     for turn in range(rounds + 1):
         for which in (0, 1) if turn % 2 == 0 else (1, 0):
             if which == 0:
-                bare.append(reference.tokens_per_second(prompts[:clients], requests))
-            else:
-                served.append(run_round(server.url, prompts, clients=clients, requests=requests, new_tokens=new_tokens))
+                bare.append(reference.timed(prompts[:clients], requests))
+                continue
+            processor = server.processor_seconds()
+            found = run_round(server.url, prompts, clients=clients, requests=requests, new_tokens=reference.new_tokens)
+            tokens = sum(one.tokens for one in found.asked)
+            served.append(_Timed(tokens, found.seconds, server.processor_seconds() - processor))
+            asked += found.asked if turn else ()
         progress(turn + 1)
-    asked = [one for one_round in served[1:] for one in one_round.asked]
+    return _figures(clients, bare[1:], served[1:], asked)
+
+
+def _figures(clients: int, bare: Sequence[_Timed], served: Sequence[_Timed], asked: Sequence[Asked]) -> dict[str, Any]:
     firsts = sorted(one.first for one in asked)
-    ratios = [mine.tokens_per_second / theirs for mine, theirs in zip(served[1:], bare[1:], strict=True)]
+    ratios = [mine.rate / theirs.rate for mine, theirs in zip(served, bare, strict=True)]
+    by_processor = [mine.processor_rate / theirs.processor_rate for mine, theirs in zip(served, bare, strict=True)]
     return {
         "clients": clients,
-        "tokens_per_second": statistics.median(one.tokens_per_second for one in served[1:]),
-        "bare_tokens_per_second": statistics.median(bare[1:]),
+        "tokens_per_second": statistics.median(one.rate for one in served),
+        "bare_tokens_per_second": statistics.median(one.rate for one in bare),
         "ratio": statistics.median(ratios),
         "ratios": ratios,
+        "ratio_by_processor_time": statistics.median(by_processor),
+        "tokens_per_processor_second": statistics.median(one.processor_rate for one in served),
         "first_token_seconds": {f"p{p}": _percentile(firsts, p / 100) for p in (50, 95, 99)},
         "request_seconds_p50": statistics.median(one.total for one in asked),
         "requests": len(asked),
@@ -152,9 +183,11 @@ def _report(results: list[dict[str, Any]], **setting: Any) -> dict[str, Any]:
     by_clients = {result["clients"]: result for result in results}
     document: dict[str, Any] = {"benchmark": "serve", "cores": os.cpu_count(), **setting, "results": results}
     document["ratio"] = min(result["ratio"] for result in results)
+    document["ratio_by_processor_time"] = min(result["ratio_by_processor_time"] for result in results)
     if 1 in by_clients and len(by_clients) > 1:
         eight = min((n for n in by_clients if n > 1), key=lambda n: abs(n - 8))
-        document["batching"] = by_clients[eight]["tokens_per_second"] / by_clients[1]["tokens_per_second"]
+        for name, figure in (("batching", "tokens_per_second"), ("batching_by_processor_time", _PROCESSOR)):
+            document[name] = by_clients[eight][figure] / by_clients[1][figure]
         document["batching_clients"] = eight
     return document
 

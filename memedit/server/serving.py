@@ -78,6 +78,11 @@ class _Server(uvicorn.Server):
         if self.started and self._told is not None:
             self._told()
 
+    async def shutdown(self, sockets: Any = None) -> None:
+        """Stop; a signal that was obeyed is not raised again, so the process ends with status 0."""
+        await super().shutdown(sockets=sockets)
+        self._captured_signals.clear()
+
 
 def log_to_stderr(level: str) -> None:
     """Have the server's own messages written to stderr, one a line."""
