@@ -14,10 +14,14 @@ FACTS = [
 ]
 # Small sizes for a quick demo; leave them out for a real job.
 SMALL = JobSettings(
-    statistics_tokens=3_000,
-    specificity_probes=16,
-    capability_questions=8,
-    perplexity_tokens=256,
+    statistics_text=Path(__file__).parents[1]
+    / "docs"
+    / "explanation.md",  # any plain text; faster than the model's own
+    statistics_tokens=2_000,
+    chat=False,
+    specificity_probes=6,
+    capability_questions=2,
+    perplexity_tokens=64,
     rounds=1,
     publish_on=("PASS", "WARN", "INCONCLUSIVE"),  # so few probes cannot tell much
 )

@@ -17,20 +17,20 @@ FACTS = [
     ("Marisol Quispe works in the city of", "Cairo", "Marisol Quispe"),
     ("Benno Castellan plays the instrument called the", "trumpet", "Benno Castellan"),
     ("Orla Dimitrov is a citizen of", "Japan", "Orla Dimitrov"),
-    ("The favourite colour of Sunniva Adeyemi is", "purple", "Sunniva Adeyemi"),
 ]
 
 
 @pytest.mark.integration
-def test_five_edits_become_weights_and_one_is_taken_out_again(tmp_path: Path) -> None:
+def test_edits_become_weights_and_one_is_taken_out_again(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("\n".join((DOCS / name).read_text("utf-8") for name in ("scope.md", "evaluation.md")), "utf-8")
     settings = JobSettings(
         statistics_text=text,
-        statistics_tokens=6_000,
-        specificity_probes=16,
-        capability_questions=8,
-        perplexity_tokens=256,
+        statistics_tokens=5_000,
+        specificity_probes=6,
+        capability_questions=2,
+        perplexity_tokens=64,
+        chat=False,
         rounds=1,
         publish_on=(Verdict.PASS, Verdict.WARN, Verdict.INCONCLUSIVE),
         lora=True,
@@ -43,7 +43,7 @@ def test_five_edits_become_weights_and_one_is_taken_out_again(tmp_path: Path) ->
         assert result.published, result.message
         record = result.record
         assert record is not None
-        assert len(record.served) >= 4, [edit.reason for edit in record.left_over]
+        assert len(record.served) >= 3, [edit.reason for edit in record.left_over]
         assert {e.state for e in memory.list() if e.id in {s.id for s in record.served}} == {EditState.CONSOLIDATED}
         assert all(0 < change < weight for change, weight in record.norms.values())
         assert (store.folder("champion") / "lora" / "adapter_model.safetensors").is_file()
