@@ -39,7 +39,7 @@ class ElderSettings:
     shared_edits: int = 64
     shared_steps: int = 40
     shared_learning_rate: float = 2e-3
-    steps: int = 24
+    steps: int = 16
     learning_rate: float = 0.4
     wordings: int = 5
     per_step: int = 2

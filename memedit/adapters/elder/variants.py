@@ -65,7 +65,7 @@ def wordings(edit: Edit, others: Sequence[Edit], *, count: int, rng: random.Rand
     """Return distinct wordings, each with whether it is put as a chat's user turn; the prompt itself comes first."""
     found = {(edit.prompt, False): None}
     found |= {(text, False): None for text in edit.paraphrases}
-    makers = (_borrowed, _behind_another, _framed, _borrowed, _chat, _borrowed_behind_another)
+    makers = (_borrowed, _behind_another, _borrowed_behind_another, _chat, _framed)
     for turn in range(4 * count):
         if len(found) >= count:
             break
