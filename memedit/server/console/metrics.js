@@ -57,7 +57,7 @@ function note(now) {
   };
   if (last) {
     const seconds = Math.max(totals.at - last.at, 1e-3), since = (name) => Math.max(0, totals[name] - last[name]);
-    const mean = (time, count) => (since(count) ? since(time) / since(count) * 1000 : trail.at(-1)?.[time] ?? 0);
+    const mean = (time, count) => (since(count) ? since(time) / since(count) * 1000 : trail.at(-1)?.[time] ?? (totals[count] ? totals[time] / totals[count] * 1000 : 0));
     trail.push({ rate: since("requests") / seconds, tokens: since("written") / seconds, lookupTime: mean("lookupTime", "lookups"), firstTime: mean("firstTime", "firsts"),
       running: sum(now, "memedit_running"), waiting: sum(now, "memedit_queue_length") });
     trail = trail.slice(-KEPT);
@@ -84,8 +84,8 @@ function draw(now) {
     h("div", { class: "stats" },
       card("Answers", figure(newest.rate, 1), "a second", of("rate"), "m-rate"),
       card("Tokens written", figure(newest.tokens, 0), "a second", of("tokens"), "m-tokens"),
-      card("First token", figure(newest.firstTime, 0), "ms, mean", of("firstTime"), "m-first"),
-      card("Look-up", figure(newest.lookupTime, 1), "ms, mean", of("lookupTime"), "m-lookup"),
+      card("First token", last.firsts ? figure(newest.firstTime, 0) : "–", "ms, mean", of("firstTime"), "m-first"),
+      card("Look-up", last.lookups ? figure(newest.lookupTime, 1) : "–", "ms, mean", of("lookupTime"), "m-lookup"),
       card("Running", figure(newest.running, 0), `rows, ${figure(newest.waiting, 0)} waiting`, of("running"), "m-running"),
       card("Answered with an edit", figure(share, 1), "% of prompts", null, "m-share"),
       card("Prompts answered", last.prompts.toLocaleString("en"), "since the start", null, "m-prompts"),
