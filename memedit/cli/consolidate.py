@@ -185,7 +185,9 @@ def register_withdraw(root: typer.Typer) -> None:
         job = session.consolidation
         edits = session.memory()
         store = workflow.version_store(edits, versions or job.versions)
-        settings = _settings(job, _method_of(store), None, changes)
+        # a withdrawal changes the edits and nothing else, unless told to
+        given = bool(changes) or bool(job.model_fields_set - {"versions"})
+        settings = _settings(job, None, None, changes) if given else None
         with session.output.progress("withdrawing") as progress:
             result = workflow.withdraw(
                 edits, session.base_model(), store, edit_ids, settings, progress=_in_permille(progress)
@@ -214,12 +216,6 @@ def _settings(
     given = {"method": method, "check": None if check is None else check.value}
     config = job.model_copy(update={name: value for name, value in given.items() if value is not None})
     return job_settings(config, key_values("--set", changes))
-
-
-def _method_of(store: Any) -> str | None:
-    """Return the method the champion was solved by: a withdrawal changes the edits and nothing else."""
-    champion = store.champion()
-    return None if champion is None else str(champion.method)
 
 
 def _in_permille(progress: Callable[[int, int], None]) -> Callable[[Any], None]:

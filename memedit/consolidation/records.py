@@ -36,7 +36,7 @@ class VersionRecord:
     """The content of ``memedit_version.json``.
 
     ``base`` is the :class:`~memedit.models.identity.BaseRecord` of the frozen base as plain values and
-    ``base_fingerprint`` its fingerprint; ``settings`` are the solver's; ``samples`` are a few values of every changed
+    ``base_fingerprint`` its fingerprint; ``settings`` are the job's; ``samples`` are a few values of every changed
     weight, by parameter name, by which the weights are recognised in any dtype; ``norms`` hold for each changed weight
     the Frobenius norm of the change and of the base's weight.
     """

@@ -18,7 +18,7 @@ from memedit.workflows.consolidation.clock import Callback
 from memedit.workflows.consolidation.job import Job, JobResult
 from memedit.workflows.consolidation.planning import JobPlan, plan_job
 from memedit.workflows.consolidation.selecting import Selection, select_edits
-from memedit.workflows.consolidation.settings import JobSettings
+from memedit.workflows.consolidation.settings import JobSettings, settings_like
 from memedit.workflows.consolidation.states import only_runner, sync_states
 from memedit.workflows.versions import VersionDiff, diff, promote, rollback, stale_edits, version_store
 
@@ -131,11 +131,14 @@ def withdraw(
     """Withdraw edits from the memory and, by solving again without them, from the weights.
 
     The edits are withdrawn in the memory first: should the job be stopped, or its candidate fail, they are still
-    withdrawn, and the next job takes them out of the weights.
+    withdrawn, and the next job takes them out of the weights. Without ``settings`` it is solved as the champion was.
 
     Raises:
         EditNotFoundError: an id is not in the memory; nothing was withdrawn.
     """
+    champion = store.champion()
+    if settings is None and champion is not None:
+        settings = settings_like(champion.settings)
     memory.delete_many(list(ids))
     return run(memory, loaded, store, settings, progress=progress)
 

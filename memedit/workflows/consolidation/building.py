@@ -21,7 +21,7 @@ from memedit.models.loading import quiet
 from memedit.types import Edit, WeightDelta, WeightTerm
 from memedit.workflows.consolidation.card import model_card
 from memedit.workflows.consolidation.checking import EditCheck
-from memedit.workflows.consolidation.settings import JobSettings
+from memedit.workflows.consolidation.settings import JobSettings, settings_json
 
 LORA = "lora"
 
@@ -58,7 +58,7 @@ def make_record(
         base_name=loaded.name,
         base_fingerprint=loaded.fingerprint,
         base=BaseRecord.of(loaded.model, loaded.tokenizer, loaded.name).to_json(),
-        settings=dataclasses.asdict(settings.solver),
+        settings=settings_json(settings),
         edits=tuple(_solved_edit(check) for check in solved.checks),
         rejected=tuple(_solved_edit(check) for check in solved.rejected),
         gates=tuple(gates),

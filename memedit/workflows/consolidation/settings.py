@@ -1,12 +1,16 @@
 """What can be set about a consolidation job."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from memedit.consolidation.base import ConsolidationSettings
 from memedit.consolidation.verdicts import GateLimits, Verdict
 from memedit.errors import ConfigError
+
+_OF_THE_SOLUTION = ("method", "chat", "closing", "rounds", "target_tokens", "statistics_tokens")
 
 
 class Check(StrEnum):
@@ -110,6 +114,31 @@ class JobSettings:
             problems.append("publish_on: a candidate that FAILs is never published")
         if problems:
             raise ConfigError(problems, "consolidation job")
+
+
+def settings_json(settings: JobSettings) -> dict[str, Any]:
+    """Return what a solution depends on, as plain values; limits and probes are not among it."""
+    text = settings.statistics_text
+    return {
+        **{name: getattr(settings, name) for name in _OF_THE_SOLUTION},
+        "check": settings.check.value,
+        "statistics_text": None if text is None else str(text),
+        "solver": asdict(settings.solver),
+    }
+
+
+def settings_like(fields: Mapping[str, Any]) -> JobSettings:
+    """Return settings that solve as those did that :func:`settings_json` was given.
+
+    Raises:
+        ConfigError: they are of another version of memedit.
+    """
+    try:
+        solver: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields["solver"].items()}
+        same: dict[str, Any] = {name: fields[name] for name in (*_OF_THE_SOLUTION, "check", "statistics_text")}
+        return JobSettings(**same, solver=ConsolidationSettings(**solver))
+    except (KeyError, TypeError) as error:
+        raise ConfigError([f"cannot be used by this memedit: {error}; name settings anew"], "recorded job") from error
 
 
 def evaluation_job() -> JobSettings:

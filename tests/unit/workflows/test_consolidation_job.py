@@ -39,7 +39,7 @@ from memedit.workflows.consolidation.clock import JobProgress
 from memedit.workflows.consolidation.planning import ARTEFACTS
 from memedit.workflows.consolidation.probes import read_probes
 from memedit.workflows.consolidation.schedule import Schedule, due, run_schedule
-from memedit.workflows.consolidation.settings import JobSettings, ProbeFiles
+from memedit.workflows.consolidation.settings import JobSettings, ProbeFiles, settings_like
 from memedit.workflows.consolidation.states import only_runner
 
 GENTLE = ConsolidationSettings(layers=(0, 1), steps=2, contexts=1, l2=1e9, null_space_threshold=1e9)
@@ -198,6 +198,7 @@ def test_withdrawing_takes_an_edit_out_of_memory_and_weights(
     assert result.published
     assert [edit.id for edit in champion(store).edits] == [first.id]
     assert memory.get(second.id).state is EditState.RETIRED
+    assert settings_like(champion(store).settings).solver == GENTLE
     difference = consolidate.diff(store, "previous", "champion")
     assert (difference.added, difference.removed, difference.changed) == ((), (second.id,), ())
     assert all(value > 0 for value in difference.distance.values())
