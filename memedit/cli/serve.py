@@ -1,5 +1,6 @@
 """``memedit serve``: the OpenAI-compatible server with the memory's edits in force."""
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memedit.cli.options import Needs, command
-from memedit.errors import InputError
+from memedit.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from memedit.cli.session import Session
@@ -68,6 +69,7 @@ def register(app: typer.Typer) -> None:
         log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     ) -> None:
         """Serve the model with the memory's edits in force, the API for the edits, and the console, until stopped."""
+        _check_installed()
         from memedit.server import ServerSettings, create_app
         from memedit.server.serving import check_host, listen, log_to_stderr, run
 
@@ -99,6 +101,12 @@ def register(app: typer.Typer) -> None:
             drain=drain,
             started=lambda: session.output.note(f"memedit serves {what} on {url}", style=""),
         )
+
+
+def _check_installed() -> None:
+    for package in ("fastapi", "uvicorn", "prometheus_client", "httpx"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, "server")
 
 
 def _lookups(session: "Session", memory: "EditMemory") -> "Lookups":

@@ -1,20 +1,23 @@
 """The application: routes, limits and errors put together around an engine and a memory."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.concurrency import run_in_threadpool
 
+from memedit.errors import MemeditError
 from memedit.server import console
 from memedit.server.auth import Authenticator
 from memedit.server.consolidations import Consolidator
 from memedit.server.engines.base import Engine
 from memedit.server.lookups import Lookups
 from memedit.server.metrics import Metrics
-from memedit.server.middleware import REQUEST_ID, REVISION, Accounts, BodyLimit
+from memedit.server.middleware import REQUEST_ID, REVISION, Accounts, BodyLimit, OwnPagesOnly
 from memedit.server.problems import install_handlers
 from memedit.server.routes import administration, asking, consolidations, edits, files, openai, operations, scope
 from memedit.server.settings import ServerSettings
@@ -30,6 +33,8 @@ ROUTERS = (
     scope.router,
     console.router,
 )
+
+_FORGET_EVERY = 600.0
 
 
 def create_app(
@@ -59,14 +64,19 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await engine.start()
+        forgetting = asyncio.create_task(_forget_requests(state))
         try:
             yield
         finally:
+            forgetting.cancel()
             if consolidator is not None:
                 await run_in_threadpool(consolidator.stop)
             await engine.stop(drain=settings.drain)
 
-    app = FastAPI(title="memedit", version=_version(), lifespan=lifespan, redirect_slashes=False)
+    # no pages of FastAPI's own: they load scripts from elsewhere
+    app = FastAPI(
+        title="memedit", version=_version(), lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
+    )
     app.state.memedit = state
     install_handlers(app)
     for router in ROUTERS:
@@ -82,9 +92,20 @@ def create_app(
             allow_headers=["*"],
             expose_headers=[REVISION, REQUEST_ID, "ETag", "Retry-After"],
         )
+    if not settings.auth:
+        app.add_middleware(OwnPagesOnly, origins=settings.cors_origins)
     app.add_middleware(Accounts, state=state)
     _document(app)
     return app
+
+
+async def _forget_requests(state: ServerState) -> None:
+    """Forget, now and then, what was answered so long ago that nobody repeats it."""
+    kept = timedelta(hours=state.settings.idempotency_hours)
+    while True:
+        with suppress(MemeditError):  # read-only or away just now: the next time will do
+            await run_in_threadpool(state.memory.requests.forget, datetime.now(UTC) - kept)
+        await asyncio.sleep(_FORGET_EVERY)
 
 
 def _document(app: FastAPI) -> None:

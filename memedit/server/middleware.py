@@ -1,7 +1,9 @@
 """What happens to every request: its size is limited, its answer carries the revision, it is counted and logged."""
 
+import ipaddress
 import logging
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from time import perf_counter
 
@@ -56,6 +58,38 @@ class BodyLimit:
                 await refusal.response()(scope, receive, send)
 
         await self._app(scope, counted, replaced)
+
+
+class OwnPagesOnly:
+    """Lets no web page of elsewhere use a server that asks for no keys.
+
+    A browser on this machine reaches loopback addresses for any page that it shows. So pages must be the server's own
+    or listed, and the name under which it is asked for must be one of this machine's: else a page could point a name of
+    its own at it.
+    """
+
+    def __init__(self, app: ASGIApp, *, origins: Sequence[str]) -> None:
+        self._app, self._origins = app, frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            host, origin = headers.get("host", ""), headers.get("origin")
+            own = f"{scope.get('scheme', 'http')}://{host}"
+            if not _loopback(host) or (origin is not None and origin != own and origin not in self._origins):
+                refusal = ApiError(403, "a server without keys answers its own pages only", code="foreign_page")
+                await refusal.response()(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _loopback(host: str) -> bool:
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    try:
+        return name == "localhost" or ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 class Accounts:

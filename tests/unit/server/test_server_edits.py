@@ -235,6 +235,21 @@ def test_what_cannot_be_stored_is_refused(client: httpx.Client, edit: Any) -> No
     assert error["param"]
 
 
+def test_deeply_nested_json_is_a_bad_request(client: httpx.Client) -> None:
+    headers = {"content-type": "application/json"}
+    for path in ("/v1/edits", "/v1/chat/completions", "/v1/edits/explain"):
+        assert client.post(path, content=b"[" * 100_000, headers=headers).status_code == 400
+    assert client.post("/v1/edits/import", content=b"[" * 100_000).status_code == 400
+
+
+def test_old_requests_are_forgotten(client: httpx.Client, shared_server: RunningServer) -> None:
+    client.post("/v1/edits", json=SKY, headers={"Idempotency-Key": "old"})
+    requests = shared_server.lookups.memory.requests
+    assert requests.find("anonymous", "old") is not None
+    requests.forget(datetime.now(UTC))
+    assert requests.find("anonymous", "old") is None
+
+
 def test_what_is_not_there_is_not_found(client: httpx.Client) -> None:
     for method, path in (
         ("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/supersede"), ("POST", "/restore"), ("GET", "/history"),

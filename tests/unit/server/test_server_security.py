@@ -157,6 +157,23 @@ def test_no_web_page_may_call_unless_listed(guarded: RunningServer, tiny_llama: 
             assert "access-control-allow-origin" not in client.options("/v1/edits", headers=other).headers
 
 
+def test_a_server_without_keys_answers_its_own_pages_only(shared_server: RunningServer) -> None:
+    own = shared_server.url
+    port = own.rpartition(":")[2]
+    with shared_server.client() as client:
+        for headers in ({}, {"Origin": own}, {"Host": f"localhost:{port}"}, {"Host": f"[::1]:{port}"}):
+            assert client.get("/v1/edits", headers=headers).status_code == 200, headers
+        for headers in (
+            {"Origin": "https://page.example"},
+            {"Origin": "null"},
+            {"Origin": f"http://127.0.0.1:{int(port) + 1}"},
+            {"Host": "rebound.example"},
+            {"Host": f"rebound.example:{port}", "Origin": f"http://rebound.example:{port}"},
+        ):
+            response = client.post("/v1/edits/import", content=b"{}", headers=headers)
+            assert (response.status_code, response.json()["error"]["code"]) == (403, "foreign_page"), headers
+
+
 def test_no_text_from_a_request_reaches_the_file_system(guarded: RunningServer, tmp_path: Any) -> None:
     secret = tmp_path / "secret.jsonl"
     secret.write_text('{"prompt": "The secret is", "target": "swordfish"}\n')
