@@ -123,7 +123,12 @@ class Worker:
             room -= ticket.request.sampling.n
             taken.append(ticket)
         mail: _Mail = []
-        for ticket, found in self._planner.plan(taken):
+        try:
+            plans = self._planner.plan(taken)
+        except Exception:
+            self._running.update((id(ticket), ticket) for ticket in taken)  # so that they are told
+            raise
+        for ticket, found in plans:
             mail.append((ticket, [found]))
             if not isinstance(found, Exception):
                 self._planned.append(ticket)
@@ -146,10 +151,8 @@ class Worker:
             return not (ticket.cancelled or ticket.over or self._dropping)
 
         assert ticket.route is not None
-        try:
-            generate_whole(self._planner.model, ticket.prompt, ticket.route, ticket.jobs, heard)
-        finally:
-            self._running.pop(id(ticket), None)
+        generate_whole(self._planner.model, ticket.prompt, ticket.route, ticket.jobs, heard)
+        self._running.pop(id(ticket), None)
 
     def _tell(self, steps: Sequence[Step]) -> None:
         """Turn steps into events and send them; requests that have ended leave."""

@@ -19,7 +19,7 @@ from memedit.adapters import create_adapter
 from memedit.errors import UnsupportedModelError
 from memedit.memory import EditMemory
 from memedit.runtime import EditableModel
-from memedit.server.engines import local
+from memedit.server.engines import local, worker
 from memedit.server.engines.local import LocalEngine
 from memedit.server.lookups import Lookups
 from memedit.server.settings import ServerSettings
@@ -204,6 +204,9 @@ def test_models_that_no_running_batch_can_hold_are_answered_one_by_one(
     body = {**SHORT, "n": 2, "seed": 3, "temperature": 1.0, "logprobs": 1, "stop": "~"}
     with small_server(tiny_llama, tiny_chat_tokenizer) as server:
         assert ask(server, body).json()["choices"] == ask(shared_server, body).json()["choices"]
+        monkeypatch.setattr(worker, "generate_whole", lambda *_: 1 / 0)
+        assert ask(server, body).status_code == 500
+        monkeypatch.undo()
         with server.client() as client:
             with client.stream("POST", "/v1/completions", json={**LONG, "stream": True}) as response:
                 next(response.iter_lines())
@@ -228,6 +231,16 @@ def test_a_failed_pass_fails_its_requests_and_no_others(tiny_chat_tokenizer: Any
         broken.clear()
         assert ask(server, SHORT).json()["choices"] == good
         handle.remove()
+
+
+def test_a_failed_look_up_is_told_at_once(
+    tiny_llama: Any, tiny_chat_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_server(tiny_llama, tiny_chat_tokenizer) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(server.lookups, "decide", lambda *_: 1 / 0)
+            assert ask(server, SHORT).status_code == 500
+        assert ask(server, SHORT).status_code == 200
 
 
 def test_readiness_and_metrics_tell_how_it_is(shared_server: RunningServer, namespace: str) -> None:
