@@ -39,12 +39,12 @@ class ElderSettings:
     shared_edits: int = 64
     shared_steps: int = 40
     shared_learning_rate: float = 2e-3
-    steps: int = 16
+    steps: int = 28
     learning_rate: float = 0.4
     wordings: int = 5
     per_step: int = 2
     chunk: int = 32
-    enough: float = 0.15
+    enough: float = 0.4
     replay: int = 32
     guided: float = 0.01
     clip: float = 1.0
