@@ -69,7 +69,7 @@ class ConsolidationSettings:
 
     layers: tuple[int, ...] | None = None
     module: str | None = None
-    learning_rate: float = 0.1
+    learning_rate: float = 0.15
     steps: int = 25
     stop_loss: float = 0.05
     weight_decay: float = 1e-3
