@@ -70,7 +70,12 @@ class ProxyEngine:
 
     async def start(self) -> None:
         """Load scope and encoder; the upstream may come up later."""
-        await run_in_threadpool(lambda: self._lookups.decide("default", ["a prompt to load the encoder"]))
+        await run_in_threadpool(self._warm_up)
+
+    def _warm_up(self) -> None:
+        """Have the first request find everything loaded, also where no edit is stored yet."""
+        scope, encoder = self._lookups.scope, self._lookups.memory.encoder
+        scope.decide(encoder.encode_tokens(["Is everything there?"]), [()])
 
     async def stop(self, *, drain: float) -> None:
         """Wait for answers under way, at most ``drain`` seconds, and close all connections."""
