@@ -19,10 +19,10 @@ from torch import nn
 
 from memedit.adapters.common.checkpoints import NAME as CHECKPOINT
 from memedit.adapters.common.checkpoints import load_checkpoint, save_checkpoint
-from memedit.adapters.elder.adapter import shipped_mixture
+from memedit.adapters.elder.adapter import SHIPPED, shipped_mixture
 from memedit.adapters.elder.codes import EditCode
 from memedit.adapters.elder.config import ElderConfig
-from memedit.adapters.elder.files import load_mixture, read_record, save_mixture
+from memedit.adapters.elder.files import RECORD, load_mixture, read_record, save_mixture
 from memedit.adapters.elder.mixture import ElderMixture, initialise
 from memedit.adapters.elder.training import ElderSettings, ElderTrainer, StepReport
 from memedit.errors import InputError, ModelNotFoundError
@@ -169,7 +169,14 @@ def train_elder(
 def current_mixture(memory: Any, *, namespace: str | None = None) -> Mapping[str, str] | None:
     """Return ``folder`` and ``fingerprint`` of the mixture that a memory goes by; None before the first pass."""
     kept = memory.get_setting(POINTER, namespace=namespace)
-    return None if kept is None else dict(json.loads(kept))
+    if kept is None:
+        return None
+    pointer = {str(name): str(value) for name, value in json.loads(kept).items()}
+    if not Path(pointer["folder"]).is_dir():  # memedit may have been installed elsewhere since
+        for path in SHIPPED.glob(f"*/{RECORD}"):
+            if read_record(path.parent).fingerprint == pointer["fingerprint"]:
+                return {**pointer, "folder": str(path.parent)}
+    return pointer
 
 
 def waiting_edits(memory: Any, *, namespace: str | None = None) -> list[Edit]:
