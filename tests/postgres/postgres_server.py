@@ -39,7 +39,8 @@ class PostgresServer:
         self._run("initdb", "-D", str(self._data), "-U", "memedit", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8")
         with open(self.folder / "extra.conf", "w") as file:
             file.write(f"listen_addresses = '127.0.0.1'\nport = {self.port}\nunix_socket_directories = ''\n")
-            file.write("max_connections = 60\nshared_buffers = 32MB\n")
+            # mmap: what a killed server leaves behind goes with its folder
+            file.write("max_connections = 60\nshared_buffers = 32MB\ndynamic_shared_memory_type = mmap\n")
         os.chmod(self.folder / "extra.conf", 0o644)
         with open(self._data / "postgresql.conf", "a") as file:
             file.write(f"include '{self.folder / 'extra.conf'}'\n")
