@@ -128,7 +128,8 @@ def train_elder(
 
     Raises:
         FingerprintMismatchError: the memory's mixture was trained for another base model or tokenizer.
-        InputError: there is nothing to train, or ``out`` holds a checkpoint of another pass.
+        InputError: there is nothing to train, ``config`` is not the shape of the mixture that the memory goes by, or
+            ``out`` holds a checkpoint of another pass.
         StoreError: the memory cannot be written.
     """
     started = time.monotonic()
@@ -145,6 +146,7 @@ def train_elder(
     else:
         folder = Path(pointer["folder"])
         mixture, _ = load_mixture(folder, base.model, base.tokenizer)
+        _check_shape(mixture, config, task.model)
     trained, shared = 0, 0.0
     if folder is None or mixture.config.allocation == "router":
         folder, trained = _train_shared(task, mixture, edits, known=pointer)
@@ -196,6 +198,15 @@ def adapter_options(memory: Any, *, namespace: str | None = None) -> dict[str, A
     if pointer is None:
         raise InputError("this memory has no ELDER mixture yet; train one with `memedit train elder`")
     return {"weights": pointer["folder"]}
+
+
+def _check_shape(mixture: ElderMixture, config: ElderConfig | None, model: Any) -> None:
+    """Refuse another shape than that of the mixture which the memory goes by."""
+    if config is not None and config.for_model(ModelSpec.of(model)) != mixture.config:
+        raise InputError(
+            f"this memory goes by an ELDER mixture of another shape: {mixture.config}; leave the shape out, or train "
+            "afresh with the new one"
+        )
 
 
 def _start_from_shipped(task: _Pass) -> Mapping[str, str] | None:

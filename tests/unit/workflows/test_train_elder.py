@@ -103,6 +103,11 @@ def test_another_base_is_refused_by_name(memory: Any) -> None:
         train_elder(other, memory, out=Path("unused"), settings=SETTINGS)
 
 
+def test_another_shape_needs_a_fresh_start(base: LoadedModel, memory: Any) -> None:
+    with pytest.raises(InputError, match="another shape"):
+        train_elder(base, memory, out=Path("unused"), config=replace(BY_EDIT, rank=1), settings=SETTINGS)
+
+
 def test_a_withdrawn_edit_is_silent_at_once_and_left_out_of_the_next_pass(
     base: LoadedModel, memory: Any, tmp_path: Path
 ) -> None:
