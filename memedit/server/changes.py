@@ -81,8 +81,10 @@ class ClientChange:
         text = json.dumps([request.method, request.url.path, request.url.query, digest])
         self._fingerprint = hashlib.sha256(text.encode()).hexdigest()
 
-    def make(self, who: str, change: Callable[[], Response]) -> Response:
+    def make(self, who: str, change: Callable[[], Response], *, status: int = 200) -> Response:
         """Call ``change`` on behalf of ``who`` unless it was made already; return the answer.
+
+        ``status`` is that of an answer made from the change log.
 
         Raises:
             ApiError: 409, the key belongs to another request.
@@ -97,12 +99,12 @@ class ClientChange:
                 raise RepeatedRequestError(self._key)
             self._state.under_way.add(mine)
         try:
-            return self._once(who, self._key, change)
+            return self._once(who, self._key, change, status)
         finally:
             with self._state.lock:
                 self._state.under_way.discard(mine)
 
-    def _once(self, who: str, key: str, change: Callable[[], Response]) -> Response:
+    def _once(self, who: str, key: str, change: Callable[[], Response], status: int) -> Response:
         memory = self._state.memory
         before = memory.requests.find(who, key)
         if before is not None and before.fingerprint != self._fingerprint:
@@ -110,7 +112,7 @@ class ClientChange:
             raise ApiError(409, message, code="idempotency_key_reused")
         if before is not None and before.status is not None:
             return _kept(before)
-        if before is not None and (found := self._from_log(before)) is not None:
+        if before is not None and (found := self._from_log(before, status)) is not None:
             response = found
         elif before is not None:  # made without its mark being needed again: adding what is there changes nothing
             with memory.as_actor(Actor(who, self._request_id)):
@@ -122,14 +124,14 @@ class ClientChange:
         memory.requests.answered(who, key, self._fingerprint, response.status_code, json.dumps(kept))
         return response
 
-    def _from_log(self, before: AnsweredRequest) -> Response | None:
+    def _from_log(self, before: AnsweredRequest, status: int) -> Response | None:
         """Answer with the version of the edit that the change made; None when it was a change of many."""
         if before.revision is None:
             return None
         entries = self._state.memory.audit(before=before.revision + 1, limit=1)
         if not entries or entries[0].after is None or "/batch" in self._path or "/import" in self._path:
             return None
-        return edit_response(entries[0].after)
+        return edit_response(entries[0].after, status)
 
 
 def _kept(before: AnsweredRequest) -> Response:

@@ -64,7 +64,7 @@ def create(
         edit = memory.get(report.ids[0], namespace=access.namespace)
         return edit_response(edit, 201 if report.added else 200)
 
-    return once.make(access.who.name, change)
+    return once.make(access.who.name, change, status=201)
 
 
 @router.post("/batch", operation_id="create_edits", response_model=BatchOut, responses=responses(409))
@@ -252,7 +252,7 @@ def history(*, request: Request, access: ReadAccess, edit_id: EditId) -> History
 
 
 def _changed(once: Any, access: Any, change: Callable[[], Edit], status: int = 200) -> Response:
-    found: Response = once.make(access.who.name, lambda: edit_response(change(), status))
+    found: Response = once.make(access.who.name, lambda: edit_response(change(), status), status=status)
     return found
 
 
