@@ -23,7 +23,7 @@ CONFLICT_SCORERS.register("scope", "memedit.scope.conflicts:trained_conflict_sco
 
 _RIVALS = 16
 """A pair scorer judges a new edit beside at most so many others of its subject: the most similar."""
-_PLAUSIBLE = 0.65
+_PLAUSIBLE = 0.55
 """Pairs whose masked prompts have a lower cosine are no contradictions: the trained scope alone calls too many pairs of
 made-up facts about one subject the same relation."""
 _BLOCK = 512

@@ -73,7 +73,8 @@ def _candidate(query: Encoding, stored: Encoding, subject: str) -> Candidate:
     finder.add(0, subject)
     places = finder.find(query.text)
     span = (places[-1].start, places[-1].end) if places else None
-    edit = replace(_STORED, prompt=stored.text, subject=subject, content_hash=f"{subject}\0{stored.text}")
+    name = f"{subject}\0{stored.text}"
+    edit = replace(_STORED, id=name, prompt=stored.text, subject=subject, content_hash=name)
     return Candidate(edit, float(np.clip(query.vector @ stored.vector, -1.0, 1.0)), span)
 
 

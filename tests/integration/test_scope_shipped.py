@@ -10,6 +10,7 @@ from memedit.encoders import load_encoder
 from memedit.index.subjects import SubjectIndex
 from memedit.memory import EditMemory
 from memedit.scope import Scope, ScopeConflictScorer, load_scope
+from memedit.scope.conflicts import trained_conflict_scorer
 from memedit.types import EditDraft
 from memedit.workflows.splits import is_training_row
 
@@ -118,3 +119,16 @@ def test_published_paraphrases_and_neighbours(data_dir):
         silent = np.mean([not found for found in fired(memory, scope, *outside)])
     assert hits >= 0.97
     assert silent >= 0.98
+
+
+def test_pairs_of_a_batch_score_as_they_do_alone(memory):
+    scorer = trained_conflict_scorer(memory.encoder)
+    pairs = [
+        ("Who is the mayor of Tolburia?", "The mayor of Tolburia is", "Tolburia"),
+        ("The river that flows through Tolburia is", "The mayor of Tolburia is", "Tolburia"),
+        ("Ivo Lindqvist wrote the novel", "Who is Ivo Lindqvist married to?", "Ivo Lindqvist"),
+    ]
+    together = scorer.scores(pairs, memory.encoder)
+    alone = [scorer(*pair, memory.encoder) for pair in pairs]
+    np.testing.assert_allclose(together, alone, atol=1e-3)
+    assert together[0] > 0.9 > together[1]
