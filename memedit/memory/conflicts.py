@@ -174,6 +174,7 @@ class RelationJudge:
         self._given = scorer
         self._threshold = threshold
         self._encoder = encoder
+        self._masked = MaskedPromptScorer()  # keeps vectors: a subject's earlier prompts come again with every add
 
     @functools.cached_property
     def _scorer(self) -> Any:
@@ -235,9 +236,7 @@ class RelationJudge:
 
     def _pairs_at_once(self, scorer: PairScorer, groups: list[list[Member]]) -> Pairs:
         flat = [member for group in groups for member in group]
-        masked = MaskedPromptScorer().vectors(
-            [m.prompt for m in flat], [m.subject or "" for m in flat], self._encoder()
-        )
+        masked = self._masked.vectors([m.prompt for m in flat], [m.subject or "" for m in flat], self._encoder())
         asked, start = [], 0
         for group in groups:
             asked += list(_rivals(group, masked[start : start + len(group)]))
