@@ -1,9 +1,8 @@
 """Edits' mixtures as plain PEFT LoRAs, for engines that know nothing of ELDER."""
 
-import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from memedit.adapters.common.whole_files import write_json, write_whole
 from memedit.adapters.elder.codes import EditCode
 from memedit.adapters.elder.mixture import ElderMixture
 from memedit.adapters.reader.weights import CONFIG, WEIGHTS, _peft_config
@@ -96,10 +96,10 @@ def export_loras(
         for name, (down, up) in terms.items():
             tensors[f"{_PREFIX}{name}.lora_A.weight"] = down.to("cpu", dtype).contiguous()
             tensors[f"{_PREFIX}{name}.lora_B.weight"] = up.to("cpu", dtype).contiguous()
-        _write(place / WEIGHTS, lambda path, tensors=tensors: save_file(tensors, path, metadata={"format": "pt"}))
+        write_whole(place / WEIGHTS, partial(save_file, tensors, metadata={"format": "pt"}))
         config = _peft_config(list(terms), rank, float(rank), base_name, model)  # alpha = rank: scaling 1
-        _write_json(place / CONFIG, config)
-        _write_json(place / "edits.json", {"edits": list(members)})
+        write_json(place / CONFIG, config)
+        write_json(place / "edits.json", {"edits": list(members)})
         folders.append(place)
     return Exported(tuple(folders), rank)
 
@@ -112,17 +112,3 @@ def _groups(mixture: ElderMixture, codes: Mapping[str, EditCode]) -> list[list[s
     for edit_id, code in codes.items():
         groups.setdefault(code.bits.numpy().tobytes(), []).append(edit_id)
     return list(groups.values())
-
-
-def _write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
-    text = json.dumps(value, indent=1, sort_keys=True, default=str) + "\n"
-    _write(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
-
-
-def _write(path: Path, write: Any) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """Reader weights on disk: plain PEFT files, and a record of the base model they were trained for."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -13,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from memedit.adapters.common.whole_files import write_json, write_whole
 from memedit.adapters.reader.layout import LAYOUT_VERSION
 from memedit.errors import FingerprintMismatchError, InputError, ModelNotFoundError
 from memedit.models.fingerprint import config_digest, tokenizer_digest
@@ -61,11 +61,11 @@ def save_reader(
     for name in downs:
         tensors[f"{_PREFIX}{name}.lora_A.weight"] = downs[name].detach().to("cpu", dtype).contiguous()
         tensors[f"{_PREFIX}{name}.lora_B.weight"] = ups[name].detach().to("cpu", dtype).contiguous()
-    _replace(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+    write_whole(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
     sample = {name: values.contiguous() for name, values in _sample(model).items()}
-    _replace(folder / SAMPLE, lambda path: save_file(sample, path))
-    _write_json(folder / CONFIG, _peft_config(list(downs), rank, alpha, base_name, model))
-    _write_json(
+    write_whole(folder / SAMPLE, lambda path: save_file(sample, path))
+    write_json(folder / CONFIG, _peft_config(list(downs), rank, alpha, base_name, model))
+    write_json(
         folder / RECORD,
         {
             "layout": LAYOUT_VERSION,
@@ -184,18 +184,3 @@ def _peft_config(names: Sequence[str], rank: int, alpha: float, base_name: str, 
     found: dict[str, Any] = {k: v for k, v in config.to_dict().items() if v is not None}
     found["target_modules"] = sorted(found["target_modules"])
     return found
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    text = json.dumps(value, indent=1, sort_keys=True, default=str) + "\n"
-    _replace(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
-
-
-def _replace(path: Path, write: Any) -> None:
-    """Write beside ``path`` and move into place, so that a kill leaves the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
