@@ -1,20 +1,18 @@
 """``memedit serve``: the OpenAI-compatible server with the memory's edits in force."""
 
 import importlib.util
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from memedit.cli.options import Needs, command
+from memedit.cli.serving import UpstreamOptions, announcement, consolidation_setup, local_parts, proxy_parts
 from memedit.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from memedit.cli.session import Session
     from memedit.memory import EditMemory
-    from memedit.server.consolidations import Consolidator
-    from memedit.server.engines.base import Engine
     from memedit.server.lookups import Lookups
 
 MAX_LAG = 1.0
@@ -66,6 +64,14 @@ def register(app: typer.Typer) -> None:
             Path | None,
             typer.Option(file_okay=False, help="Folder of consolidated versions. [default: beside the memory's file]"),
         ] = None,
+        follow: Annotated[
+            bool,
+            typer.Option(
+                "--follow",
+                help="Answer the namespace by its champion's weights, and by each that is published from now on, with "
+                "--model as their base; --model champion does so by itself.",
+            ),
+        ] = False,
         log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     ) -> None:
         """Serve the model with the memory's edits in force, the API for the edits, and the console, until stopped."""
@@ -83,20 +89,24 @@ def register(app: typer.Typer) -> None:
             cors_origins=tuple(cors_origin or ()),
         )
         memory = session.memory(max_lag=MAX_LAG)
-        lookups = _lookups(session, memory)
+        lookups, setup = _lookups(session, memory), consolidation_setup(session, versions)
         listener = listen(host, port)
-        engine: Engine
         if upstream is None:
-            engine = _local_engine(session, lookups, max_batch, max_waiting, max_new_tokens)
+            sizes = {"max_rows": max_batch, "max_waiting": max_waiting, "default_max_tokens": max_new_tokens}
+            parts = local_parts(session, lookups, setup, follow=follow, **sizes)
+        elif follow:
+            raise InputError("--follow exchanges weights in this process; those of an --upstream are not ours")
         else:
-            engine = _proxy_engine(lookups, upstream, upstream_model, edit_role, request_timeout, overlap=overlap)
-        consolidator = _consolidator(session, versions) if upstream is None else None
+            engine = UpstreamOptions(upstream, upstream_model, edit_role, request_timeout, overlap)
+            parts = proxy_parts(session, lookups, engine)
         log_to_stderr(log_level)
         _warn(session, memory, auth=not no_auth)
+        if (told := announcement(lookups, parts, setup)) is not None:
+            session.output.note(told, style="")
         what = session.settings.model.name if upstream is None else upstream
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         run(
-            create_app(engine, lookups, limits, consolidator=consolidator),
+            create_app(parts.engine, lookups, limits, consolidator=parts.consolidator, follower=parts.follower),
             listener,
             drain=drain,
             started=lambda: session.output.note(f"memedit serves {what} on {url}", style=""),
@@ -111,7 +121,6 @@ def _check_installed() -> None:
 
 def _lookups(session: "Session", memory: "EditMemory") -> "Lookups":
     from memedit.server.lookups import Lookups
-    from memedit.workflows.open import edits_in_weights
 
     scope = session.settings.scope
     return Lookups(
@@ -120,63 +129,7 @@ def _lookups(session: "Session", memory: "EditMemory") -> "Lookups":
         options=scope.options,
         threshold=scope.threshold,
         k=scope.candidates,
-        in_weights=edits_in_weights(session.settings.model.name, memory),
     )
-
-
-def _local_engine(
-    session: "Session", lookups: "Lookups", max_batch: int, max_waiting: int, max_new_tokens: int
-) -> "Engine":
-    from memedit.server.engines.local import LocalEngine
-    from memedit.workflows.open import open_model
-
-    settings = session.settings
-    with session.output.working(f"loading {settings.model.name}"):
-        model = open_model(settings.model, lookups.memory, scope=lookups.scope, adapter=settings.adapter)
-    return LocalEngine(
-        model,
-        lookups,
-        name=settings.model.name,
-        aliases=_other_names(settings.model.name),
-        max_rows=max_batch,
-        max_waiting=max_waiting,
-        default_max_tokens=max_new_tokens,
-    )
-
-
-def _other_names(name: str) -> list[str]:
-    """Return the other short names of a packaged model."""
-    from memedit.models.aliases import ALIASES
-
-    mine = ALIASES.get(name)
-    return [] if mine is None else [alias for alias, model in ALIASES.items() if model is mine and alias != name]
-
-
-def _proxy_engine(
-    lookups: "Lookups", url: str, model: str | None, edit_role: str, timeout: float, *, overlap: bool
-) -> "Engine":
-    from memedit.server.engines.proxy import ProxyEngine
-    from memedit.server.engines.upstream import Upstream
-
-    if edit_role not in ("system", "user"):
-        raise InputError(f"--edit-role {edit_role!r} is neither 'system' nor 'user'")
-    if not url.startswith(("http://", "https://")):
-        raise InputError(f"--upstream {url!r} is no address; give one such as http://127.0.0.1:8001")
-    client = Upstream(url, api_key=os.environ.get("MEMEDIT_UPSTREAM_KEY"), timeout=timeout)
-    role: Any = edit_role
-    return ProxyEngine(lookups, client, model=model, note_role=role, overlap=overlap)
-
-
-def _consolidator(session: "Session", versions: Path | None) -> "Consolidator | None":
-    """Return what runs consolidation jobs; None where a job's process could not reach the memory or the base."""
-    from memedit.consolidation.versions import is_version_name
-    from memedit.server.consolidations import ConsolidationSetup, Consolidator
-
-    settings = session.settings
-    remote = "://" in settings.memory and not settings.memory.startswith("sqlite:")
-    if settings.memory == ":memory:" or (remote and versions is None) or is_version_name(settings.model.name):
-        return None
-    return Consolidator(ConsolidationSetup(settings.memory, settings.encoder, settings.model, settings.index, versions))
 
 
 def _warn(session: "Session", memory: "EditMemory", *, auth: bool) -> None:

@@ -108,6 +108,12 @@ class Consolidations:
         """Return which version is candidate, champion and previous; None for the latter two is the plain base."""
         return dict(self._transport.get(_BASE)["aliases"])
 
+    def serving(self) -> dict[str, Any]:
+        """Return what the server answers the namespace with: ``version`` (None is the plain base), whether it
+        ``follows`` the champion, and the ``problem`` that keeps the champion from answering, if any.
+        """
+        return dict(self._transport.get(_BASE)["serving"])
+
     def publish(self, name: str) -> dict[str, str | None]:
         """Make a version the champion, whatever its verdict; return the aliases."""
         return dict(self._transport.send("POST", f"{_BASE}/versions/{quote(name, safe='')}/publish").json())

@@ -24,7 +24,10 @@ class FiredEdit:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Which edits would fire on a prompt, best first; ``considered`` are all that were looked at."""
+    """Which edits would fire on a prompt, best first; ``considered`` are all that were looked at.
+
+    ``version`` names the version whose weights would answer, None is the plain base; ``in_weights`` are left to these.
+    """
 
     query: str
     namespace: str
@@ -34,13 +37,16 @@ class Explanation:
     abstained: bool
     fired: tuple[FiredEdit, ...]
     considered: tuple[FiredEdit, ...]
+    in_weights: tuple[FiredEdit, ...] = ()
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
     """One answer: its text, the edits that fired, and the memory's revision when the prompt was looked up.
 
-    ``adapter`` is None for the bare model's answer. ``body`` is the server's whole response.
+    ``adapter`` is None for the bare model's answer. ``version`` names the version whose weights answered, None is the
+    plain base; the edits ``in_weights`` were left to these. ``body`` is the server's whole response.
     """
 
     text: str
@@ -50,6 +56,8 @@ class ChatAnswer:
     revision: int
     prompt_tokens: int
     completion_tokens: int
+    in_weights: tuple[FiredEdit, ...] = ()
+    version: str | None = None
     body: Json = field(default_factory=dict, repr=False)
 
 
@@ -142,7 +150,9 @@ def fired_of(bodies: Any) -> tuple[FiredEdit, ...]:
 def explanation_of(body: Json) -> Explanation:
     """Return an explanation."""
     plain = {name: body[name] for name in ("query", "namespace", "revision", "scope", "threshold", "abstained")}
-    return Explanation(**plain, fired=fired_of(body["fired"]), considered=fired_of(body["considered"]))
+    fired, considered, in_weights = (fired_of(body.get(name)) for name in ("fired", "considered", "in_weights"))
+    version = body.get("version")
+    return Explanation(**plain, fired=fired, considered=considered, in_weights=in_weights, version=version)
 
 
 def answers_of(body: Json) -> list[ChatAnswer]:
@@ -157,6 +167,8 @@ def answers_of(body: Json) -> list[ChatAnswer]:
             revision=found["revision"],
             prompt_tokens=usage["prompt_tokens"],
             completion_tokens=usage["completion_tokens"],
+            in_weights=fired_of(found.get("in_weights")),
+            version=found.get("version"),
             body=body,
         )
         for choice in body["choices"]

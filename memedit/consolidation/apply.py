@@ -1,7 +1,7 @@
 """Putting a weight delta onto its base: for a while, for good, or as a PEFT adapter."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,21 @@ def write_delta(loaded: LoadedModel, delta: WeightDelta) -> None:
     write_weights(loaded.model, edited_weights(loaded.model, delta))
 
 
-def edited_weights(model: Any, delta: WeightDelta) -> dict[str, Tensor]:
-    """Return ``W0 + delta`` by parameter name, in the orientation and dtype of the model; sums are float64."""
+def edited_weights(model: Any, delta: WeightDelta, base: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Return ``W0 + delta`` by parameter name, in the orientation and dtype of the model; sums are float64.
+
+    ``base`` holds ``W0`` by parameter name, None takes what the model has.
+
+    Raises:
+        UnsupportedModelError: a module of the delta is not in the model, or has another shape.
+    """
     spec = ModelSpec.of(model)
     weights = {}
     for name, term in delta.terms.items():
         layer, linear = _locate(spec, name)
         weight = linear.weight(spec.layer(model, layer)).detach()
+        if base is not None:
+            weight = base[f"{name}.weight"].T if linear.transposed else base[f"{name}.weight"]
         if term.shape != tuple(weight.shape):
             raise UnsupportedModelError(
                 f"the change of {name} has the shape {term.shape}, the weight {tuple(weight.shape)}: it was made for "

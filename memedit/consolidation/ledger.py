@@ -90,6 +90,14 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def stamp(self) -> tuple[int, int, int] | None:
+        """Return what changes whenever the file does; None while there is none. Reads nothing."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
     def entries(self) -> list[Entry]:
         """Return all entries, oldest first; a torn last line is no entry.
 

@@ -1,12 +1,13 @@
 """A version's weights in memory: recognised, and turned back into the base's for as long as something needs those."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from memedit.consolidation.apply import edited_weights
 from memedit.consolidation.delta_files import load_delta
@@ -48,10 +49,17 @@ class LoadedVersion:
         Raises:
             FingerprintMismatchError: a changed weight is another one; the folder's files were mixed up.
         """
-        found = weight_samples(model, list(self.record.samples))
+        self.check_samples(weight_samples(model, list(self.record.samples)))
+
+    def check_samples(self, found: Mapping[str, Sequence[float]]) -> None:
+        """Make sure that weights of which these are samples, by parameter name, are this version's.
+
+        Raises:
+            FingerprintMismatchError: a changed weight is missing or another one.
+        """
         for name, wanted in self.record.samples.items():
-            near = torch.isclose(torch.tensor(found[name]), torch.tensor(list(wanted)), rtol=_TOLERANCE, atol=1e-6)
-            if not bool(near.all()):
+            mine, theirs = torch.tensor(list(found.get(name, ()))), torch.tensor(list(wanted))
+            if mine.shape != theirs.shape or not torch.allclose(mine, theirs, rtol=_TOLERANCE, atol=1e-6):
                 raise FingerprintMismatchError(
                     f"{self.folder}: the weights are not those its record describes (first in {name}), so it is not "
                     "known which edits are in them; take the folder of another version, or consolidate again"
@@ -108,7 +116,12 @@ def weight_samples(model: Any, names: Sequence[str]) -> dict[str, list[float]]:
             tensor = model.get_parameter(name)
         except AttributeError as error:
             raise FingerprintMismatchError(f"the model has no weight {name!r} ({error})") from error
-        flat = tensor.detach().reshape(-1)
-        places = torch.linspace(0, flat.numel() - 1, min(_VALUES, flat.numel()), dtype=torch.float64).long()
-        sampled[name] = [float(value) for value in flat[places.to(flat.device)].float().cpu()]
+        sampled[name] = samples_of(tensor)
     return sampled
+
+
+def samples_of(weight: Tensor) -> list[float]:
+    """Return a few evenly spaced values of a weight, in float32."""
+    flat = weight.detach().reshape(-1)
+    places = torch.linspace(0, flat.numel() - 1, min(_VALUES, flat.numel()), dtype=torch.float64).long()
+    return [float(value) for value in flat[places.to(flat.device)].float().cpu()]

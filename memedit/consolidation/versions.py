@@ -20,7 +20,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 
 from memedit.consolidation.ledger import Action, Aliases, Entry, Ledger, fold
 from memedit.consolidation.records import VersionRecord, read_record
-from memedit.errors import ModelNotFoundError, StoreBusyError, StoreError
+from memedit.errors import ModelNotFoundError, StoreBusyError, StoreCorruptError, StoreError
 from memedit.registry import unknown_name_message
 
 FILES = "memedit_files.json"
@@ -69,6 +69,10 @@ class VersionStore:
         """
         return self._ledger.entries()
 
+    def stamp(self) -> object:
+        """Return what is another one after every change of ledger and aliases; cheap enough to ask every second."""
+        return self._ledger.stamp()
+
     def aliases(self) -> Aliases:
         """Return which version is candidate, champion and previous."""
         return fold(self.entries())
@@ -99,6 +103,21 @@ class VersionStore:
             ModelNotFoundError: there is no such version.
         """
         return self.root / self.resolve(name)
+
+    def checked(self, name: str, files: Collection[str]) -> Path:
+        """Return the folder of a version or alias, having made sure that these of its files are as they were written.
+
+        Raises:
+            ModelNotFoundError: there is no such version.
+            StoreCorruptError: one of the files is missing or has changed.
+        """
+        folder = self.folder(name)
+        problems = _unsealed(folder, files)
+        if problems:
+            raise StoreCorruptError(
+                f"{folder} is damaged ({'; '.join(problems)}); put the files back, or consolidate again"
+            )
+        return folder
 
     def record(self, name: str) -> VersionRecord:
         """Return what a version or alias says of itself.
@@ -261,13 +280,16 @@ def _seal(folder: Path) -> None:
     _sync_folder(folder)
 
 
-def _unsealed(folder: Path) -> list[str]:
+def _unsealed(folder: Path, only: Collection[str] | None = None) -> list[str]:
+    """Return what is wrong with the files of a sealed folder, or with these of them."""
     try:
         files = json.loads((folder / FILES).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         return [f"{FILES} cannot be read: {error}"]
-    problems = []
+    problems = [] if only is None else [f"{FILES} does not list {name}" for name in only if name not in files]
     for name, wanted in files.items():
+        if only is not None and name not in only:
+            continue
         path = folder / name
         if not path.is_file():
             problems.append(f"{name} is missing")

@@ -52,15 +52,22 @@ class BaseRecord:
         Raises:
             FingerprintMismatchError: config, tokenizer or weights differ; says which.
         """
-        seen = BaseRecord.of(model, tokenizer, self.name)
+        self.check_same(BaseRecord.of(model, tokenizer, self.name), what)
+
+    def check_same(self, seen: "BaseRecord", what: str) -> None:
+        """Refuse a base described by ``seen`` that is another than this one; as :meth:`check`.
+
+        Raises:
+            FingerprintMismatchError: config, tokenizer or weights differ; says which.
+        """
         differing = [part for part in ("config", "tokenizer") if getattr(seen, part) != getattr(self, part)]
         if not differing and not _close(self.weights, seen.weights):
             differing = ["weights"]
         if differing:
             raise FingerprintMismatchError(
-                f"{what} was trained for {self.name!r} and cannot be used with this model: its "
+                f"{what} was made for {self.name!r} and cannot be used with this model: its "
                 f"{' and '.join(differing)} differ{'s' if differing == ['config'] else ''}. Load that base model, or "
-                "train for this one"
+                "make it anew for this one"
             )
 
 

@@ -15,6 +15,7 @@ from memedit.server import console
 from memedit.server.auth import Authenticator
 from memedit.server.consolidations import Consolidator
 from memedit.server.engines.base import Engine
+from memedit.server.following import Follower
 from memedit.server.lookups import Lookups
 from memedit.server.metrics import Metrics
 from memedit.server.middleware import REQUEST_ID, REVISION, Accounts, BodyLimit, OwnPagesOnly
@@ -35,6 +36,7 @@ ROUTERS = (
 )
 
 _FORGET_EVERY = 600.0
+_LOOK_EVERY = 1.0
 
 
 def create_app(
@@ -43,6 +45,7 @@ def create_app(
     settings: ServerSettings | None = None,
     *,
     consolidator: Consolidator | None = None,
+    follower: Follower | None = None,
 ) -> FastAPI:
     """Make the application.
 
@@ -51,24 +54,28 @@ def create_app(
         lookups: the memory, and the scope over it.
         settings: limits and habits.
         consolidator: runs consolidation jobs; without one there are no such routes.
+        follower: keeps the weights of ``lookups`` those of the champion; without one they stay what they are.
 
     The memory is the caller's to close, after the application has stopped.
     """
     settings = settings or ServerSettings()
     keys = lookups.memory.keys if settings.auth else None
-    metrics = Metrics(lookups.memory, engine, consolidator)
+    metrics = Metrics(lookups, engine, consolidator, follower)
     lookups.observe = metrics.looked_up
     authenticator = Authenticator(keys, settings.requests_per_minute)
-    state = ServerState(engine, lookups, settings, authenticator, metrics, consolidator)
+    state = ServerState(engine, lookups, settings, authenticator, metrics, consolidator, follower)
+    if consolidator is not None and follower is not None:
+        consolidator.published = follower.look
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await engine.start()
-        forgetting = asyncio.create_task(_forget_requests(state))
+        habits = [asyncio.create_task(habit) for habit in (_forget_requests(state), _follow(follower))]
         try:
             yield
         finally:
-            forgetting.cancel()
+            for habit in habits:
+                habit.cancel()
             if consolidator is not None:
                 await run_in_threadpool(consolidator.stop)
             await engine.stop(drain=settings.drain)
@@ -106,6 +113,13 @@ async def _forget_requests(state: ServerState) -> None:
         with suppress(MemeditError):  # read-only or away just now: the next time will do
             await run_in_threadpool(state.memory.requests.forget, datetime.now(UTC) - kept)
         await asyncio.sleep(_FORGET_EVERY)
+
+
+async def _follow(follower: Follower | None) -> None:
+    """Notice, within a second, what another process has published or rolled back."""
+    while follower is not None:
+        await run_in_threadpool(follower.look)
+        await asyncio.sleep(_LOOK_EVERY)
 
 
 def _document(app: FastAPI) -> None:

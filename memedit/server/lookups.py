@@ -5,20 +5,25 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from memedit.consolidation.records import EditsInWeights
 from memedit.memory import EditMemory
 from memedit.runtime import Router
 from memedit.runtime.calibrated import kept_threshold
 from memedit.scope import Scope, load_scope
+from memedit.server.served import Served, ServedWeights
 from memedit.types import ScopeDecision
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Decisions in the order of the queries; ``revision`` is the newest change that they are sure to know of."""
+    """Decisions in the order of the queries.
+
+    ``revision`` is the newest change that they are sure to know of; ``served`` the weights that they are right for,
+    since what fires are the edits that these do not answer.
+    """
 
     decisions: tuple[ScopeDecision, ...]
     revision: int
+    served: Served
 
 
 class Lookups:
@@ -32,7 +37,7 @@ class Lookups:
         scope: registered name; ``options`` are its own.
         threshold: replaces calibrated ones.
         k: vector neighbours looked at for each query.
-        in_weights: edits that the model answers from its weights; None for a plain model.
+        weights: what answers each namespace; None is a plain model for all.
     """
 
     def __init__(
@@ -43,12 +48,13 @@ class Lookups:
         options: dict[str, object] | None = None,
         threshold: float | None = None,
         k: int = 8,
-        in_weights: EditsInWeights | None = None,
+        weights: ServedWeights | None = None,
     ) -> None:
         self._memory, self._name, self._options = memory, scope, options or {}
-        self._threshold, self._k, self._in_weights = threshold, k, in_weights
+        self._threshold, self._k = threshold, k
+        self.weights = weights or ServedWeights()
         self._scope: Scope | None = None
-        self._routers: dict[str, tuple[int, Router]] = {}
+        self._routers: dict[str, tuple[int, Served, Router]] = {}
         self._lock = threading.Lock()
         self.observe: Callable[[int, float], None] | None = None
         """Told of each look-up: how many queries, how many seconds."""
@@ -71,14 +77,19 @@ class Lookups:
 
         Raises:
             StoreError: the memory cannot be read.
+            ApiError: 403, this server does not answer the namespace.
         """
         started = time.perf_counter()
+        served = self.weights.of(namespace)
         revision = self._memory.revision
-        router = self._router(namespace, revision) if threshold is None else self._new_router(namespace, threshold)
+        if threshold is None:
+            router = self._router(namespace, revision, served)
+        else:
+            router = self._new_router(namespace, threshold, served)
         decisions = router.decide(queries)
         if self.observe is not None:
             self.observe(len(queries), time.perf_counter() - started)
-        return Found(tuple(decisions), revision)
+        return Found(tuple(decisions), revision, served)
 
     def threshold(self, namespace: str) -> float:
         """Return the threshold in force: the one given, else the namespace's calibrated one, else the scope's own."""
@@ -87,24 +98,24 @@ class Lookups:
         kept = kept_threshold(self._memory, self.scope, namespace=namespace)
         return self.scope.threshold if kept is None else kept
 
-    def _router(self, namespace: str, revision: int) -> Router:
+    def _router(self, namespace: str, revision: int, served: Served) -> Router:
         """The namespace's router; its threshold is read again when the memory has changed."""
         known = self._routers.get(namespace)
-        if known is not None and known[0] == revision:
-            return known[1]
+        if known is not None and known[:2] == (revision, served):
+            return known[2]
         threshold = self._threshold
         if threshold is None:
             threshold = kept_threshold(self._memory, self.scope, namespace=namespace)
-        router = self._new_router(namespace, threshold)
-        self._routers[namespace] = (revision, router)
+        router = self._new_router(namespace, threshold, served)
+        self._routers[namespace] = (revision, served, router)
         return router
 
-    def _new_router(self, namespace: str, threshold: float | None) -> Router:
+    def _new_router(self, namespace: str, threshold: float | None, served: Served) -> Router:
         return Router(
             self._memory,
             lambda: self.scope,
             namespace=namespace,
             k=self._k,
             threshold=threshold,
-            in_weights=self._in_weights,
+            in_weights=served.edits,
         )

@@ -4,13 +4,15 @@ from collections.abc import AsyncIterator, Iterator
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from memedit.errors import StoreError
 from memedit.memory import EditMemory
 from memedit.server.consolidations import Consolidator
 from memedit.server.engines.base import Engine, Event, Piece, Provenance, Started, Usage
+from memedit.server.following import Follower
+from memedit.server.lookups import Lookups
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
@@ -19,12 +21,19 @@ class Metrics:
     """Counts what a server does, and looks at memory and engine when it is asked.
 
     Args:
-        memory: counted by namespace and state at each scrape.
+        lookups: their memory is counted by namespace and state at each scrape, their weights are named.
         engine: asked for its load at each scrape.
         consolidator: asked for its jobs.
+        follower: asked whether the champion answers.
     """
 
-    def __init__(self, memory: EditMemory, engine: Engine, consolidator: Consolidator | None = None) -> None:
+    def __init__(
+        self,
+        lookups: Lookups,
+        engine: Engine,
+        consolidator: Consolidator | None = None,
+        follower: Follower | None = None,
+    ) -> None:
         self.registry = registry = CollectorRegistry()
         self._requests = Counter(
             "memedit_requests", "Answered requests.", ["method", "route", "status"], registry=registry
@@ -42,7 +51,7 @@ class Metrics:
         self._fired = Counter("memedit_edits_fired", "Edits that fired.", ["namespace"], registry=registry)
         self._prompts = Counter("memedit_prompts", "Prompts answered.", ["namespace", "edited"], registry=registry)
         self._tokens = Counter("memedit_tokens", "Tokens read and written.", ["kind"], registry=registry)
-        registry.register(_Gauges(memory, engine, consolidator))
+        registry.register(_Gauges(lookups, engine, consolidator, follower))
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a response."""
@@ -88,8 +97,12 @@ class Metrics:
 class _Gauges(Collector):
     """What is read when it is asked for."""
 
-    def __init__(self, memory: EditMemory, engine: Engine, consolidator: Consolidator | None) -> None:
-        self._memory, self._engine, self._consolidator = memory, engine, consolidator
+    def __init__(
+        self, lookups: Lookups, engine: Engine, consolidator: Consolidator | None, follower: Follower | None
+    ) -> None:
+        self._memory: EditMemory = lookups.memory
+        self._weights, self._engine, self._consolidator = lookups.weights, engine, consolidator
+        self._follower = follower
 
     def describe(self) -> list[Metric]:
         """Return nothing: registering must not read the memory."""
@@ -105,6 +118,7 @@ class _Gauges(Collector):
             for state, number in self._consolidator.states().items():
                 jobs.add_metric([state], number)
             yield jobs
+        yield from self._versions()
         counts = GaugeMetricFamily("memedit_edits", "Edits in the memory.", labels=["namespace", "state"])
         try:
             for namespace, states in self._memory.counts().items():
@@ -117,3 +131,18 @@ class _Gauges(Collector):
         yield counts
         yield GaugeMetricFamily("memedit_revision", "Newest change of the memory.", value=revision)
         yield GaugeMetricFamily("memedit_memory_up", "Whether the memory can be read.", value=1)
+
+    def _versions(self) -> Iterator[Metric]:
+        """Name the version in use; nothing on a server whose weights are the plain base for everyone."""
+        weights = self._weights
+        if weights.namespace is None:
+            return
+        info = GaugeMetricFamily(
+            "memedit_version", "1 for the version whose weights answer a namespace.", labels=["namespace", "version"]
+        )
+        info.add_metric([weights.namespace, weights.own.version or "base"], 1)
+        yield info
+        if self._follower is not None:
+            current = self._follower.problem is None
+            yield GaugeMetricFamily("memedit_version_current", "Whether the champion answers.", value=int(current))
+            yield CounterMetricFamily("memedit_version_swaps", "Versions put in place.", value=self._follower.swaps)

@@ -33,18 +33,23 @@ def shown_provenance(found: Provenance, *, detail: bool = False) -> Body:
         "namespace": found.namespace,
         "revision": found.revision,
         "adapter": found.adapter,
+        "version": found.version,
         "scope": None if decision is None else decision.scope,
         "threshold": None if decision is None else float(decision.threshold),
         "abstained": decision is not None and decision.abstained,
         "edits": shown_hits(found.fired, detail=detail),
+        "in_weights": [] if decision is None else shown_hits(decision.in_weights, detail=detail),
     }
     return body | ({"considered": shown_hits(decision.considered)} if detail and decision is not None else {})
 
 
 def provenance_headers(found: Sequence[Provenance]) -> dict[str, str]:
-    """Return the headers that tell which edits fired: ``X-Memedit-Edits: id;score=0.97, id;score=0.91``."""
+    """Return the headers that tell why, among them ``X-Memedit-Edits: id;score=0.97, id;score=0.91``."""
     fired = {hit.edit.id: hit.score for one in found for hit in one.fired}
     headers = {"X-Memedit-Revision": str(min(one.revision for one in found))}
+    versions = dict.fromkeys(one.version for one in found if one.version is not None)
+    if versions:
+        headers["X-Memedit-Version"] = ", ".join(versions)
     adapter = next((one.adapter for one in found if one.adapter is not None), None)
     if fired and adapter is not None:
         headers["X-Memedit-Adapter"] = adapter

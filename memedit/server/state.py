@@ -9,6 +9,7 @@ from memedit.memory import EditMemory
 from memedit.server.auth import Authenticator
 from memedit.server.consolidations import Consolidator
 from memedit.server.engines.base import Engine
+from memedit.server.following import Follower
 from memedit.server.lookups import Lookups
 from memedit.server.metrics import Metrics
 from memedit.server.settings import ServerSettings
@@ -25,6 +26,7 @@ class ServerState:
     authenticator: Authenticator
     metrics: Metrics
     consolidator: Consolidator | None = None
+    follower: Follower | None = None
     under_way: set[tuple[str, str]] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
     tradeoffs: Tradeoffs = field(init=False)

@@ -9,7 +9,7 @@ from memedit.memory import EditMemory
 from memedit.scope import Scope
 
 if TYPE_CHECKING:
-    from memedit.consolidation.records import EditsInWeights
+    from memedit.consolidation.records import VersionRecord
     from memedit.models import LoadedModel
     from memedit.runtime import EditableModel
 
@@ -75,16 +75,15 @@ def load_base(model: ModelConfig) -> "LoadedModel":
     return load_model(model.name, device_map=device_map, **hf)
 
 
-def edits_in_weights(name: str, memory: EditMemory) -> "EditsInWeights":
-    """Return which edits a model of this name answers from its weights; none where it is no version. Loads no model.
+def version_record(name: str, memory: EditMemory) -> "VersionRecord | None":
+    """Return what a model of this name says of the edits in its weights; None where it is no version. Loads no model.
 
     Raises:
         ModelNotFoundError: the name is a version's, and there is no such version.
     """
-    from memedit.consolidation.records import EditsInWeights, read_record
+    from memedit.consolidation.records import read_record
 
-    record = read_record(Path(_version_folder(name, memory)))
-    return EditsInWeights(() if record is None else record.edits)
+    return read_record(Path(_version_folder(name, memory)))
 
 
 def _version_folder(name: str, memory: EditMemory) -> str:

@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from memedit.config import ModelConfig
 from memedit.consolidation.delta_files import load_delta
 from memedit.consolidation.ledger import Aliases
 from memedit.consolidation.records import DELTA, VersionRecord
-from memedit.consolidation.versions import VersionStore
-from memedit.errors import FingerprintMismatchError, InputError
+from memedit.consolidation.versions import VersionStore, is_version_name
+from memedit.errors import FingerprintMismatchError, InputError, ModelNotFoundError
 from memedit.memory import EditMemory
 from memedit.workflows.consolidation.states import PLAIN_BASE, only_runner, stale_edits, sync_states
+
+CHAMPION = "champion"
 
 
 def version_store(memory: EditMemory, folder: str | Path | None = None) -> VersionStore:
@@ -38,6 +41,27 @@ def default_versions(url: str, namespace: str) -> Path:
     path = Path(url.removeprefix("sqlite:///"))
     plain = "".join(char if char.isalnum() or char in "-_" else "_" for char in namespace)
     return path.with_name(f"{path.name}.versions") / plain
+
+
+def followed_base(model: ModelConfig, store: VersionStore) -> ModelConfig:
+    """Return the base on which a line of versions can be followed; ``champion`` stands for what they are made of.
+
+    Raises:
+        InputError: the name is that of a single version.
+        ModelNotFoundError: there is no version yet that would name its base.
+    """
+    if not is_version_name(model.name):
+        return model
+    if model.name != CHAMPION:
+        raise InputError(f"{model.name} is one version; to follow what is published name the base model, or {CHAMPION}")
+    names = store.names()
+    record = store.champion() or (store.record(names[-1]) if names else None)
+    if record is None:
+        raise ModelNotFoundError(
+            f"no version has been made in {store.root} yet, so nothing says which base model to begin with: name it, "
+            "as in `memedit serve --model BASE --follow`"
+        )
+    return model.model_copy(update={"name": record.base_name})
 
 
 def promote(memory: EditMemory, store: VersionStore, name: str) -> Aliases:
@@ -118,4 +142,7 @@ def _change(delta: Any, name: str) -> Any:
     return np.asarray(delta.terms[name].matrix(), dtype=np.float64)
 
 
-__all__ = ["VersionDiff", "default_versions", "diff", "promote", "rollback", "stale_edits", "version_store"]
+__all__ = [
+    "CHAMPION", "VersionDiff", "default_versions", "diff", "followed_base", "promote", "rollback", "stale_edits",
+    "version_store",
+]  # fmt: skip

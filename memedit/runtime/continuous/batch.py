@@ -8,6 +8,7 @@ from torch import Tensor
 
 from memedit.adapters.base import Adapter, DecodesInSteps
 from memedit.errors import InputError
+from memedit.models.weights import WeightOverlay
 from memedit.runtime.continuous.jobs import Job, Step
 from memedit.runtime.continuous.lane import Lane
 
@@ -16,7 +17,8 @@ class ContinuousBatch:
     """Generates many answers at once; each joins when it comes and leaves when it is done.
 
     Rows on which edits fire, by whatever edits, and rows of the bare model share every pass: the adapter acts on its
-    own rows alone. Not safe to use from several threads.
+    own rows alone. Rows on other weights than the model's own have passes and key-value caches to themselves, so
+    weights can be exchanged while answers are under way. Not safe to use from several threads.
 
     Args:
         model: a causal LM in eval mode.
@@ -37,7 +39,9 @@ class ContinuousBatch:
             raise InputError(f"adapter {adapter.name!r} cannot decode in steps")
         self._adapter = adapter
         self._max_rows, self._max_tokens = max_rows, max_tokens
+        self._model, self._pad = model, pad
         self._base = Lane(model, pad)
+        self._others: dict[WeightOverlay, Lane] = {}
         own = adapter.model() if adapter is not None else None
         self._own = Lane(own, pad) if own is not None else None
 
@@ -51,7 +55,8 @@ class ContinuousBatch:
 
     @property
     def _lanes(self) -> list[Lane]:
-        return [self._base] if self._own is None else [self._base, self._own]
+        own = () if self._own is None else (self._own,)
+        return [self._base, *own, *self._others.values()]
 
     def room(self, waiting: Sequence[Sequence[Job]]) -> int:
         """Return how many of these groups, from the first on, can join now; one always can when nothing runs."""
@@ -66,11 +71,13 @@ class ContinuousBatch:
     def join(self, groups: Sequence[Sequence[Job]]) -> list[Step]:
         """Read prompts and return every job's first token; the jobs of a group share one prompt, read once."""
         steps: list[Step] = []
-        for lane in self._lanes:
-            mine = [group for group in groups if self._lane(group[0]) is lane]
-            if mine:
-                logits = lane.prefill(mine, self._adapter)
-                steps += self._choose(lane, [job for group in mine for job in group], logits)
+        together: dict[int, tuple[Lane, list[Sequence[Job]]]] = {}
+        for group in groups:
+            lane = self._lane(group[0])
+            together.setdefault(id(lane), (lane, []))[1].append(group)
+        for lane, mine in together.values():
+            logits = lane.prefill(mine, self._adapter)
+            steps += self._choose(lane, [job for group in mine for job in group], logits)
         return steps
 
     @torch.inference_mode()
@@ -80,6 +87,7 @@ class ContinuousBatch:
         for lane in self._lanes:
             if lane.jobs:
                 steps += self._choose(lane, list(lane.jobs), lane.decode(self._adapter))
+        self._forget()
         return steps
 
     @torch.inference_mode()
@@ -87,14 +95,26 @@ class ContinuousBatch:
         """Drop answers that nobody waits for any more."""
         for lane in self._lanes:
             lane.leave([job for job in jobs if job in lane.jobs])
+        self._forget()
 
     def clear(self) -> None:
         """Drop everything."""
         for lane in self._lanes:
             lane.clear()
+        self._forget()
 
     def _lane(self, job: Job) -> Lane:
-        return self._base if self._own is None or not job.edits else self._own
+        if self._own is not None and job.edits:
+            return self._own
+        if job.weights is None:
+            return self._base
+        if job.weights not in self._others:
+            self._others[job.weights] = Lane(self._model, self._pad, job.weights)
+        return self._others[job.weights]
+
+    def _forget(self) -> None:
+        """Let go of weights on which no row is any more."""
+        self._others = {weights: lane for weights, lane in self._others.items() if lane.jobs}
 
     def _choose(self, lane: Lane, jobs: Sequence[Job], logits: Tensor) -> list[Step]:
         """Choose a token for each row of ``logits [jobs, v]``; jobs that end with it leave."""

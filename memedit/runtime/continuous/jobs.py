@@ -4,6 +4,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 
 from memedit.adapters.base import Row
+from memedit.models.weights import WeightOverlay
 from memedit.runtime.continuous.sampling import TokenChoice, TokenChooser
 from memedit.types import Edit
 
@@ -14,7 +15,8 @@ class Job:
 
     ``key`` is the caller's name for it. ``row`` is what is fed, rewritten where edits fire; ``prompt`` the caller's own
     ids. ``edits`` fire on it, best first (empty: the bare model's answer). At most ``limit`` tokens are generated;
-    ``ends`` end it. ``logprobs`` asks for log probabilities with so many alternatives.
+    ``ends`` end it. ``logprobs`` asks for log probabilities with so many alternatives. ``weights`` stand in the place
+    of the model's own in every pass of this answer.
     """
 
     key: Hashable
@@ -26,6 +28,7 @@ class Job:
     edits: tuple[Edit, ...] = ()
     artefacts: Mapping[str, bytes] = field(default_factory=dict)
     logprobs: int | None = None
+    weights: WeightOverlay | None = None
     tokens: list[int] = field(default_factory=list)
     chooser: TokenChooser = field(init=False)
 

@@ -11,6 +11,7 @@ from transformers import DynamicCache
 
 from memedit.adapters.base import Adapter, AdapterBatch, DecodesInSteps
 from memedit.errors import UnsupportedModelError
+from memedit.models.weights import WeightOverlay
 from memedit.runtime.continuous.jobs import Job
 from memedit.runtime.continuous.slots import SlotCache
 
@@ -27,12 +28,13 @@ class Lane:
     Args:
         model: a causal LM whose layers all attend with keys and values.
         pad: id to pad with.
+        weights: stand in the place of the model's own in every pass; None for none.
 
     Raises:
         UnsupportedModelError: its forward pass takes no positions, or its attention cannot be masked row by row.
     """
 
-    def __init__(self, model: Any, pad: int) -> None:
+    def __init__(self, model: Any, pad: int, weights: WeightOverlay | None = None) -> None:
         takes = inspect.signature(model.forward).parameters
         missing = [name for name in ("position_ids", "past_key_values", "attention_mask") if name not in takes]
         attention = getattr(model.config, "_attn_implementation", None)
@@ -41,7 +43,7 @@ class Lane:
                 f"{type(model).__name__} cannot be decoded in a running batch: "
                 + (f"its forward pass takes no {missing[0]}" if missing else f"attention {attention!r}")
             )
-        self.model, self._pad = model, pad
+        self.model, self._pad, self._weights = model, pad, weights
         self._keeps = "logits_to_keep" in takes
         self._windows = _windows(model.config)
         self._additive = attention == "eager"
@@ -78,7 +80,7 @@ class Lane:
         lasts = sorted({length - 1 for length in lengths})
         device = self.model.device
         options = {"logits_to_keep": torch.tensor(lasts, device=device)} if self._keeps else {}
-        with _active(adapter, batch, groups):
+        with self._on_weights(), _active(adapter, batch, groups):
             ids = torch.tensor(padded, device=device)
             logits = self.model(input_ids=ids, past_key_values=cache, use_cache=True, **options).logits
         at = [lasts.index(length - 1) if self._keeps else length - 1 for length in lengths]
@@ -103,7 +105,7 @@ class Lane:
         self._cache.extend(self._cache.places.width)
         ids = torch.tensor([[job.tokens[-1]] for job in self.jobs], device=device)
         positions = self._cache.places.columns.unsqueeze(1)
-        with self._decoding(adapter):
+        with self._on_weights(), self._decoding(adapter):
             logits = self.model(
                 input_ids=ids,
                 attention_mask=self._mask(device),
@@ -122,6 +124,9 @@ class Lane:
             tuple(job.row for job in self.jobs), tuple(job.edits for job in self.jobs), (0,) * len(self.jobs)
         )
         return adapter.decoding(batch, _artefacts(self.jobs))
+
+    def _on_weights(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._weights is None else self._weights.on(self.model)
 
     def leave(self, jobs: Sequence[Job]) -> None:
         """Take jobs out; the last rows move into their slots."""

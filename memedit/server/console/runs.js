@@ -40,15 +40,17 @@ const canRollBack = () => found.aliases.champion !== null || found.aliases.previ
 const called = (name) => name ?? "plain base";
 
 function draw() {
-  const { champion, previous, candidate } = found.aliases;
+  const { champion, previous, candidate } = found.aliases, here = found.serving;
   const role = (label, name, hint) => h("div", { class: "role" }, h("span", { class: "faint" }, label), h("strong", {}, called(name)), h("small", { class: "faint" }, hint));
   replace(place,
     h("section", { class: "card roles", "aria-label": "Versions in use" },
-      role("Champion", champion, "what answers, once served"), role("Previous", previous, "where a rollback goes"),
+      role("Champion", champion, here.follows ? "what is to answer" : "what answers, once served"), role("Previous", previous, "where a rollback goes"),
       h("div", { class: "role" }, h("span", { class: "faint" }, "Candidate"), h("strong", {}, candidate ?? "none"), h("small", { class: "faint" }, "made last")),
+      h("div", { class: "role", id: "serving" }, h("span", { class: "faint" }, "This server"), h("strong", {}, called(here.version)), h("small", { class: "faint" }, here.follows ? "follows the champion" : "does not follow")),
       h("span", { class: "grow" }),
       h("button", { type: "button", id: "roll-back", disabled: !canRollBack(), onclick: rollBack }, `Roll back to ${called(previous)}`, h("kbd", {}, "b")),
       h("button", { type: "button", class: "primary", id: "consolidate", disabled: found.busy, onclick: start }, found.busy ? "A job is running" : "Consolidate", h("kbd", {}, "n"))),
+    here.problem ? h("p", { class: "problem", role: "alert" }, `The champion cannot be loaded, so ${called(here.version)} goes on answering: ${here.problem}`) : null,
     h("div", { id: "jobs" }, found.jobs.slice(0, 3).map(drawJob)),
     found.versions.length
       ? found.versions.map(drawVersion)

@@ -82,7 +82,7 @@ async function answer(pane, withEdits, control, found) {
   try {
     for await (const chunk of stream("v1/chat/completions", body, control.signal)) {
       if (chunk.memedit && found) drawFound(found, chunk.memedit, chunk.memedit.edits);
-      if (chunk.memedit && withEdits) pane.mark.textContent = chunk.memedit.edits.length ? `${chunk.memedit.edits.length === 1 ? "1 edit" : `${chunk.memedit.edits.length} edits`} · ${chunk.memedit.adapter}` : "no edit fired";
+      if (chunk.memedit && withEdits) pane.mark.textContent = by(chunk.memedit);
       if (chunk.usage) pieces = chunk.usage.completion_tokens || pieces;
       const more = chunk.choices[0]?.delta?.content;
       if (!more) continue;
@@ -100,6 +100,14 @@ async function answer(pane, withEdits, control, found) {
     pane.text.removeAttribute("aria-busy");
     pane.text.querySelector(".cursor")?.remove();
   }
+}
+
+// What an answer comes from: edits that fired and their adapter, edits in the weights, the version of these.
+function by(memedit) {
+  const count = (edits, said) => `${edits.length === 1 ? "1 edit" : `${edits.length} edits`} ${said}`;
+  const { edits, in_weights: known, adapter, version } = memedit;
+  const memory = edits.length ? count(edits, `· ${adapter}`) : known?.length ? count(known, "in the weights") : "no edit fired";
+  return version ? `${memory} · ${version}` : memory;
 }
 
 function pace(first, pieces, began) {

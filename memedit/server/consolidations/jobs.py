@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -49,6 +49,8 @@ class Consolidator:
 
     def __init__(self, setup: ConsolidationSetup) -> None:
         self.setup = setup
+        self.published: Callable[[], None] | None = None
+        """Called when a job has published a version, before it is told that the job is done."""
         self._jobs: dict[str, JobState] = {}
         self._processes: dict[str, subprocess.Popen[str]] = {}
         self._lock = threading.Lock()
@@ -170,6 +172,8 @@ class Consolidator:
             return
         now = datetime.now(UTC)
         if "result" in told:
+            if told["result"]["published"] and self.published is not None:
+                self.published()
             self._change(job_id, state="done", ended_at=now, share=1.0, eta_seconds=0.0, **told["result"])
         elif "error" in told:
             self._change(job_id, state="failed", ended_at=now, message=told["error"])

@@ -31,10 +31,20 @@ class ConsolidationSetup:
     @contextmanager
     def opened(self, namespace: str, actor: str) -> Iterator[tuple[EditMemory, VersionStore]]:
         """Open the memory in a namespace, on behalf of ``actor``, and the namespace's versions."""
-        with open_memory(self.memory, namespace=namespace, encoder=self.encoder, index=self.index) as memory:
-            folder = None if self.versions is None else self.versions / _folder_name(namespace)
-            with memory.as_actor(Actor(actor, "consolidation")):
-                yield memory, version_store(memory, folder)
+        with (
+            open_memory(self.memory, namespace=namespace, encoder=self.encoder, index=self.index) as memory,
+            memory.as_actor(Actor(actor, "consolidation")),
+        ):
+            yield memory, self.store(memory)
+
+    def store(self, memory: EditMemory) -> VersionStore:
+        """Return the versions of a memory's namespace.
+
+        Raises:
+            InputError: the memory is no file and no folder is given.
+        """
+        folder = None if self.versions is None else self.versions / _folder_name(memory.namespace)
+        return version_store(memory, folder)
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as plain values."""

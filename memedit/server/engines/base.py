@@ -63,13 +63,15 @@ class Provenance:
     """Why an answer came out as it did.
 
     ``revision`` is the memory's when the prompt was looked up: every edit up to it was in force. ``adapter`` is None
-    for the bare model's answer. ``decision`` is None when nothing was looked up (edits off).
+    for the bare model's answer. ``decision`` is None when nothing was looked up (edits off). ``version`` names the
+    version of consolidated edits whose weights answered, None is the plain base.
     """
 
     namespace: str
     revision: int
     adapter: str | None
     decision: ScopeDecision | None
+    version: str | None = None
 
     @property
     def fired(self) -> tuple[Hit, ...]:

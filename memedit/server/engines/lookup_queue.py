@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from memedit.server.lookups import Found, Lookups
 
@@ -56,4 +57,4 @@ class LookupQueue:
                 continue
             for (_, future), decision in zip(live, found.decisions, strict=True):
                 if not future.done():
-                    future.set_result(Found((decision,), found.revision))
+                    future.set_result(replace(found, decisions=(decision,)))

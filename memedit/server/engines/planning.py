@@ -53,7 +53,9 @@ class Planner:
                 found += [(ticket, error) for ticket in mine]
                 continue
             decisions = dict(zip(map(id, asked), looked.decisions, strict=True))
+            bare = self._lookups.weights.of(namespace, edits=False)
             for ticket in mine:
+                ticket.served = looked.served if ticket.request.edits else bare
                 found.append((ticket, self._planned(ticket, decisions.get(id(ticket)), looked.revision)))
         return found
 
@@ -66,7 +68,7 @@ class Planner:
             ticket.begin(self.model.tokenizer, self._jobs(ticket))
         except MemeditError as error:
             return error
-        return Started(Provenance(ticket.request.namespace, revision, adapter, decision))
+        return Started(Provenance(ticket.request.namespace, revision, adapter, decision, ticket.served.version))
 
     def _jobs(self, ticket: Ticket) -> list[Job]:
         edits = tuple(hit.edit for hit in ticket.route.decision.fired) if ticket.route is not None else ()
@@ -88,6 +90,7 @@ class Planner:
                 edits=edits,
                 artefacts=artefacts,
                 logprobs=sampling.logprobs,
+                weights=ticket.served.overlay,
             )
             for index in range(sampling.n)
         ]

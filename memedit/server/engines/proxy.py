@@ -158,12 +158,14 @@ class ProxyEngine:
 
     async def _opened(self, request: GenerationRequest, *, stream: bool) -> tuple[Provenance, httpx.Response]:
         """Look the prompt up and return why the answer is what it is, and the upstream's open response."""
+        served = self._lookups.weights.of(request.namespace, edits=request.edits)
         path = "/chat/completions" if request.chat else "/completions"
         model = request.model or await self._default_model()
         plain = request_body(request, (), model=model, stream=stream, note_role=self._note_role)
         if not request.edits:
             revision = await run_in_threadpool(lambda: self._lookups.memory.revision)
-            return Provenance(request.namespace, revision, None, None), await self._upstream.open(path, plain)
+            provenance = Provenance(request.namespace, revision, None, None, served.version)
+            return provenance, await self._upstream.open(path, plain)
         query = asked_text(request)
         if query is None:
             raise ApiError(
@@ -180,7 +182,7 @@ class ProxyEngine:
             found = await self._queue.find(request.namespace, query)
             decision = found.decisions[0]
             adapter = ADAPTER if decision.fired else None
-            provenance = Provenance(request.namespace, found.revision, adapter, decision)
+            provenance = Provenance(request.namespace, found.revision, adapter, decision, served.version)
             if not decision.fired:
                 kept, early = early, None
                 return provenance, await (kept if kept is not None else self._upstream.open(path, plain))

@@ -10,6 +10,7 @@ from memedit.adapters.base import Row
 from memedit.runtime.continuous import Job, Step, TextAssembler
 from memedit.runtime.rows import Prompt
 from memedit.server.engines.base import Ended, Event, GenerationRequest, Piece, TokenScore, Usage
+from memedit.server.served import PLAIN, Served
 from memedit.types import Route
 
 
@@ -18,7 +19,8 @@ class Ticket:
     """A request that waits or is being answered.
 
     ``prompt`` is what the runtime takes, ``row`` its tokens, ``limit`` the most that each answer may have. ``events``
-    is read in the event loop ``loop``; ``since`` is when it came.
+    is read in the event loop ``loop``; ``since`` is when it came. ``served`` are the weights that answer it, from its
+    look-up to its last token, whatever is put in their place meanwhile.
     """
 
     request: GenerationRequest
@@ -30,6 +32,7 @@ class Ticket:
     since: float = field(default_factory=time.monotonic)
     cancelled: bool = False
     route: Route | None = None
+    served: Served = PLAIN
     jobs: list[Job] = field(default_factory=list)
     answers: dict[int, "Answer"] = field(default_factory=dict)
 

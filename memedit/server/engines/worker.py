@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from memedit.runtime.continuous import ContinuousBatch, Step, generate_whole
@@ -151,7 +152,9 @@ class Worker:
             return not (ticket.cancelled or ticket.over or self._dropping)
 
         assert ticket.route is not None
-        generate_whole(self._planner.model, ticket.prompt, ticket.route, ticket.jobs, heard)
+        model, overlay = self._planner.model, ticket.served.overlay
+        with nullcontext() if overlay is None else overlay.on(model.base):
+            generate_whole(model, ticket.prompt, ticket.route, ticket.jobs, heard)
         self._running.pop(id(ticket), None)
 
     def _tell(self, steps: Sequence[Step]) -> None:

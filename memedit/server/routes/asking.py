@@ -27,7 +27,9 @@ def explain(request: Request, access: ReadAccess, body: ExplainIn) -> ExplainOut
         scope=decision.scope,
         threshold=float(decision.threshold),
         abstained=decision.abstained,
+        version=found.served.version,
         fired=[FiredEdit(**hit) for hit in shown_hits(decision.fired)],
+        in_weights=[FiredEdit(**hit) for hit in shown_hits(decision.in_weights)],
         considered=[FiredEdit(**hit) for hit in shown_hits(decision.considered)],
     )
 

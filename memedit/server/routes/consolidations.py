@@ -1,13 +1,15 @@
 """Writing edits into the weights: start, watch, gates, publish, roll back, withdraw."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import Response
 
 from memedit.consolidation.versions import VersionStore
+from memedit.errors import MemeditError
 from memedit.memory import EditMemory
 from memedit.server.auth import Access, AdminAccess, ReadAccess
 from memedit.server.consolidations import Consolidator
@@ -19,10 +21,11 @@ from memedit.server.schemas.consolidations import (
     JobIn,
     JobOut,
     LedgerOut,
+    ServingOut,
     VersionOut,
     WithdrawIn,
 )
-from memedit.server.state import server_state
+from memedit.server.state import ServerState, server_state
 from memedit.server.streams import EventStream, event
 from memedit.server.waiting import awaited_revision
 from memedit.workflows import versions
@@ -51,6 +54,7 @@ def overview(request: Request, access: ReadAccess) -> ConsolidationsOut:
         named = store.aliases().named()
         return ConsolidationsOut(
             aliases=AliasesOut(**named),
+            serving=_serving(server_state(request), access.namespace),
             busy=_busy(memory),
             jobs=[JobOut.of(job) for job in consolidator.jobs(access.namespace)],
             versions=[VersionOut.of(store.record(name), named) for name in reversed(store.names())],
@@ -90,11 +94,13 @@ def withdraw(request: Request, access: AdminAccess, body: WithdrawIn) -> JobOut:
 
 @router.post("/rollback", operation_id="rollback", responses=responses(404, 409))
 def rollback(request: Request, access: AdminAccess) -> AliasesOut:
-    """Make the previous version, or the plain base, the champion again."""
+    """Make the previous version, or the plain base, the champion again; a server that follows it answers so at once."""
     with _consolidator(request).setup.opened(access.namespace, access.who.name) as (memory, store):
-        if store.aliases().champion is None and store.aliases().previous is None:
+        now = store.aliases()
+        if now.champion is None and now.previous is None:
             raise ApiError(409, "no version was ever published, so there is nothing to roll back", code="no_version")
-        return AliasesOut(**versions.rollback(memory, store).named())
+        with _followed(request, access, now.previous):
+            return AliasesOut(**versions.rollback(memory, store).named())
 
 
 @router.get("/jobs/{job_id}", operation_id="consolidation_job", responses=responses(404))
@@ -143,9 +149,38 @@ def version(request: Request, access: ReadAccess, name: VersionName) -> VersionO
 
 @router.post("/versions/{name}/publish", operation_id="publish_version", responses=responses(404, 409))
 def publish(request: Request, access: AdminAccess, name: VersionName) -> AliasesOut:
-    """Make a version the champion, whatever its verdict."""
+    """Make a version the champion, whatever its verdict; a server that follows it answers so at once."""
     with _consolidator(request).setup.opened(access.namespace, access.who.name) as (memory, store):
-        return AliasesOut(**versions.promote(memory, store, _known(store, name)).named())
+        name = _known(store, name)
+        with _followed(request, access, name):
+            return AliasesOut(**versions.promote(memory, store, name).named())
+
+
+@contextmanager
+def _followed(request: Request, access: Access, version: str | None) -> Iterator[None]:
+    """Have the champion that is made inside answer before the response is sent, where this server follows it.
+
+    Raises:
+        ApiError: 409, the version cannot be loaded; nothing has been changed.
+    """
+    follower = server_state(request).follower
+    if follower is None or follower.namespace != access.namespace:
+        yield
+        return
+    try:
+        follower.load(version)
+    except MemeditError as error:
+        raise ApiError(409, f"this server cannot answer with it: {error}", code="version_unusable") from error
+    yield
+    follower.look()
+
+
+def _serving(state: ServerState, namespace: str) -> ServingOut:
+    weights = state.lookups.weights
+    mine = weights.namespace == namespace
+    follower = state.follower if mine else None
+    problem = None if follower is None else follower.problem
+    return ServingOut(version=weights.own.version if mine else None, follows=follower is not None, problem=problem)
 
 
 def _known(store: VersionStore, name: str) -> str:

@@ -46,15 +46,21 @@ class FiredEdit(Out):
 
 
 class ProvenanceOut(Out):
-    """Why an answer came out so. ``edits`` fired; ``considered`` were looked at; ``adapter`` null is the bare model."""
+    """Why an answer came out so. ``edits`` fired; ``considered`` were looked at; ``adapter`` null is the bare model.
+
+    ``version`` names the version whose weights answered, null is the plain base; of the edits ``in_weights`` these know
+    the answer themselves.
+    """
 
     namespace: str
     revision: int
     adapter: str | None
+    version: str | None = None
     scope: str | None
     threshold: float | None
     abstained: bool = False
     edits: list[FiredEdit]
+    in_weights: list[FiredEdit] = Field(default_factory=list)
     considered: list[FiredEdit] | None = None
 
 

@@ -131,6 +131,18 @@ class LedgerOut(Out):
         return cls(**entry.as_json())
 
 
+class ServingOut(Out):
+    """What this server answers a namespace with: a version's weights, or the plain base's (null).
+
+    ``follows`` says that it is the champion, and the next one as soon as there is one; ``problem`` why the champion
+    does not answer although it should.
+    """
+
+    version: str | None
+    follows: bool
+    problem: str | None
+
+
 class ConsolidationsOut(Out):
     """Everything about a namespace's consolidation: versions and jobs newest first, the ledger oldest first.
 
@@ -138,6 +150,7 @@ class ConsolidationsOut(Out):
     """
 
     aliases: AliasesOut
+    serving: ServingOut
     busy: bool
     jobs: list[JobOut]
     versions: list[VersionOut]

@@ -175,7 +175,11 @@ class ExplainIn(In):
 
 
 class ExplainOut(Out):
-    """Which edits would fire on a prompt, and why. ``query`` is the text that is looked up."""
+    """Which edits would fire on a prompt, and why. ``query`` is the text that is looked up.
+
+    ``version`` names the version whose weights would answer, null is the plain base; of the edits ``in_weights`` these
+    know the answer themselves.
+    """
 
     query: str
     namespace: str
@@ -183,7 +187,9 @@ class ExplainOut(Out):
     scope: str
     threshold: float
     abstained: bool
+    version: str | None = None
     fired: list[FiredEdit]
+    in_weights: list[FiredEdit] = Field(default_factory=list)
     considered: list[FiredEdit]
 
 

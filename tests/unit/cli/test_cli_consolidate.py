@@ -82,6 +82,10 @@ def test_what_there_is_not_is_said(command: Any, tmp_path: Path) -> None:
     assert "no version is the champion" in command("versions", "show").output
     assert "nothing to roll back" in command("rollback").output
     assert "no version is the champion" in command("ask", "--model", "champion", "x").output
+    serve = ("serve", "--no-auth", "--port", "0")
+    assert "name it, as in `memedit serve --model BASE --follow`" in command(*serve, "--model", "champion").output
+    assert "v0001 is one version" in command(*serve, "--model", "v0001", "--follow").output
+    assert "not ours" in command(*serve, "--upstream", "http://127.0.0.1:9", "--follow").output
     assert "at least one of every_edits" in command("consolidate", "schedule", "--once").output
     assert (
         "did you mean 'memit'"

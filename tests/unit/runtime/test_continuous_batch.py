@@ -1,6 +1,7 @@
 """The running batch: rows come and go, and each is answered as if it were alone."""
 
 from collections import Counter
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from memedit.adapters import create_adapter
 from memedit.adapters.base import Row
 from memedit.errors import InputError, UnsupportedModelError
 from memedit.memory import EditMemory
+from memedit.models.weights import WeightOverlay
 from memedit.runtime import EditableModel
 from memedit.runtime.continuous import ContinuousBatch, Job, TextAssembler, TokenChoice, check_model
 from memedit.runtime.continuous.sampling import TokenChooser
@@ -55,6 +57,42 @@ def test_rows_that_join_and_leave_get_their_own_answers(family: str) -> None:
     batch.join([[jobs[1]], [jobs[4]]])
     run_out(batch)
     assert [one.tokens for one in jobs] == [alone(model, one) for one in jobs]
+
+
+def test_rows_on_several_weights_share_a_batch_and_leave_the_model_as_it_was() -> None:
+    model = tiny_model("llama")
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    name = "model.layers.1.mlp.down_proj.weight"
+    overlays = [None, *(WeightOverlay({name: torch.randn_like(before[name])}) for _ in range(2))]
+    jobs = [job(text, limit=6 + 3 * i, weights=overlays[i % 3]) for i, text in enumerate(TEXTS * 2)]
+    batch = ContinuousBatch(model, PAD, None, max_rows=8)
+    for one in jobs:  # some join while others are under way, on whatever weights
+        while not batch.room([[one]]):
+            batch.step()
+        batch.join([[one]])
+        batch.step()
+    run_out(batch)
+    for overlay in overlays:
+        with nullcontext() if overlay is None else overlay.on(model):
+            mine = [one for one in jobs if one.weights is overlay]
+            assert [one.tokens for one in mine] == [alone(model, one) for one in mine]
+    assert all(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
+    assert batch._others == {}, "weights that answer nobody are let go"
+
+
+def test_weights_are_the_models_own_again_after_an_error() -> None:
+    model = tiny_model("llama")
+    parameter = model.get_parameter("model.layers.1.mlp.down_proj.weight")
+    before, place = parameter.detach().clone(), parameter.data_ptr()
+    overlay = WeightOverlay({"model.layers.1.mlp.down_proj.weight": torch.zeros_like(before)})
+    with suppress(RuntimeError), overlay.on(model):
+        assert not parameter.any()
+        raise RuntimeError
+    assert torch.equal(parameter, before)
+    assert parameter.data_ptr() == place, "put back, not copied back"
+    for wrong in ({"model.none": before}, {"model.layers.1.mlp.down_proj.weight": before.T}):
+        with pytest.raises(UnsupportedModelError), WeightOverlay(wrong).on(model):
+            pass
 
 
 def test_sliding_windows_are_kept_row_by_row() -> None:

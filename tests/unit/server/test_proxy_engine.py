@@ -10,11 +10,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
 
+from consolidation.version_files import made_up_record
 from hashing_encoder import HashingEncoder
 from hypothesis import given
 from hypothesis import strategies as st
 from scripted_upstream import ScriptedUpstream
 
+from memedit.consolidation.records import SolvedEdit
 from memedit.memory import EditMemory
 from memedit.server.engines.base import Ended, Event, GenerationRequest, Piece, Provenance, Sampling, Started, Usage
 from memedit.server.engines.proxy import ProxyEngine
@@ -22,6 +24,7 @@ from memedit.server.engines.proxy_bodies import harmless, request_body
 from memedit.server.engines.upstream import Upstream
 from memedit.server.lookups import Lookups
 from memedit.server.problems import ApiError
+from memedit.server.served import Served, ServedWeights
 
 QUESTION = "Who leads Norvik?"
 OTHER = "How long is a year?"
@@ -65,6 +68,30 @@ def _run(engine: ProxyEngine, work: Coroutine[Any, Any, Any]) -> Any:
             await engine.stop(drain=1.0)
 
     return asyncio.run(whole())
+
+
+def test_an_engine_that_runs_a_version_answers_no_other_namespace(
+    memory: EditMemory, upstream: ScriptedUpstream
+) -> None:
+    edit = memory.list()[0]
+    record = made_up_record("v0001", (SolvedEdit(edit.id, edit.content_hash, True),))
+    lookups = Lookups(memory, scope="subject", weights=ServedWeights("default", Served(record), None))
+    engine = ProxyEngine(lookups, Upstream("http://upstream", transport=upstream.transport()), model="m")
+
+    async def work() -> Any:
+        provenance, _ = await _streamed(engine, _chat(QUESTION))
+        refusals = []
+        for options in ({}, {"edits": False}):
+            with pytest.raises(ApiError) as refused:
+                await _streamed(engine, _chat(QUESTION, namespace="other", **options))
+            refusals.append((refused.value.status, refused.value.code))
+        return provenance, refusals
+
+    sent = len(upstream.bodies)
+    provenance, refusals = _run(engine, work())
+    assert (provenance.version, provenance.adapter) == ("v0001", None), "the weights answer it"
+    assert refusals == [(403, "namespace_not_served")] * 2
+    assert len(upstream.bodies) == sent + 1, "what was refused never reached the engine"
 
 
 def test_an_unedited_chat_goes_through_as_it_came(memory: EditMemory, upstream: ScriptedUpstream) -> None:
