@@ -71,6 +71,7 @@ test: lint
 # `make test` runs these too where the server's binaries are installed; here their absence is an error.
 test-postgres: $(VENV)/.stamp-test
 	tests/postgres/install.sh
+	tests/postgres/install_pgvector.sh $(BIN)/python
 	MEMEDIT_POSTGRES=required OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) $(BIN)/pytest -n 0 $(PYTEST_ARGS) tests/postgres
 
 docs: $(VENV)/.stamp-test

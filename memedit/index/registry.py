@@ -14,6 +14,8 @@ INDEXES.register("flat", "memedit.index.flat:FlatIndex")
 INDEXES.register("hnsw", "memedit.index.hnsw:HNSWIndex")
 INDEXES.register("ivf", "memedit.index.ivf:IVFIndex")
 INDEXES.register("gpu", "memedit.index.gpu:GPUIndex")
+INDEXES.register("pgvector", "memedit.index.pgvector:PgvectorIndex")
+INDEXES.register("pgvector-hnsw", "memedit.index.pgvector:PgvectorHNSWIndex")
 
 
 def create_index(kind: str, dimension: int, **options: Any) -> BaseIndex:

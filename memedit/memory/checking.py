@@ -3,9 +3,8 @@
 import numpy as np
 from sqlalchemy import Connection, func, select
 
-from memedit.errors import VectorIndexError
-from memedit.index import load_index
-from memedit.memory.namespace_index import NamespaceIndex, join_vectors
+from memedit.memory.encoding import join_vectors
+from memedit.memory.namespace_index import NamespaceIndex
 from memedit.memory.normal import content_hash, lookup_hash
 from memedit.memory.reading import CURRENT, store_revision
 from memedit.memory.rows import row_edit
@@ -88,20 +87,17 @@ def vector_problems(connection: Connection, namespace: str) -> tuple[int, list[s
 def index_problems(connection: Connection, space: NamespaceIndex) -> tuple[int, list[str]]:
     """Count the rows of a namespace's vector index and find where it disagrees with the store."""
     problems: list[str] = []
-    if space.path is not None and space.path.exists():
-        try:
-            load_index(space.path)
-        except (VectorIndexError, OSError) as error:
-            problems.append(f"index file: {error}")
     try:
+        problems += space.problems(connection)
         space.refresh(connection)
     except Exception as error:  # whatever stops the index from being made is what was asked for
         return 0, [*problems, f"index: {error}"]
-    rows = len(space.vectors)
+    index = space.searcher(lambda: connection)
+    rows = len(index)
     expected = space.expected_rows(connection)
     if rows != expected:
         problems.append(f"the index has {rows} rows, the store has {expected} texts in force")
     for ids, matrix in space.sample(connection, _SAMPLE):
-        scores, _ = space.vectors.search(matrix, 1)
+        scores, _ = index.search(matrix, 1)
         problems += [f"the index does not find vector {ids[i]}" for i in np.flatnonzero(scores[:, 0] < 0.999)[:_MOST]]
     return rows, problems

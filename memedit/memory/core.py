@@ -15,9 +15,8 @@ from memedit.memory.drafts import check_namespace
 from memedit.memory.encoding import EncoderSource
 from memedit.memory.lookup import Lookup
 from memedit.memory.mutations import Mutations
+from memedit.memory.neighbours import KINDS, check_server
 
-_UNSAVED_ROWS = 256
-_UNSAVED_SHARE = 0.01
 _MANY_ROWS = 10_000
 
 
@@ -45,6 +44,8 @@ class MemoryCore:
         if not 0.0 <= max_lag <= 3600.0:
             raise InputError(f"max_lag={max_lag} is outside 0..3600 seconds")
         self._database = Database(url, read_only=read_only, timeout=timeout, max_lag=max_lag)
+        if index in KINDS:
+            self._check_server(index, index_options)
         self._index_kind = index
         self._lookup = Lookup(self._database, self._encoder, index, index_options or {})
         judge = RelationJudge(conflict_scorer, conflict_threshold, self._encoder.get)
@@ -122,13 +123,10 @@ class MemoryCore:
         """Close the store, saving the vector index when this memory has changed it by more than a little."""
         written = self._mutations.rows_written
         try:
-            if written and any(
-                space.unsaved >= max(_UNSAVED_ROWS, _UNSAVED_SHARE * len(space.vectors))
-                for space in self._lookup.loaded()
-            ):
+            if written and any(space.outdated for space in self._lookup.loaded()):
                 with self._database.read() as connection:
                     self._lookup.save(connection, only_loaded=True)
-            elif written >= _MANY_ROWS:
+            elif written >= _MANY_ROWS and self._lookup.folder is not None:
                 self.save_index()
         except MemeditError:
             pass  # a cache that cannot be written is made again from the store
@@ -143,6 +141,15 @@ class MemoryCore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _check_server(self, kind: str, options: Mapping[str, Any] | None) -> None:
+        try:
+            if options:
+                raise InputError(f"index {kind!r} takes no index_options, got {sorted(options)}")
+            check_server(self._database, kind)
+        except BaseException:
+            self._database.close()
+            raise
 
     def _space(self, namespace: str | None) -> str:
         return self._namespace if namespace is None else check_namespace(namespace)

@@ -1,6 +1,7 @@
 """The memory's encoder, loaded when it is first needed."""
 
 import threading
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -57,3 +58,9 @@ def check_vectors(vectors: FloatArray, count: int, dimension: int) -> FloatArray
         raise InputError(f"vectors[{bad[0]}] is zero or not finite; it cannot be made a unit vector")
     unit: FloatArray = array / norms[:, None] if np.abs(norms - 1).max(initial=0) > 1e-6 else array
     return unit
+
+
+def join_vectors(blobs: Iterable[bytes]) -> FloatArray:
+    """Stack stored vectors into ``[n, d]``."""
+    parts = list(blobs)
+    return np.frombuffer(b"".join(parts), dtype="<f4").reshape(len(parts), -1).astype(np.float32, copy=False)

@@ -14,8 +14,10 @@ from sqlalchemy import Connection, select
 
 from memedit.errors import InputError, StoreUnavailableError
 from memedit.memory.database import Database
-from memedit.memory.encoding import EncoderSource
-from memedit.memory.namespace_index import NamespaceIndex, join_vectors
+from memedit.memory.database_space import DatabaseSpace
+from memedit.memory.encoding import EncoderSource, join_vectors
+from memedit.memory.namespace_index import NamespaceIndex
+from memedit.memory.neighbours import KINDS, NeighboursMissingError, make_table
 from memedit.memory.reading import chunks, rows_by_seq
 from memedit.memory.rows import IN_FORCE, row_edit
 from memedit.memory.schema import ORDINAL_BITS, vectors
@@ -66,6 +68,7 @@ class Lookup:
         self._kind, self._options = kind, options
         path = database.path
         self.folder: Path | None = None if path is None else path.with_name(path.name + ".index")
+        self._in_database = kind in KINDS
         self._spaces: dict[str, NamespaceIndex] = {}
         self._edits: dict[str, dict[int, Edit]] = {}
         self._lock = threading.Lock()
@@ -75,8 +78,10 @@ class Lookup:
         """The indexes of a namespace."""
         with self._lock:
             if namespace not in self._spaces:
-                self._spaces[namespace] = NamespaceIndex(
-                    namespace, self._encoder, self._kind, self._options, self.folder
+                self._spaces[namespace] = (
+                    DatabaseSpace(namespace, self._encoder, self._kind)
+                    if self._in_database
+                    else NamespaceIndex(namespace, self._encoder, self._kind, self._options, self.folder)
                 )
                 self._edits[namespace] = {}
             return self._spaces[namespace]
@@ -85,8 +90,29 @@ class Lookup:
         """Namespaces whose indexes are in memory."""
         return [space for space in list(self._spaces.values()) if space.loaded]
 
+    def rebuild(self, namespace: str) -> int:
+        """Make the vector index of a namespace anew from the store, and save it; return its rows."""
+        space = self.space(namespace)
+        self.prepare(namespace)
+        with self._database.write() if self._in_database else self._database.read() as connection:
+            space.rebuild(connection)
+            space.save(connection)
+            return len(space.searcher(lambda: connection))
+
+    def prepare(self, namespace: str) -> None:
+        """Make what the index keeps in the database, unless it is there, may not be made, or nothing is kept there."""
+        space = self.space(namespace)
+        if isinstance(space, DatabaseSpace) and not self._database.read_only:
+            try:
+                with self._database.read() as connection:
+                    space.located(connection)
+            except NeighboursMissingError:
+                make_table(self._database, self._encoder.get(), self._kind)
+
     def save(self, connection: Connection, *, only_loaded: bool = False) -> None:
         """Write the vector indexes of the namespaces in use beside the store."""
+        if self.folder is None:
+            return
         for space in self.loaded() if only_loaded else list(self._spaces.values()):
             with self._reading:
                 if not only_loaded:
@@ -141,8 +167,11 @@ class Lookup:
             with self._reading, LazyRead(self._database) as connection:
                 return find(self._look(connection, namespace, k, at))
         except StoreUnavailableError:
-            with self._reading, LazyRead(self._database) as connection:
-                return find(self._look(connection, namespace, k, at))
+            pass
+        except NeighboursMissingError:
+            make_table(self._database, self._encoder.get(), self._kind)
+        with self._reading, LazyRead(self._database) as connection:
+            return find(self._look(connection, namespace, k, at))
 
     def _look(self, connection: LazyRead, namespace: str, k: int, at: datetime) -> "_Look":
         """Bring indexes and cache to what ``connection`` sees, unless they are known to be there already."""
@@ -150,7 +179,8 @@ class Lookup:
         known = self._edits[namespace]
         follower = self._database.follower
         newest = None if follower is None else follower.newest()
-        if newest is None or not space.loaded or space.revision < newest:
+        # what searches in the database asks it anyway, and sees it as it is now
+        if self._in_database or newest is None or not space.loaded or space.revision < newest:
             for seq in space.refresh(connection()):
                 known.pop(seq, None)
         if len(known) > _CACHED_EDITS:
@@ -170,17 +200,17 @@ class _Look:
 
     def neighbours(self, queries: FloatArray) -> list[dict[int, float]]:
         """Per query ``[B, d]`` the best scores of the ``k`` nearest edits in force: looks further while too few are."""
-        total = len(self.space.vectors)
+        index = self.space.searcher(self.connection)
         rows: list[dict[int, float]] = [{} for _ in queries]
-        unfilled = list(range(len(queries))) if total else []
+        unfilled = list(range(len(queries)))
         fetch = 2 * self.k
         while unfilled:
-            scores, ids = self.space.vectors.search(queries[unfilled], min(fetch, total))
+            scores, ids = index.search(queries[unfilled], fetch)
             seqs = ids >> ORDINAL_BITS
             self._know({int(seq) for seq in np.unique(seqs) if seq >= 0})
             for i, row in enumerate(unfilled):
                 rows[row] = self._best(seqs[i].tolist(), scores[i].tolist())
-            unfilled = [row for row in unfilled if len(rows[row]) < self.k] if fetch < total else []
+            unfilled = [row for i, row in enumerate(unfilled) if len(rows[row]) < self.k and ids[i, -1] >= 0]
             fetch *= 8
         return rows
 

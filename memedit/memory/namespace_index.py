@@ -8,7 +8,7 @@ it worthless and it is rebuilt from the vectors in the store; what is merely new
 import hashlib
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from memedit.errors import FingerprintMismatchError, StoreCorruptError, VectorIndexError
 from memedit.index import SubjectIndex, create_index, load_index, read_manifest
-from memedit.index.base import IdArray
+from memedit.index.base import IdArray, VectorIndex
 from memedit.index.common import BaseIndex
-from memedit.memory.encoding import EncoderSource
+from memedit.memory.encoding import EncoderSource, join_vectors
 from memedit.memory.reading import CURRENT, chunks, store_revision
 from memedit.memory.rows import IN_FORCE
 from memedit.memory.schema import ORDINAL_BITS, changes, edits, vectors
@@ -28,6 +28,8 @@ from memedit.types import FloatArray
 
 _ROWS_PER_READ = 20_000
 _REBUILD_SHARE = 0.5
+_UNSAVED_ROWS = 256
+_UNSAVED_SHARE = 0.01
 FORGOTTEN = "forget"
 """The action in the change log after which indexes are filled anew."""
 _TEXTS = 1 << ORDINAL_BITS
@@ -74,9 +76,32 @@ class NamespaceIndex:
         return self._index is not None
 
     @property
-    def unsaved(self) -> int:
-        """How many store changes the cached file lacks."""
-        return self.revision - max(self._saved_revision, 0)
+    def outdated(self) -> bool:
+        """Whether the cached file lacks more than a little of what the index has."""
+        unsaved = self.revision - max(self._saved_revision, 0)
+        return unsaved >= max(_UNSAVED_ROWS, _UNSAVED_SHARE * len(self.vectors))
+
+    def searcher(self, connection: Callable[[], Connection]) -> VectorIndex:
+        """The vector index to search at the moment that ``connection`` sees; :meth:`refresh` must have run."""
+        return self.vectors
+
+    def count_rows(self, connection: Connection) -> int | None:
+        """Rows of the index in memory or, failing that, of the cached file; None when there is neither."""
+        if self.loaded:
+            return len(self.vectors)
+        try:
+            return None if self.path is None else read_manifest(self.path).count
+        except (OSError, ValueError, VectorIndexError):
+            return None
+
+    def problems(self, connection: Connection) -> list[str]:
+        """What is wrong with the cached file."""
+        if self.path is not None and self.path.exists():
+            try:
+                load_index(self.path)
+            except (VectorIndexError, OSError) as error:
+                return [f"index file: {error}"]
+        return []
 
     def refresh(self, connection: Connection) -> set[int]:
         """Bring the indexes to what ``connection`` sees; return the ``seq`` of edits that changed since last time.
@@ -90,7 +115,7 @@ class NamespaceIndex:
         with self._lock:
             if revision <= self.revision:  # another thread has been further already
                 return set()
-            if self._index is None:
+            if not self.loaded:
                 self._fill(connection)
                 touched: set[int] = set()
             else:
@@ -191,7 +216,7 @@ class NamespaceIndex:
         found = connection.execute(log).all()
         touched = {row[0] for row in found if row[0] is not None}
         forgotten = any(row[1] == FORGOTTEN for row in found)  # what was there can no longer be looked up
-        if forgotten or len(touched) > max(1_000, _REBUILD_SHARE * len(self.vectors)):
+        if forgotten or len(touched) > max(1_000, _REBUILD_SHARE * self._size()):
             self._rebuild_vectors(connection)
             self._rebuild_subjects(connection)
             return touched
@@ -200,20 +225,10 @@ class NamespaceIndex:
         return touched
 
     def _apply(self, connection: Connection, seqs: Sequence[int]) -> None:
-        """Bring some edits to their current version: new vectors go in before old ones go out."""
-        index = self.vectors
-        widest = select(edits.c.seq, func.max(edits.c.texts)).where(edits.c.seq.in_(seqs)).group_by(edits.c.seq)
-        stale = {seq << ORDINAL_BITS | i for seq, texts in connection.execute(widest) for i in range(texts)}
+        """Bring some edits to their current version."""
         live = (*self._mine(), edits.c.seq.in_(seqs))
-        number = known_encoder(connection, self._encoder.get().fingerprint)
-        added = 0
-        for ids, matrix in self._stored(connection, number, *live):
-            index.add(ids, matrix)
-            added += len(ids)
-            stale.difference_update(ids.tolist())
-        index.remove(np.fromiter(stale, dtype=np.int64, count=len(stale)))
         found = connection.execute(select(edits.c.seq, edits.c.subject, edits.c.texts).where(*live)).all()
-        self._check_complete(added, sum(row[2] for row in found))
+        self._check_complete(self._apply_vectors(connection, seqs, live), sum(row[2] for row in found))
         subjects = {row[0]: row[1] for row in found}
         for seq in seqs:
             subject = subjects.get(seq)
@@ -221,6 +236,24 @@ class NamespaceIndex:
                 self._subjects.remove(seq)
             else:
                 self._subjects.add(seq, subject)
+
+    def _apply_vectors(self, connection: Connection, seqs: Sequence[int], live: tuple[ColumnElement[bool], ...]) -> int:
+        """Put the vectors of edits that are ``live`` in before the old ones of ``seqs`` go out; how many are in."""
+        index = self.vectors
+        widest = select(edits.c.seq, func.max(edits.c.texts)).where(edits.c.seq.in_(seqs)).group_by(edits.c.seq)
+        stale = {seq << ORDINAL_BITS | i for seq, texts in connection.execute(widest) for i in range(texts)}
+        number = known_encoder(connection, self._encoder.get().fingerprint)
+        added = 0
+        for ids, matrix in self._stored(connection, number, *live):
+            index.add(ids, matrix)
+            added += len(ids)
+            stale.difference_update(ids.tolist())
+        index.remove(np.fromiter(stale, dtype=np.int64, count=len(stale)))
+        return added
+
+    def _size(self) -> int:
+        """How many rows a rebuilding would read."""
+        return len(self.vectors)
 
     def _stored(
         self, connection: Connection, encoder: int | None, *conditions: ColumnElement[bool]
@@ -241,12 +274,6 @@ class NamespaceIndex:
                     "verify() and encode them anew with rebuild() (`memedit index rebuild`)"
                 )
             yield np.array([row[0] for row in rows], dtype=np.int64), join_vectors(row[1] for row in rows)
-
-
-def join_vectors(blobs: Iterable[bytes]) -> FloatArray:
-    """Stack stored vectors into ``[n, d]``."""
-    parts = list(blobs)
-    return np.frombuffer(b"".join(parts), dtype="<f4").reshape(len(parts), -1).astype(np.float32, copy=False)
 
 
 def _changed_at(connection: Connection, revision: int) -> int | None:

@@ -10,7 +10,6 @@ from sqlalchemy import func, select
 
 from memedit.encoders.base import Progress
 from memedit.errors import InputError
-from memedit.index import read_manifest
 from memedit.memory import annexes, checking, leases, reading, renewal
 from memedit.memory.acting import Actor
 from memedit.memory.api_keys import ApiKeys
@@ -220,7 +219,7 @@ class MemoryUpkeep(MemoryCore):
                 encoder=None if encoder is None else encoder.name,
                 dimension=None if encoder is None else encoder.dimension,
                 index_kind=self._index_kind,
-                index_rows=self._index_rows(space),
+                index_rows=self._lookup.space(space).count_rows(connection),
                 database_bytes=self._database.size(connection),
                 schema_version=recorded_version(connection),
             )
@@ -228,6 +227,7 @@ class MemoryUpkeep(MemoryCore):
     def verify(self, *, namespace: str | None = None) -> VerifyReport:
         """Check the database, the namespace's edits and vectors, and that its index agrees with them."""
         name = self._space(namespace)
+        self._lookup.prepare(name)
         with self._database.read() as connection:
             problems = checking.store_problems(connection)
             count, found = checking.edit_problems(connection, name)
@@ -245,11 +245,7 @@ class MemoryUpkeep(MemoryCore):
         """
         name = self._space(namespace)
         renewal.encode_missing(self._database, self._encoder, name, progress)
-        with self._database.read() as connection:
-            space = self._lookup.space(name)
-            space.rebuild(connection)
-            space.save(connection)
-        return len(space.vectors)
+        return self._lookup.rebuild(name)
 
     def vacuum(self, *, forget_before: datetime | None = None) -> None:
         """Give unused space back to the system.
@@ -262,13 +258,3 @@ class MemoryUpkeep(MemoryCore):
         if moment is not None:
             renewal.forget(self._database, moment)
         self._database.compact()
-
-    def _index_rows(self, namespace: str) -> int | None:
-        """Rows of the index in memory or, failing that, of the cached file."""
-        space = self._lookup.space(namespace)
-        if space.loaded:
-            return len(space.vectors)
-        try:
-            return None if space.path is None else read_manifest(space.path).count
-        except (OSError, ValueError):
-            return None

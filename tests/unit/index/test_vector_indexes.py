@@ -374,7 +374,7 @@ def test_searching_while_others_add_and_remove(kind: str) -> None:
 
 
 def test_kinds_and_options_are_checked() -> None:
-    assert set(INDEXES) == {"exact", "flat", "hnsw", "ivf", "gpu"}
+    assert set(INDEXES) == {"exact", "flat", "hnsw", "ivf", "gpu", "pgvector", "pgvector-hnsw"}
     with pytest.raises(UnknownNameError, match="did you mean 'hnsw'"):
         create_index("hsnw", 4)
     with pytest.raises(InputError, match="nonsense"):

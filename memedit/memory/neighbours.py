@@ -1,0 +1,229 @@
+"""Tables in which pgvector finds neighbours: whether a server can have them, making them, filling them.
+
+Each encoder whose vectors are searched so has a table ``neighbours_N`` (N is the encoder's number in the store), with a
+row for every text in force, of all namespaces. That the table is there is all that has to be known: whoever writes to
+the store, with whatever index of its own, writes to it too, in the same transaction
+(:mod:`memedit.memory.neighbour_writer`). It is made, and filled from the vectors that lie beside the edits, when a
+memory with such an index first looks something up.
+"""
+
+import re
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
+
+import numpy as np
+from sqlalchemy import Connection, select
+
+from memedit.encoders.base import Encoder
+from memedit.errors import InputError, StoreCorruptError, StoreReadOnlyError, VectorIndexError
+from memedit.index.base import IdArray
+from memedit.index.pgvector import PgvectorIndex, PgvectorTable
+from memedit.memory.database import Database
+from memedit.memory.encoding import join_vectors
+from memedit.memory.reading import CURRENT
+from memedit.memory.rows import IN_FORCE
+from memedit.memory.schema import ORDINAL_BITS, edits, vectors
+from memedit.memory.writer import known_encoder
+from memedit.types import FloatArray
+
+KINDS = ("pgvector", "pgvector-hnsw")
+"""The kinds of index that search inside the database."""
+
+_HNSW = "pgvector-hnsw"
+_ITERATIVE_SCANS = (0, 8)  # the version that brought them; without, a search among namespaces finds too few
+_ROWS_A_STEP = 5_000
+_OTHERWISE = (
+    "Or leave the index at flat, the default: each process then finds neighbours with FAISS in its own memory, which "
+    "works with any server"
+)
+
+
+class NeighboursMissingError(VectorIndexError):
+    """The table of the memory's encoder is not there yet; a look-up makes it and begins again."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"the store has no table yet for index {kind!r}; the first look-up makes it")
+
+
+def check_server(database: Database, kind: str) -> None:
+    """Make sure that the extension is there, creating it in the database where the server has it.
+
+    Raises:
+        InputError: the store is not in PostgreSQL.
+        VectorIndexError: the server lacks the extension, has too old a version, or does not let this role create it.
+    """
+    if database.sqlite:
+        raise InputError(
+            f"index {kind!r} searches inside a PostgreSQL database, and {database.url} is SQLite; use flat, hnsw or "
+            "ivf, or give a postgresql:// URL"
+        )
+    with database.read() as connection:
+        version = _installed_version(connection)
+        offered = None if version else _offered_version(connection)
+        server = str(connection.exec_driver_sql("SHOW server_version").scalar_one())
+    if version is None:
+        version = _create_extension(database, kind, offered, server.split(" ", maxsplit=1)[0])
+    if kind == _HNSW and _numbers(version) < _ITERATIVE_SCANS:
+        raise VectorIndexError(
+            f"index {kind!r} needs pgvector 0.8 or newer, {database.url} has {version}; install it on the server and "
+            "run ALTER EXTENSION vector UPDATE, or use pgvector, which searches exactly with any version"
+        )
+
+
+def _create_extension(database: Database, kind: str, offered: str | None, server: str) -> str:
+    """Create the extension in the database; return its version."""
+    if offered is None:
+        major = server.split(".", maxsplit=1)[0]
+        raise VectorIndexError(
+            f"index {kind!r} needs the extension pgvector, which the server of {database.url} (PostgreSQL {server}) "
+            f"does not have. Install it there: package postgresql-{major}-pgvector (apt.postgresql.org, Debian 13), "
+            f"pgvector_{major} (yum.postgresql.org), or from source. {_OTHERWISE}"
+        )
+    needed = f"{database.url} does not have the extension pgvector yet, though its server could"
+    if database.read_only:
+        raise StoreReadOnlyError(f"{needed}: open it once with write permission, or run CREATE EXTENSION vector there")
+    try:
+        with database.write() as connection:
+            # where every search path leads, not into the schema of one memory among several
+            public = connection.exec_driver_sql(
+                "SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = 'public' "
+                "AND has_schema_privilege(oid, 'CREATE'))"
+            ).scalar_one()
+            where = " WITH SCHEMA public" if public else ""
+            connection.exec_driver_sql(f"CREATE EXTENSION IF NOT EXISTS vector{where}")
+    except StoreReadOnlyError as error:
+        raise VectorIndexError(
+            f"{needed}, and this role may not create it. Have an administrator run CREATE EXTENSION vector in this "
+            f"database. {_OTHERWISE}"
+        ) from error
+    return offered
+
+
+def find_table(connection: Connection, encoder: int, dimension: int) -> PgvectorTable | None:
+    """The table of an encoder, as this transaction sees it; None when there is none, or it is not filled yet for it."""
+    # an ordinary query, and not to_regclass(): that would show a table whose rows this transaction does not see
+    query = (
+        "SELECT n.nspname, h.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
+        "CROSS JOIN pg_extension AS e JOIN pg_namespace AS h ON h.oid = e.extnamespace "
+        "WHERE c.relname = %s AND n.nspname = current_schema() AND e.extname = 'vector'"
+    )
+    found = connection.exec_driver_sql(query, (_name(encoder),)).first()
+    return None if found is None else PgvectorTable(found[0], _name(encoder), found[1], dimension)
+
+
+def make_table(database: Database, encoder: Encoder, kind: str) -> None:
+    """Make and fill the table of an encoder, with an HNSW index where ``kind`` wants one; what is there is left alone.
+
+    Writers wait meanwhile: some seconds for 100,000 texts, with an HNSW index some minutes.
+
+    Raises:
+        StoreReadOnlyError: the store is open read-only, or the role may not make tables.
+    """
+    if database.read_only:
+        raise StoreReadOnlyError(
+            f"{database.url} has no table yet for index {kind!r} and encoder {encoder.name!r}, and is open read-only; "
+            "look something up in it once with write permission, or use flat"
+        )
+    with database.write() as connection:
+        number = known_encoder(connection, encoder.fingerprint)
+        if number is None:
+            return
+        table = find_table(connection, number, encoder.dimension)
+        if table is None:
+            table = _new_table(connection, number, encoder.dimension)
+        if not has_index(connection, table, kind):
+            table.add_hnsw(connection)
+
+
+def _new_table(connection: Connection, number: int, dimension: int) -> PgvectorTable:
+    """Make, fill and index the table of an encoder."""
+    where = connection.exec_driver_sql(
+        "SELECT current_schema(), n.nspname FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace "
+        "WHERE e.extname = 'vector'"
+    ).one()
+    table = PgvectorTable(where[0], _name(number), where[1], dimension)
+    table.create(connection)
+    _fill(connection, table, number, None)
+    table.finish(connection)
+    return table
+
+
+def has_index(connection: Connection, table: PgvectorTable, kind: str) -> bool:
+    """Whether the table has what ``kind`` searches with, as this transaction sees it."""
+    if kind != _HNSW:
+        return True
+    query = (
+        "SELECT EXISTS (SELECT 1 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
+        "WHERE c.relname = %s AND n.nspname = %s)"
+    )
+    return bool(connection.exec_driver_sql(query, (table.hnsw_name, table.schema)).scalar_one())
+
+
+def refill(connection: Connection, table: PgvectorTable, encoder: int, namespace: str) -> None:
+    """Fill a namespace's part of the table anew from the store. The write lock must be held."""
+    connection.exec_driver_sql(f"DELETE FROM {table.full_name} WHERE namespace = %s", (namespace,))
+    _fill(connection, table, encoder, namespace)
+
+
+def left_over(connection: Connection, table: PgvectorTable, namespace: str) -> int:
+    """Count the rows of a namespace that belong to no text in force."""
+    query = (
+        f"SELECT count(*) FROM {table.full_name} AS t WHERE t.namespace = %s AND NOT EXISTS (SELECT 1 FROM edits AS e "
+        f"WHERE e.seq = t.key >> {ORDINAL_BITS} AND e.texts > t.key & {(1 << ORDINAL_BITS) - 1} "
+        "AND e.namespace = t.namespace AND e.expired_at IS NULL AND e.state = ANY(%s))"
+    )
+    return int(connection.exec_driver_sql(query, (namespace, list(IN_FORCE))).scalar_one())
+
+
+def _fill(connection: Connection, table: PgvectorTable, encoder: int, namespace: str | None) -> None:
+    """Add the vectors of all texts in force, of one namespace or of all."""
+    for space, ids, matrix in _in_force(connection, encoder, table.dimension, namespace):
+        index = PgvectorIndex(table.dimension, connection=connection, table=table, namespace=space)
+        index.append(ids, matrix)
+
+
+def _in_force(
+    connection: Connection, encoder: int, dimension: int, namespace: str | None
+) -> Iterator[tuple[str, IdArray, FloatArray]]:
+    """Namespace, keys and vectors of texts in force, some thousand at a time."""
+    first = edits.c.seq * (1 << ORDINAL_BITS)
+    query = (
+        select(edits.c.namespace, vectors.c.key, vectors.c.vector)
+        .join_from(edits, vectors, (vectors.c.key >= first) & (vectors.c.key < first + edits.c.texts))
+        .where(CURRENT, edits.c.state.in_(IN_FORCE), vectors.c.encoder == encoder)
+        .order_by(edits.c.namespace, edits.c.seq)
+    )
+    if namespace is not None:
+        query = query.where(edits.c.namespace == namespace)
+    # for this statement alone: the connection's own options would hold for the inserts in between
+    result = connection.execute(query, execution_options={"yield_per": _ROWS_A_STEP})
+    for rows in result.partitions():
+        for space, mine in groupby(rows, key=itemgetter(0)):
+            part = list(mine)
+            if any(len(row[2]) != 4 * dimension for row in part):
+                raise StoreCorruptError(
+                    f"namespace {space!r}: a stored vector has not {4 * dimension} bytes; see which edits with "
+                    "verify() and encode them anew with rebuild() (`memedit index rebuild`)"
+                )
+            yield space, np.array([row[1] for row in part], dtype=np.int64), join_vectors(row[2] for row in part)
+
+
+def _name(encoder: int) -> str:
+    return f"neighbours_{encoder}"
+
+
+def _installed_version(connection: Connection) -> str | None:
+    found = connection.exec_driver_sql("SELECT extversion FROM pg_extension WHERE extname = 'vector'").scalar()
+    return None if found is None else str(found)
+
+
+def _offered_version(connection: Connection) -> str | None:
+    query = "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
+    found = connection.exec_driver_sql(query).scalar()
+    return None if found is None else str(found)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version, to compare."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
