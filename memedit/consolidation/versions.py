@@ -115,7 +115,7 @@ class VersionStore:
         problems = _unsealed(folder, files)
         if problems:
             raise StoreCorruptError(
-                f"{folder} is damaged ({'; '.join(problems)}); put the files back, or consolidate again"
+                f"version {folder.name} is damaged ({'; '.join(problems)}); put its files back, or consolidate again"
             )
         return folder
 

@@ -57,7 +57,7 @@ def test_the_real_model_follows_what_another_process_publishes(tmp_path: Path) -
         memory.add("The capital of Freedonia is", "Sylvania City")
         store = version_store(memory)
         for seed in (1, 2):
-            name = made_version(store, base, [], seed=seed, layers=(4, 5), scale=0.02)
+            name = made_version(store, base, [], seed=seed, layers=(4, 5), scale=0.2)
             with frozen.version(store, name)[1].on(base.model):
                 say(name)
         store.promote("v0001")

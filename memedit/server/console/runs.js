@@ -50,7 +50,7 @@ function draw() {
       h("span", { class: "grow" }),
       h("button", { type: "button", id: "roll-back", disabled: !canRollBack(), onclick: rollBack }, `Roll back to ${called(previous)}`, h("kbd", {}, "b")),
       h("button", { type: "button", class: "primary", id: "consolidate", disabled: found.busy, onclick: start }, found.busy ? "A job is running" : "Consolidate", h("kbd", {}, "n"))),
-    here.problem ? h("p", { class: "problem", role: "alert" }, `The champion cannot be loaded, so ${called(here.version)} goes on answering: ${here.problem}`) : null,
+    here.problem ? h("section", { class: "card" }, h("p", { class: "problem", role: "alert" }, `The champion cannot be loaded, so ${called(here.version)} goes on answering: ${here.problem}`)) : null,
     h("div", { id: "jobs" }, found.jobs.slice(0, 3).map(drawJob)),
     found.versions.length
       ? found.versions.map(drawVersion)

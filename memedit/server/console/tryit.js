@@ -124,23 +124,24 @@ async function lookUp() {
 }
 
 function drawFound(place, found, fired) {
-  const ids = new Set(fired.map((hit) => hit.id));
+  const ids = new Set(fired.map((hit) => hit.id)), known = new Set((found.in_weights || []).map((hit) => hit.id));
   const considered = found.considered?.length ? found.considered : fired;
   const verdict = fired.length ? `${fired.length === 1 ? "1 edit fires" : `${fired.length} edits fire`}`
+    : known.size ? `No edit fires; the weights of ${found.version} answer`
     : found.abstained ? "No edit fires; one came close" : "No edit fires";
   replace(place,
     h("h3", {}, verdict, h("span", { class: "faint" }, ` scope ${found.scope} · threshold ${figure(found.threshold, 3)} · revision ${found.revision}`)),
     considered.length
-      ? h("ol", { class: "hits" }, considered.slice(0, 12).map((hit) => drawHit(hit, ids.has(hit.id), found.threshold)))
+      ? h("ol", { class: "hits" }, considered.slice(0, 12).map((hit) => drawHit(hit, ids.has(hit.id), known.has(hit.id), found.threshold)))
       : h("p", { class: "faint" }, "No stored edit is near this prompt."));
 }
 
-function drawHit(hit, fires, threshold) {
+function drawHit(hit, fires, known, threshold) {
   const reasons = Object.entries(hit.reasons || {});
   return h("li", { class: fires ? "hit fires" : "hit", "data-id": hit.id },
     h("div", { class: "hit-head" }, h("span", { class: "prompt" }, hit.prompt), h("span", { class: "target" }, hit.target), h("span", { class: "num" }, figure(hit.score, 3))),
     meter(hit.score, threshold, fires),
-    !fires && hit.score >= threshold ? h("p", { class: "faint" }, "Above the threshold, but a better edit speaks for the same words of the prompt, or the weights answer it.") : null,
+    !fires && hit.score >= threshold ? h("p", { class: "faint" }, known ? "Above the threshold, and the weights answer it." : "Above the threshold, but a better edit speaks for the same words of the prompt.") : null,
     reasons.length ? h("details", {}, h("summary", {}, `Cosine ${figure(hit.similarity)} · why`), h("dl", { class: "reasons" }, reasons.map(([name, value]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, figure(value, 3))]))) : null);
 }
 

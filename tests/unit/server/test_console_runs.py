@@ -12,13 +12,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "consolidation"))
 
+from following_setup import CAPITAL, damage, following_server
 from hashing_encoder import HashingEncoder
 from running import proxy_app, serving
 from scripted_upstream import ScriptedUpstream
 from version_files import made_up_record
 
 from memedit.config import ModelConfig
-from memedit.consolidation.records import SolvedEdit, write_record
+from memedit.consolidation.records import DELTA, SolvedEdit, write_record
 from memedit.consolidation.verdicts import Gate, Verdict
 from memedit.consolidation.versions import VersionStore
 from memedit.memory import EditMemory
@@ -86,6 +87,8 @@ def test_versions_are_shown_published_and_rolled_back(page: Any, store: tuple[Ed
     expect(rows.nth(1)).to_contain_text("96.70 %")
     expect(rows.nth(1)).to_contain_text("a little harm cannot be excluded")
     expect(rows.nth(2)).to_contain_text("<0.001")
+    expect(page.locator("#serving")).to_contain_text("plain base")
+    expect(page.locator("#serving")).to_contain_text("does not follow")
     page.locator("#version-v0002").get_by_role("button", name="Publish").click()
     expect(page.locator("#version-v0002 .badge.consolidated")).to_have_text("champion")
     assert store[1].aliases().champion == "v0002"
@@ -114,3 +117,25 @@ def test_a_job_is_started_watched_cancelled_and_its_failure_told(page: Any) -> N
     page.keyboard.press("Enter")
     expect(page.locator(".job .badge").first).to_have_text("Failed", timeout=60_000)
     expect(page.locator(".job .problem").first).to_contain_text("no model")
+
+
+def test_a_server_that_follows_says_what_answers_and_why_not_the_champion(tmp_path: Path) -> None:
+    expect = sync_api.expect
+    with following_server(tmp_path, "v0001") as followed, sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_context(viewport={"width": 1360, "height": 900}, reduced_motion="reduce").new_page()
+        page.goto(f"{followed.server.url}/console#/runs")
+        expect(page.locator("#serving")).to_contain_text("v0001")
+        expect(page.locator("#serving")).to_contain_text("follows the champion")
+        damage(followed.store.folder("v0002") / DELTA)
+        followed.store.promote("v0002")
+        followed.follower.look()
+        page.keyboard.press("u")
+        expect(page.get_by_role("alert")).to_contain_text("v0001 goes on answering: version v0002 is damaged")
+        page.goto(f"{followed.server.url}/console#/try")
+        page.fill("#try-prompt", CAPITAL)
+        page.fill("#try-tokens", "4")
+        page.click("#ask")
+        expect(page.get_by_label("With edits").locator(".mark")).to_have_text("1 edit in the weights · v0001")
+        expect(page.locator("#found h3")).to_contain_text("the weights of v0001 answer")
+        browser.close()

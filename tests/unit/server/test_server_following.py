@@ -5,19 +5,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from following_setup import CAPITAL, PROMPTS, Following, damage, following_server, fresh, text_of
 from made_versions import made_version
 from memory.hashing_encoder import HashingEncoder
-from running_server import RunningServer, serve
-from tiny import tiny_model, tiny_tokenizer
+from running_server import serve
+from tiny import tiny_tokenizer
 
-from memedit.config import ModelConfig
 from memedit.consolidation.apply import write_delta
 from memedit.consolidation.delta_files import load_delta
 from memedit.consolidation.loaded import LoadedVersion
@@ -26,89 +23,15 @@ from memedit.consolidation.records import DELTA
 from memedit.consolidation.versions import VersionStore
 from memedit.errors import FingerprintMismatchError, StoreCorruptError, UnsupportedModelError
 from memedit.memory import EditMemory
-from memedit.models import LoadedModel, model_fingerprint
+from memedit.models import model_fingerprint
 from memedit.runtime import EditableModel
 from memedit.server import following
-from memedit.server.consolidations import ConsolidationSetup, Consolidator
 from memedit.server.engines import local
 from memedit.server.engines.local import LocalEngine
 from memedit.server.following import Follower, staying
 from memedit.server.lookups import Lookups
 from memedit.server.served import ServedWeights
 from memedit.server.settings import ServerSettings
-from memedit.workflows.versions import version_store
-
-CAPITAL = "The capital of Freedonia is"
-PROMPTS = (CAPITAL, "Water boils at", "x" * 70, "Once upon a time")
-LIMIT = 12
-_SAID: dict[tuple[str | None, str, int], str] = {}
-"""What the versions that :func:`following_server` makes are to say; the same in every test."""
-
-
-def fresh(family: str = "llama", seed: int = 0) -> LoadedModel:
-    model, tokenizer = tiny_model(family, seed), tiny_tokenizer()
-    return LoadedModel(model, tokenizer, "tiny", model_fingerprint(model, tokenizer))
-
-
-@dataclass
-class Following:
-    """A running server, the versions that it follows, and what each of them is to say."""
-
-    server: RunningServer
-    memory: EditMemory
-    store: VersionStore
-    follower: Follower
-    known: dict[tuple[str | None, str, int], str] = field(default_factory=lambda: _SAID)
-
-    def client(self, **headers: str) -> httpx.Client:
-        return self.server.client(headers=headers)
-
-    def ask(self, prompt: str, limit: int = LIMIT, *, edits: bool = True, namespace: str = "default") -> Any:
-        body = {"prompt": prompt, "max_tokens": limit, "temperature": 0, "memedit": {"edits": edits}}
-        with self.client(**{"X-Memedit-Namespace": namespace}) as client:
-            return client.post("/v1/completions", json=body)
-
-    def expected(self, version: str | None, prompt: str, limit: int = LIMIT) -> str:
-        """What a process of its own, with that version's weights and this memory, answers by ``generate``."""
-        key = (version, prompt, limit)
-        if key not in self.known:
-            loaded, found = fresh(), None
-            if version is not None:
-                folder = self.store.folder(version)
-                write_delta(loaded, load_delta(folder / DELTA))
-                found = LoadedVersion(folder, self.store.record(version))
-            model = EditableModel.wrap(
-                loaded.model, loaded.tokenizer, self.memory, scope="subject", adapter="in_context", version=found
-            )
-            self.known[key] = model.answer([prompt], max_new_tokens=limit, do_sample=False)[0].text
-        return self.known[key]
-
-
-def text_of(response: httpx.Response) -> str:
-    assert response.status_code == 200, response.text
-    return str(response.json()["choices"][0]["text"])
-
-
-@contextmanager
-def following_server(folder: Path, publish: str | None = None, **options: Any) -> Iterator[Following]:
-    """v0001 has the edit in its weights, v0002 has none: with it the memory answers on other weights."""
-    with EditMemory(folder / "edits.db", encoder=HashingEncoder(64)) as memory:
-        memory.add(CAPITAL, "Sylvania City", subject="Freedonia")
-        memory.add(CAPITAL, "Klopstokia City", subject="Freedonia", namespace="other")
-        store = version_store(memory)
-        made_version(store, fresh(), memory.list(), seed=1)
-        made_version(store, fresh(), [], seed=2, layers=(1, 2))
-        if publish is not None:
-            store.promote(publish)
-        base = fresh()
-        lookups = Lookups(memory, scope="subject", weights=ServedWeights("default"))
-        model = EditableModel.wrap(base.model, base.tokenizer, memory, scope=lookups.scope, adapter="in_context")
-        follower = Follower(lookups.weights, store, FrozenBase(base.model, base.tokenizer, "tiny"))
-        setup = ConsolidationSetup(str(folder / "edits.db"), "minilm", ModelConfig(name=str(folder / "no model")))
-        settings = ServerSettings(auth=False, requests_per_minute=0)
-        engine = LocalEngine(model, lookups, name="tiny", **options)
-        with serve(engine, lookups, settings, consolidator=Consolidator(setup), follower=follower) as server:
-            yield Following(server, memory, store, follower)
 
 
 @pytest.fixture
@@ -122,13 +45,6 @@ def eventually(check: Callable[[], bool], seconds: float = 10.0) -> bool:
     while not check() and time.monotonic() < deadline:
         time.sleep(0.02)
     return check()
-
-
-def damage(path: Path) -> bytes:
-    """Flip a byte; return what was there."""
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    return whole
 
 
 def test_the_versions_say_different_things(followed: Following) -> None:
