@@ -20,7 +20,7 @@ from memedit.consolidation.overlays import FrozenBase
 from memedit.consolidation.records import DELTA
 from memedit.consolidation.versions import VersionStore
 from memedit.memory import EditMemory
-from memedit.models import LoadedModel, model_fingerprint
+from memedit.models import LoadedModel, load_model, model_fingerprint
 from memedit.runtime import EditableModel
 from memedit.server.consolidations import ConsolidationSetup, Consolidator
 from memedit.server.engines.local import LocalEngine
@@ -50,6 +50,7 @@ class Following:
     memory: EditMemory
     store: VersionStore
     follower: Follower
+    checkpoint: Path
     known: dict[tuple[str | None, str, int], str] = field(default_factory=lambda: _SAID)
 
     def client(self, **headers: str) -> httpx.Client:
@@ -64,7 +65,7 @@ class Following:
         """What a process of its own, with that version's weights and this memory, answers by ``generate``."""
         key = (version, prompt, limit)
         if key not in self.known:
-            loaded, found = fresh(), None
+            loaded, found = load_model(self.checkpoint), None
             if version is not None:
                 folder = self.store.folder(version)
                 write_delta(loaded, load_delta(folder / DELTA))
@@ -88,19 +89,22 @@ def following_server(folder: Path, publish: str | None = None, **options: Any) -
         memory.add(CAPITAL, "Sylvania City", subject="Freedonia")
         memory.add(CAPITAL, "Klopstokia City", subject="Freedonia", namespace="other")
         store = version_store(memory)
-        made_version(store, fresh(), memory.list(), seed=1)
-        made_version(store, fresh(), [], seed=2, layers=(1, 2))
+        made = fresh()
+        made.model.save_pretrained(folder / "model")
+        made.tokenizer.save_pretrained(folder / "model")
+        base = load_model(folder / "model")  # its config says more than that of a model just made
+        made_version(store, base, memory.list(), seed=1)
+        made_version(store, base, [], seed=2, layers=(1, 2))
         if publish is not None:
             store.promote(publish)
-        base = fresh()
         lookups = Lookups(memory, scope="subject", weights=ServedWeights("default"))
         model = EditableModel.wrap(base.model, base.tokenizer, memory, scope=lookups.scope, adapter="in_context")
         follower = Follower(lookups.weights, store, FrozenBase(base.model, base.tokenizer, "tiny"))
-        setup = ConsolidationSetup(str(folder / "edits.db"), "minilm", ModelConfig(name=str(folder / "no model")))
+        setup = ConsolidationSetup(str(folder / "edits.db"), "minilm", ModelConfig(name=str(folder / "model")))
         settings = ServerSettings(auth=False, requests_per_minute=0)
         engine = LocalEngine(model, lookups, name="tiny", **options)
         with serve(engine, lookups, settings, consolidator=Consolidator(setup), follower=follower) as server:
-            yield Following(server, memory, store, follower)
+            yield Following(server, memory, store, follower, folder / "model")
 
 
 def damage(path: Path) -> bytes:

@@ -23,9 +23,9 @@ from memedit.consolidation.records import DELTA
 from memedit.consolidation.versions import VersionStore
 from memedit.errors import FingerprintMismatchError, StoreCorruptError, UnsupportedModelError
 from memedit.memory import EditMemory
-from memedit.models import model_fingerprint
+from memedit.models import load_model, model_fingerprint
 from memedit.runtime import EditableModel
-from memedit.server import following
+from memedit.server import app, following
 from memedit.server.engines import local
 from memedit.server.engines.local import LocalEngine
 from memedit.server.following import Follower, staying
@@ -115,7 +115,7 @@ def test_an_answer_under_way_ends_on_the_weights_it_began_with(followed: Followi
     told = [json.loads(line.removeprefix("data: ")) for line in chunks if line.startswith("data: {")]
     assert told[0]["memedit"]["version"] == "v0001"
     said = "".join(choice["text"] for chunk in told for choice in chunk["choices"])
-    loaded = fresh()
+    loaded = load_model(followed.checkpoint)
     write_delta(loaded, load_delta(followed.store.folder("v0001") / DELTA))
     ids = loaded.tokenizer(prompt, return_tensors="pt")["input_ids"]
     whole = loaded.model.generate(ids, max_new_tokens=limit, do_sample=False, eos_token_id=None)[0, ids.shape[1] :]
@@ -173,6 +173,26 @@ def test_what_another_process_publishes_is_noticed(followed: Following) -> None:
     assert "memedit_version_swaps_total 1.0" in metrics
 
 
+def test_what_a_job_publishes_answers_when_the_job_is_told_to_be_done(
+    followed: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job, in a process of its own, finds no edit left for the weights and makes the plain base champion."""
+    monkeypatch.setattr(app, "_LOOK_EVERY", 3600.0)  # nobody else is to notice
+    with followed.client() as client:
+        client.post("/v1/consolidations/versions/v0001/publish")
+        ids = [edit.id for edit in followed.memory.list(namespace="default")]
+        job = client.post("/v1/consolidations/withdraw", json={"ids": ids}).json()
+        assert text_of(followed.ask(PROMPTS[1])) == followed.expected("v0001", PROMPTS[1])
+        assert eventually(
+            lambda: client.get(f"/v1/consolidations/jobs/{job['id']}").json()["state"] != "running", seconds=120.0
+        )
+        ended = followed.ask(CAPITAL)
+        job = client.get(f"/v1/consolidations/jobs/{job['id']}").json()
+        assert (job["state"], job["published"]) == ("done", True), job["message"]
+        assert ended.json()["memedit"]["version"] is None
+        assert text_of(ended) == text_of(followed.ask(CAPITAL, edits=False))
+
+
 def test_a_damaged_version_is_refused_and_the_old_one_goes_on(
     followed: Following, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,7 +224,7 @@ def test_a_damaged_version_is_refused_and_the_old_one_goes_on(
 def test_a_version_of_another_base_is_refused(followed: Following) -> None:
     followed.store.promote(made_version(followed.store, fresh(seed=5), [], seed=3))
     followed.follower.look()
-    assert "was made for 'tiny' and cannot be used" in str(followed.follower.problem)
+    assert "was made for 'tiny' and cannot be used with this model" in str(followed.follower.problem)
     assert text_of(followed.ask(CAPITAL)) == followed.expected(None, CAPITAL)
     with pytest.raises(FingerprintMismatchError):
         Follower(ServedWeights("default"), followed.store, FrozenBase(fresh().model, tiny_tokenizer(), "tiny"))
@@ -247,17 +267,19 @@ def test_versions_are_made_from_the_base_whatever_is_on_the_model(tmp_path: Path
 
 def test_a_server_of_one_version_answers_other_namespaces_by_the_base_too(tmp_path: Path) -> None:
     with EditMemory(encoder=HashingEncoder(64)) as memory:
-        store = VersionStore(tmp_path)
-        name = made_version(store, fresh(), [], seed=1, whole=True)
-        folder = store.folder(name)
+        store = VersionStore(tmp_path / "versions")
+        fresh().model.save_pretrained(tmp_path / "model")
+        tiny_tokenizer().save_pretrained(tmp_path / "model")
+        name = made_version(store, load_model(tmp_path / "model"), [], seed=1, whole=True)
         lookups = Lookups(memory, scope="subject")
-        model = EditableModel.from_pretrained(folder, memory=memory, scope=lookups.scope, adapter="in_context")
-        version = model.version
-        assert isinstance(version, LoadedVersion)
-        lookups.weights = staying(version, model.base)
+        model = EditableModel.from_pretrained(
+            store.folder(name), memory=memory, scope=lookups.scope, adapter="in_context"
+        )
+        assert isinstance(model.version, LoadedVersion)
+        lookups.weights = staying(model.version, model.base)
         engine = LocalEngine(model, lookups, name="tiny")
         with serve(engine, lookups, ServerSettings(auth=False, requests_per_minute=0)) as server:
-            asked = Following(server, memory, store, None, {})  # type: ignore[arg-type]
+            asked = Following(server, memory, store, None, tmp_path / "model", {})  # type: ignore[arg-type]
             for prompt in PROMPTS:
                 assert text_of(asked.ask(prompt)) == asked.expected(name, prompt)
                 assert text_of(asked.ask(prompt, namespace="other")) == asked.expected(None, prompt)
