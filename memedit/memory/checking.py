@@ -1,7 +1,7 @@
 """Looking for what should not be: damage, half-written edits, vectors and indexes out of step."""
 
 import numpy as np
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, func, select
 
 from memedit.memory.encoding import join_vectors
 from memedit.memory.namespace_index import NamespaceIndex
@@ -58,6 +58,8 @@ def vector_problems(connection: Connection, namespace: str) -> tuple[int, list[s
     problems: list[str] = []
     widths = {row[0]: row[1] for row in connection.execute(select(encoders.c.id, encoders.c.dimension))}
     first = edits.c.seq * (1 << ORDINAL_BITS)
+    # the range alone says it, but PostgreSQL joins by ranges pair by pair; SQLite would look at all vectors for this
+    same = (vectors.c.key // (1 << ORDINAL_BITS) == edits.c.seq,) if connection.dialect.name != "sqlite" else ()
     mine = (edits.c.namespace == namespace, CURRENT)
     has = (
         select(func.count()).select_from(vectors).where(vectors.c.key >= first, vectors.c.key < first + edits.c.texts)
@@ -65,11 +67,11 @@ def vector_problems(connection: Connection, namespace: str) -> tuple[int, list[s
     short = select(edits.c.id).where(*mine, has != edits.c.texts).limit(_MOST)
     problems += [f"edit {i} lacks a vector of one of its texts" for i in connection.execute(short).scalars()]
     after = (vectors.c.key >= first + edits.c.texts) & (vectors.c.key < first + (1 << ORDINAL_BITS))
-    extra = select(edits.c.id).join_from(edits, vectors, after).where(*mine).limit(_MOST)
+    extra = select(edits.c.id).join_from(edits, vectors, and_(after, *same)).where(*mine).limit(_MOST)
     problems += [f"edit {i} has a vector of no text" for i in connection.execute(extra).scalars()]
     every = (
         select(edits.c.id, vectors.c.encoder, vectors.c.vector)
-        .join_from(edits, vectors, (vectors.c.key >= first) & (vectors.c.key < first + edits.c.texts))
+        .join_from(edits, vectors, and_(vectors.c.key >= first, vectors.c.key < first + edits.c.texts, *same))
         .where(*mine)
     )
     count = 0

@@ -22,17 +22,16 @@ from memedit.index.common import BaseIndex
 from memedit.memory.encoding import EncoderSource, join_vectors
 from memedit.memory.reading import CURRENT, chunks, store_revision
 from memedit.memory.rows import IN_FORCE
-from memedit.memory.schema import ORDINAL_BITS, changes, edits, vectors
+from memedit.memory.schema import ORDINAL_BITS, changes, edits
+from memedit.memory.vector_reading import vector_rows
 from memedit.memory.writer import known_encoder
 from memedit.types import FloatArray
 
-_ROWS_PER_READ = 20_000
 _REBUILD_SHARE = 0.5
 _UNSAVED_ROWS = 256
 _UNSAVED_SHARE = 0.01
 FORGOTTEN = "forget"
 """The action in the change log after which indexes are filled anew."""
-_TEXTS = 1 << ORDINAL_BITS
 _IN_FORCE = edits.c.state.in_(IN_FORCE)
 
 
@@ -259,15 +258,8 @@ class NamespaceIndex:
         self, connection: Connection, encoder: int | None, *conditions: ColumnElement[bool]
     ) -> Iterator[tuple[IdArray, FloatArray]]:
         """Keys and vectors of the edits that meet ``conditions``, a few thousand at a time."""
-        first = edits.c.seq * _TEXTS
-        query = (
-            select(vectors.c.key, vectors.c.vector)
-            .join_from(edits, vectors, (vectors.c.key >= first) & (vectors.c.key < first + edits.c.texts))
-            .where(*conditions, vectors.c.encoder == encoder)
-        )
-        result = connection.execution_options(yield_per=_ROWS_PER_READ).execute(query)
         width = 4 * self._encoder.get().dimension
-        for rows in result.partitions():
+        for rows in vector_rows(connection, encoder, *conditions):
             if any(len(row[1]) != width for row in rows):
                 raise StoreCorruptError(
                     f"namespace {self.namespace!r}: a stored vector has not {width} bytes; see which edits with "

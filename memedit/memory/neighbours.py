@@ -8,31 +8,26 @@ memory with such an index first looks something up.
 """
 
 import re
-from collections.abc import Iterator
-from itertools import groupby
-from operator import itemgetter
 
 import numpy as np
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from memedit.encoders.base import Encoder
 from memedit.errors import InputError, StoreCorruptError, StoreReadOnlyError, VectorIndexError
-from memedit.index.base import IdArray
 from memedit.index.pgvector import PgvectorIndex, PgvectorTable
 from memedit.memory.database import Database
 from memedit.memory.encoding import join_vectors
-from memedit.memory.reading import CURRENT
+from memedit.memory.reading import CURRENT, namespace_names
 from memedit.memory.rows import IN_FORCE
-from memedit.memory.schema import ORDINAL_BITS, edits, vectors
+from memedit.memory.schema import ORDINAL_BITS, edits
+from memedit.memory.vector_reading import vector_rows
 from memedit.memory.writer import known_encoder
-from memedit.types import FloatArray
 
 KINDS = ("pgvector", "pgvector-hnsw")
 """The kinds of index that search inside the database."""
 
 _HNSW = "pgvector-hnsw"
 _ITERATIVE_SCANS = (0, 8)  # the version that brought them; without, a search among namespaces finds too few
-_ROWS_A_STEP = 5_000
 _OTHERWISE = (
     "Or leave the index at flat, the default: each process then finds neighbours with FAISS in its own memory, which "
     "works with any server"
@@ -178,35 +173,16 @@ def left_over(connection: Connection, table: PgvectorTable, namespace: str) -> i
 
 def _fill(connection: Connection, table: PgvectorTable, encoder: int, namespace: str | None) -> None:
     """Add the vectors of all texts in force, of one namespace or of all."""
-    for space, ids, matrix in _in_force(connection, encoder, table.dimension, namespace):
+    for space in namespace_names(connection) if namespace is None else (namespace,):
         index = PgvectorIndex(table.dimension, connection=connection, table=table, namespace=space)
-        index.append(ids, matrix)
-
-
-def _in_force(
-    connection: Connection, encoder: int, dimension: int, namespace: str | None
-) -> Iterator[tuple[str, IdArray, FloatArray]]:
-    """Namespace, keys and vectors of texts in force, some thousand at a time."""
-    first = edits.c.seq * (1 << ORDINAL_BITS)
-    query = (
-        select(edits.c.namespace, vectors.c.key, vectors.c.vector)
-        .join_from(edits, vectors, (vectors.c.key >= first) & (vectors.c.key < first + edits.c.texts))
-        .where(CURRENT, edits.c.state.in_(IN_FORCE), vectors.c.encoder == encoder)
-        .order_by(edits.c.namespace, edits.c.seq)
-    )
-    if namespace is not None:
-        query = query.where(edits.c.namespace == namespace)
-    # for this statement alone: the connection's own options would hold for the inserts in between
-    result = connection.execute(query, execution_options={"yield_per": _ROWS_A_STEP})
-    for rows in result.partitions():
-        for space, mine in groupby(rows, key=itemgetter(0)):
-            part = list(mine)
-            if any(len(row[2]) != 4 * dimension for row in part):
+        mine = (edits.c.namespace == space, CURRENT, edits.c.state.in_(IN_FORCE))
+        for rows in vector_rows(connection, encoder, *mine):
+            if any(len(row[1]) != 4 * table.dimension for row in rows):
                 raise StoreCorruptError(
-                    f"namespace {space!r}: a stored vector has not {4 * dimension} bytes; see which edits with "
+                    f"namespace {space!r}: a stored vector has not {4 * table.dimension} bytes; see which edits with "
                     "verify() and encode them anew with rebuild() (`memedit index rebuild`)"
                 )
-            yield space, np.array([row[1] for row in part], dtype=np.int64), join_vectors(row[2] for row in part)
+            index.append(np.array([row[0] for row in rows], dtype=np.int64), join_vectors(row[1] for row in rows))
 
 
 def _name(encoder: int) -> str:
