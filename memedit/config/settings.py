@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     memory: Name = Field(default="edits.db", description="path of a SQLite file, :memory:, or a database URL")
     namespace: Name = Field(default="default", description="edits of other namespaces are never seen")
     encoder: Name = Field(default="minilm", description="alias, folder or sentence-transformers id")
-    index: Name = Field(default="flat", description="kind of vector index: flat, hnsw, ivf, exact, gpu")
+    index: Name = Field(default="flat", description="kind of vector index: flat, hnsw, ivf, exact, gpu, pgvector")
     model: ModelConfig = Field(default_factory=ModelConfig)
     scope: ScopeConfig = Field(default_factory=ScopeConfig)
     adapter: AdapterConfig = Field(default_factory=AdapterConfig)

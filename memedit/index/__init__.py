@@ -1,4 +1,4 @@
-"""Vector indexes (exact reference, FAISS) and the subject index. Importing this imports no FAISS."""
+"""Vector indexes (exact reference, FAISS, pgvector) and the subject index. Importing this imports no FAISS."""
 
 from memedit.index.base import VectorIndex
 from memedit.index.registry import INDEXES, create_index, load_index

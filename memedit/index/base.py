@@ -20,7 +20,7 @@ class VectorIndex(Protocol):
 
     @property
     def kind(self) -> str:
-        """Registered name: exact, flat, hnsw, ivf ..."""
+        """Registered name: exact, flat, hnsw, ivf, pgvector ..."""
 
     @property
     def dimension(self) -> int:

@@ -15,7 +15,7 @@ from memedit.memory.drafts import check_namespace
 from memedit.memory.encoding import EncoderSource
 from memedit.memory.lookup import Lookup
 from memedit.memory.mutations import Mutations
-from memedit.memory.neighbours import KINDS, check_server
+from memedit.memory.neighbours import KINDS, check_request, check_server
 
 _MANY_ROWS = 10_000
 
@@ -43,9 +43,15 @@ class MemoryCore:
             INDEXES.get(index)  # says what there is
         if not 0.0 <= max_lag <= 3600.0:
             raise InputError(f"max_lag={max_lag} is outside 0..3600 seconds")
+        if index in KINDS:
+            check_request(url, index, index_options)
         self._database = Database(url, read_only=read_only, timeout=timeout, max_lag=max_lag)
         if index in KINDS:
-            self._check_server(index, index_options)
+            try:
+                check_server(self._database, index)
+            except BaseException:
+                self._database.close()
+                raise
         self._index_kind = index
         self._lookup = Lookup(self._database, self._encoder, index, index_options or {})
         judge = RelationJudge(conflict_scorer, conflict_threshold, self._encoder.get)
@@ -141,15 +147,6 @@ class MemoryCore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _check_server(self, kind: str, options: Mapping[str, Any] | None) -> None:
-        try:
-            if options:
-                raise InputError(f"index {kind!r} takes no index_options, got {sorted(options)}")
-            check_server(self._database, kind)
-        except BaseException:
-            self._database.close()
-            raise
 
     def _space(self, namespace: str | None) -> str:
         return self._namespace if namespace is None else check_namespace(namespace)

@@ -33,6 +33,7 @@ class EditMemory(MemoryUpkeep):
         encoder: a sentence encoder or the name of one, which is loaded when it is first needed.
         namespace: the namespace that methods work in unless told another.
         index: registered name of the vector index (flat, exact, hnsw, ivf ...); ``index_options`` are its own.
+            pgvector and pgvector-hnsw search inside a PostgreSQL database that has the extension.
         conflict_scorer: ``(new_prompt, old_prompt, subject, encoder) -> score`` for prompts about one subject; at or
             above ``conflict_threshold`` they ask for the same relation. Default: the trained scope's score where one
             ships for the encoder, else :class:`MaskedPromptScorer`.
@@ -45,6 +46,7 @@ class EditMemory(MemoryUpkeep):
     Raises:
         StoreError: the store cannot be opened; the subclass says why.
         InputError: an argument cannot be used.
+        VectorIndexError: the database server lacks the extension that the index needs.
     """
 
     def add(

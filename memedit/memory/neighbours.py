@@ -8,6 +8,9 @@ memory with such an index first looks something up.
 """
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection
@@ -41,18 +44,28 @@ class NeighboursMissingError(VectorIndexError):
         super().__init__(f"the store has no table yet for index {kind!r}; the first look-up makes it")
 
 
+def check_request(url: str | Path, kind: str, options: Mapping[str, Any] | None) -> None:
+    """Refuse to search inside what is no PostgreSQL database, before anything is opened or made.
+
+    Raises:
+        InputError: the store is not in PostgreSQL, or there are options.
+    """
+    if not str(url).startswith(("postgresql", "postgres:")):
+        raise InputError(
+            f"index {kind!r} searches inside a PostgreSQL database, which this memory's address does not name; "
+            "use flat, hnsw or ivf, or give a postgresql:// URL"
+        )
+    if options:
+        raise InputError(f"index {kind!r} takes no index_options, got {sorted(options)}")
+
+
 def check_server(database: Database, kind: str) -> None:
     """Make sure that the extension is there, creating it in the database where the server has it.
 
     Raises:
-        InputError: the store is not in PostgreSQL.
+        StoreReadOnlyError: it is not there, and the store is open read-only.
         VectorIndexError: the server lacks the extension, has too old a version, or does not let this role create it.
     """
-    if database.sqlite:
-        raise InputError(
-            f"index {kind!r} searches inside a PostgreSQL database, and {database.url} is SQLite; use flat, hnsw or "
-            "ivf, or give a postgresql:// URL"
-        )
     with database.read() as connection:
         version = _installed_version(connection)
         offered = None if version else _offered_version(connection)
@@ -72,8 +85,8 @@ def _create_extension(database: Database, kind: str, offered: str | None, server
         major = server.split(".", maxsplit=1)[0]
         raise VectorIndexError(
             f"index {kind!r} needs the extension pgvector, which the server of {database.url} (PostgreSQL {server}) "
-            f"does not have. Install it there: package postgresql-{major}-pgvector (apt.postgresql.org, Debian 13), "
-            f"pgvector_{major} (yum.postgresql.org), or from source. {_OTHERWISE}"
+            f"does not have. Install it there: package postgresql-{major}-pgvector (of apt.postgresql.org; Debian 13 "
+            f"has its own for version 17), pgvector_{major} (of yum.postgresql.org), or from source. {_OTHERWISE}"
         )
     needed = f"{database.url} does not have the extension pgvector yet, though its server could"
     if database.read_only:
