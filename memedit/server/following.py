@@ -8,6 +8,7 @@ from typing import Any
 from memedit.consolidation.loaded import LoadedVersion
 from memedit.consolidation.overlays import FrozenBase, base_overlay
 from memedit.consolidation.versions import VersionStore
+from memedit.errors import InputError
 from memedit.server.served import PLAIN, Served, ServedWeights
 
 _log = logging.getLogger("memedit.server")
@@ -66,8 +67,17 @@ class Follower:
             StoreCorruptError: its files are not as they were written.
             FingerprintMismatchError: it was made from another base model.
             UnsupportedModelError: it does not fit the model.
+            InputError: the edits in it are of another namespace.
         """
-        return PLAIN if version is None else Served(*self._base.version(self._store, version))
+        if version is None:
+            return PLAIN
+        record, overlay = self._base.version(self._store, version)
+        if record.namespace != self.namespace:
+            raise InputError(
+                f"version {record.name} has edits of namespace {record.namespace!r} in its weights, so it cannot "
+                f"answer namespace {self.namespace!r}; give each namespace a folder of versions of its own"
+            )
+        return Served(record, overlay)
 
     def look(self) -> None:
         """Put the champion in place if it is another one by now; does no more than a ``stat`` when nothing happened."""

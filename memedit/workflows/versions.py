@@ -1,5 +1,6 @@
 """Versions of a memory's consolidated edits: where they lie, moving aliases, comparing. No language model is loaded."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,14 @@ def default_versions(url: str, namespace: str) -> Path:
     if url == ":memory:" or ("://" in url and not url.startswith("sqlite:///")):
         raise InputError(f"the memory {url} is no file beside which versions could lie; name a folder with --versions")
     path = Path(url.removeprefix("sqlite:///"))
-    plain = "".join(char if char.isalnum() or char in "-_" else "_" for char in namespace)
-    return path.with_name(f"{path.name}.versions") / plain
+    return path.with_name(f"{path.name}.versions") / folder_name(namespace)
+
+
+def folder_name(namespace: str) -> str:
+    """Return a name for a namespace's folder: a namespace may be any text, and two must never share one."""
+    plain = "".join(char if char.isalnum() or char in "-_" else "_" for char in namespace)[:60]
+    digest = hashlib.sha256(namespace.encode()).hexdigest()[:8]
+    return plain if plain == namespace else f"{plain}-{digest}"
 
 
 def followed_base(model: ModelConfig, store: VersionStore) -> ModelConfig:
@@ -143,6 +150,6 @@ def _change(delta: Any, name: str) -> Any:
 
 
 __all__ = [
-    "CHAMPION", "VersionDiff", "default_versions", "diff", "followed_base", "promote", "rollback", "stale_edits",
-    "version_store",
+    "CHAMPION", "VersionDiff", "default_versions", "diff", "folder_name", "followed_base", "promote", "rollback",
+    "stale_edits", "version_store",
 ]  # fmt: skip

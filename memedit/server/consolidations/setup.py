@@ -1,6 +1,5 @@
 """What a consolidation job needs to know, in the server and in the job's own process."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from memedit.config import ModelConfig
 from memedit.consolidation.versions import VersionStore
 from memedit.memory import Actor, EditMemory
 from memedit.workflows.open import open_memory
-from memedit.workflows.versions import version_store
+from memedit.workflows.versions import folder_name, version_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class ConsolidationSetup:
         Raises:
             InputError: the memory is no file and no folder is given.
         """
-        folder = None if self.versions is None else self.versions / _folder_name(memory.namespace)
+        folder = None if self.versions is None else self.versions / folder_name(memory.namespace)
         return version_store(memory, folder)
 
     def as_json(self) -> dict[str, Any]:
@@ -62,10 +61,3 @@ class ConsolidationSetup:
         folder = fields["versions"]
         model = ModelConfig(**fields["model"])
         return cls(**{**fields, "model": model, "versions": None if folder is None else Path(folder)})
-
-
-def _folder_name(namespace: str) -> str:
-    """Return a name for a folder: a namespace may be any text, and two must never share one."""
-    plain = "".join(char if char.isalnum() or char in "-_" else "_" for char in namespace)[:60]
-    digest = hashlib.sha256(namespace.encode()).hexdigest()[:8]
-    return plain if plain == namespace else f"{plain}-{digest}"

@@ -27,6 +27,7 @@ def made_version(
     layers: Sequence[int] = (0, 1),
     scale: float = 1.0,
     whole: bool = False,
+    namespace: str = "default",
 ) -> str:
     """Make a version that says it answers ``edits``; ``whole`` with weights and tokenizer beside its delta."""
     rng = np.random.default_rng(seed)
@@ -52,6 +53,6 @@ def made_version(
         solved = tuple(SolvedEdit(edit.id, edit.content_hash, True, chat=True) for edit in edits)
         base: dict[str, Any] = BaseRecord.of(loaded.model, loaded.tokenizer, loaded.name).to_json()
         record = made_up_record(name, solved, base=base, samples=samples, base_fingerprint=loaded.fingerprint)
-        write_record(folder, replace(record, base_name=loaded.name))
+        write_record(folder, replace(record, base_name=loaded.name, namespace=namespace))
 
     return store.make(build)

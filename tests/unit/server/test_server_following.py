@@ -230,6 +230,14 @@ def test_a_version_of_another_base_is_refused(followed: Following) -> None:
         Follower(ServedWeights("default"), followed.store, FrozenBase(fresh().model, tiny_tokenizer(), "tiny"))
 
 
+def test_a_version_of_another_namespace_is_refused(followed: Following) -> None:
+    base = load_model(followed.checkpoint)
+    followed.store.promote(made_version(followed.store, base, [], seed=3, namespace="other"))
+    followed.follower.look()
+    assert "has edits of namespace 'other' in its weights" in str(followed.follower.problem)
+    assert text_of(followed.ask(PROMPTS[1])) == followed.expected(None, PROMPTS[1])
+
+
 def test_models_that_no_running_batch_can_hold_follow_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise UnsupportedModelError("not this one")
