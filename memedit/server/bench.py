@@ -16,21 +16,11 @@ from memedit.models import load_model
 from memedit.server.load import Asked, run_round
 from memedit.server.process import ServerProcess
 from memedit.types import EditDraft
+from memedit.workflows.bench_common import TRAFFIC, made_up_facts, percentiles
 
 Progress = Callable[[int, int], None]
 _PROCESSOR = "tokens_per_processor_second"
-
-_TRAFFIC = (
-    "Water boils at a temperature of",
-    "The recipe begins with two cups of",
-    "In the morning she walked to the",
-    "A triangle has three sides, and the sum of its angles is",
-    "My favourite thing about summer is",
-    "To install the program, open a terminal and",
-    "The children laughed because the dog",
-    "Once upon a time, in a small village,",
-)
-_SYLLABLES = ("ba", "dor", "el", "fi", "gan", "hu", "ir", "jo", "ka", "lin", "mo", "nu", "or", "pel", "ra", "su", "tav")
+_RELATIONS = ("The capital of {} is",)
 
 
 def run(
@@ -72,7 +62,7 @@ def run(
     """
     if min(edits, new_tokens, requests, rounds, *clients) < 1 or not 0.0 <= edited <= 1.0:
         raise InputError("clients, edits, new_tokens, requests and rounds are at least 1, edited lies in 0..1")
-    facts = _facts(edits, seed)
+    facts = made_up_facts(edits, seed, relations=_RELATIONS)
     prompts = _prompts(facts, max(clients), edited, seed)
     with tempfile.TemporaryDirectory(prefix="memedit-bench-") as folder:
         path = Path(folder) / "edits.db"
@@ -161,7 +151,6 @@ def _measure(
 
 
 def _figures(clients: int, bare: Sequence[_Timed], served: Sequence[_Timed], asked: Sequence[Asked]) -> dict[str, Any]:
-    firsts = sorted(one.first for one in asked)
     ratios = [mine.rate / theirs.rate for mine, theirs in zip(served, bare, strict=True)]
     by_processor = [mine.processor_rate / theirs.processor_rate for mine, theirs in zip(served, bare, strict=True)]
     return {
@@ -172,7 +161,7 @@ def _figures(clients: int, bare: Sequence[_Timed], served: Sequence[_Timed], ask
         "ratios": ratios,
         "ratio_by_processor_time": statistics.median(by_processor),
         "tokens_per_processor_second": statistics.median(one.processor_rate for one in served),
-        "first_token_seconds": {f"p{p}": _percentile(firsts, p / 100) for p in (50, 95, 99)},
+        "first_token_seconds": percentiles([one.first for one in asked], scale=1.0),
         "request_seconds_p50": statistics.median(one.total for one in asked),
         "requests": len(asked),
         "edited_requests": sum(one.edits > 0 for one in asked),
@@ -192,30 +181,12 @@ def _report(results: list[dict[str, Any]], **setting: Any) -> dict[str, Any]:
     return document
 
 
-def _percentile(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
 def _part(progress: Progress | None, done: int, total: int) -> Callable[[int], None]:
     return lambda rounds: progress(done + rounds, total) if progress is not None else None
-
-
-def _facts(count: int, seed: int) -> list[EditDraft]:
-    """Make up capitals of places that do not exist."""
-    generator = random.Random(seed)
-
-    def name() -> str:
-        return "".join(generator.choice(_SYLLABLES) for _ in range(4)).capitalize()
-
-    facts: dict[str, EditDraft] = {}
-    while len(facts) < count:
-        subject = name()
-        facts[subject] = EditDraft(f"The capital of {subject} is", name(), subject=subject)
-    return list(facts.values())
 
 
 def _prompts(facts: Sequence[EditDraft], count: int, edited: float, seed: int) -> list[str]:
     """Mix prompts that no fact concerns with prompts of facts."""
     generator = random.Random(seed + 1)
-    about = [generator.random() < edited for _ in range(max(count, len(_TRAFFIC)))]
-    return [facts[i % len(facts)].prompt if own else _TRAFFIC[i % len(_TRAFFIC)] for i, own in enumerate(about)]
+    about = [generator.random() < edited for _ in range(max(count, len(TRAFFIC)))]
+    return [facts[i % len(facts)].prompt if own else TRAFFIC[i % len(TRAFFIC)] for i, own in enumerate(about)]

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ import httpx
 from memedit.errors import InputError, MemeditError
 from memedit.memory import EditMemory
 from memedit.server.process import ServerProcess
+from memedit.workflows.bench_common import percentiles
 
 Progress = Callable[[int, int], None]
 _TOPICS = ("rice", "glass", "steel", "bread", "paper", "honey", "cheese", "bricks", "rope", "soap", "ink", "felt")
@@ -147,16 +147,7 @@ def _says(chunk: dict[str, Any]) -> bool:
 def _summary(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
     direct, proxied = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     return {
-        "direct_ms": _percentiles(direct),
-        "proxied_ms": _percentiles(proxied),
-        "overhead_ms": _percentiles([b - a for a, b in pairs]),
+        "direct_ms": percentiles(direct),
+        "proxied_ms": percentiles(proxied),
+        "overhead_ms": percentiles([b - a for a, b in pairs]),
     }
-
-
-def _percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    ordered = sorted(1000 * value for value in seconds)
-    at = {name: ordered[min(len(ordered) - 1, int(share * len(ordered)))] for name, share in _SHARES.items()}
-    return {"p50": statistics.median(ordered), **at}
-
-
-_SHARES = {"p95": 0.95, "p99": 0.99}

@@ -1,17 +1,17 @@
 """How soon an edit made at one server is in force at another on the same PostgreSQL."""
 
-import statistics
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 
 from memedit.errors import InputError, MemeditError
 from memedit.server.process import ServerProcess
+from memedit.workflows.bench_common import percentiles
 
 Progress = Callable[[int, int], None]
 _PATIENCE = 10.0
@@ -72,9 +72,9 @@ def _measure(one: str, other: str, count: int, progress: Progress | None) -> dic
             if progress is not None:
                 progress(number + 1, count)
     return {
-        "in_force_ms": _percentiles(made),
-        "withdrawn_ms": _percentiles(withdrawn),
-        "lookup_ms": _percentiles(asked),
+        "in_force_ms": percentiles(made),
+        "withdrawn_ms": percentiles(withdrawn),
+        "lookup_ms": percentiles(asked),
     }
 
 
@@ -95,9 +95,3 @@ def _json(response: httpx.Response) -> Any:
     if not response.is_success:
         raise MemeditError(f"{response.request.url} answered {response.status_code}: {response.text[:300]}")
     return response.json()
-
-
-def _percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    ordered = sorted(1000 * value for value in seconds)
-    at = {f"p{share}": ordered[min(len(ordered) - 1, share * len(ordered) // 100)] for share in (95, 99)}
-    return {"p50": statistics.median(ordered), **at, "max": ordered[-1]}

@@ -12,20 +12,7 @@ from memedit.errors import InputError
 from memedit.memory import EditMemory
 from memedit.models import load_model
 from memedit.runtime import EditableModel
-from memedit.types import EditDraft
-
-_SYLLABLES = ("ba", "dor", "el", "fi", "gan", "hu", "ir", "jo", "ka", "lin", "mo", "nu", "or", "pel", "ra", "su", "tav")
-_RELATIONS = ("The capital of {} is", "The official language of {} is", "The founder of {} is", "{} is located in")
-_TRAFFIC = (
-    "Water boils at a temperature of",
-    "The recipe begins with two cups of",
-    "In the morning she walked to the",
-    "A triangle has three sides, and the sum of its angles is",
-    "My favourite thing about summer is",
-    "To install the program, open a terminal and",
-    "The children laughed because the dog",
-    "Once upon a time, in a small village,",
-)
+from memedit.workflows.bench_common import TRAFFIC, made_up_facts
 
 
 def run(
@@ -68,9 +55,9 @@ def run(
     loaded = load_model(model)
     total, done = len(batch_sizes) * (pairs + 1), 0
     with EditMemory(":memory:") as memory:
-        facts = _facts(edits, seed)
+        facts = made_up_facts(edits, seed)
         memory.add_many(facts, on_conflict="supersede")
-        prompts = tuple(fact.prompt for fact in facts) if in_scope else _TRAFFIC
+        prompts = tuple(fact.prompt for fact in facts) if in_scope else TRAFFIC
         editable = EditableModel.wrap(loaded.model, loaded.tokenizer, memory, scope=scope, adapter=adapter)
         results = []
         for size in batch_sizes:
@@ -176,17 +163,3 @@ def bootstrap_median(values: Sequence[float], seed: int, draws: int = 2000) -> t
     generator = random.Random(seed)
     medians = sorted(statistics.median(generator.choices(values, k=len(values))) for _ in range(draws))
     return medians[int(0.025 * draws)], medians[int(0.975 * draws) - 1]
-
-
-def _facts(count: int, seed: int) -> list[EditDraft]:
-    """Make up facts about places and firms that do not exist."""
-    generator = random.Random(seed)
-
-    def name() -> str:
-        return "".join(generator.choice(_SYLLABLES) for _ in range(4)).capitalize()
-
-    facts: dict[str, EditDraft] = {}
-    while len(facts) < count:
-        subject = name()
-        facts[subject] = EditDraft(generator.choice(_RELATIONS).format(subject), name(), subject=subject)
-    return list(facts.values())
