@@ -146,7 +146,7 @@ def suite(
     model: Model = "smollm2",
     method: Methods = "in_context",
     edits: Edits = "1000",
-    queries: NumberOfQueries = 60,
+    queries: NumberOfQueries = 50,
     protocol: Protocols = "generate",
     stream: Stream = "batch",
     seed: Seed = 0,

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 CONSIDERED = 5
 """So many of the judged edits are kept with each answer."""
+EDITED_ROWS = 16
+"""So many edited rows are answered at once: edits make prompts long and unequal, and small batches pad less."""
 
 
 class BareAnswerer:
@@ -119,7 +121,7 @@ class EditedAnswerer(BareAnswerer):
     ) -> list[Generation]:
         """Answer prompts that have been routed already."""
         found: dict[int, Generation] = {}
-        for rows, part in _parts(plan):
+        for rows, part in _parts(prompts, plan):
             arguments = generation_arguments(self.end, self.tokenizer, max_new_tokens, stop_at_newline)
             texts = [prompts[i] for i in rows]
             answers = self.editable.answer(texts, plan=part, batch_size=len(rows), **arguments)
@@ -146,12 +148,18 @@ class EditedAnswerer(BareAnswerer):
         ]
 
 
-def _parts(plan: BatchPlan) -> Iterator[tuple[list[int], BatchPlan]]:
-    """Yield the edited rows of a plan and the rest, each with a plan of its own."""
-    edited = set(plan.edited_rows)
-    for rows in (sorted(edited), [i for i in range(len(plan.routes)) if i not in edited]):
+def _parts(prompts: Sequence[str], plan: BatchPlan) -> Iterator[tuple[list[int], BatchPlan]]:
+    """Yield the rows of a plan piece by piece, each with a plan of its own: the edited ones by length, then the rest."""
+    edited = sorted(plan.edited_rows, key=lambda row: (_length(prompts[row], plan.routes[row]), row))
+    pieces = [edited[start : start + EDITED_ROWS] for start in range(0, len(edited), EDITED_ROWS)]
+    for rows in (*pieces, sorted(set(range(len(plan.routes))) - set(edited))):
         if rows:
             yield rows, BatchPlan(tuple(replace(plan.routes[row], row=i) for i, row in enumerate(rows)))
+
+
+def _length(prompt: str, route: Route) -> int:
+    """Return about how long a row gets: the characters of its prompt and of the edits that fire on it."""
+    return len(prompt) + sum(len(hit.edit.prompt) + len(hit.edit.target) for hit in route.decision.fired)
 
 
 def eos_token_ids(model: Any, tokenizer: Any) -> list[int]:
