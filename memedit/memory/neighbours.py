@@ -93,7 +93,7 @@ def _create_extension(database: Database, kind: str, offered: str | None, server
         raise StoreReadOnlyError(f"{needed}: open it once with write permission, or run CREATE EXTENSION vector there")
     try:
         with database.write() as connection:
-            # where every search path leads, not into the schema of one memory among several
+            # not in the schema of one memory among several, with which it would be dropped
             public = connection.exec_driver_sql(
                 "SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = 'public' "
                 "AND has_schema_privilege(oid, 'CREATE'))"
