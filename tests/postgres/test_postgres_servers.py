@@ -59,14 +59,18 @@ def test_an_edit_made_at_one_is_in_force_at_the_other(url: str) -> None:
 
 
 def test_with_pgvector_the_very_next_answer_of_another_server_has_an_edit(vector_url: str) -> None:
-    with _server(vector_url, "pgvector") as first, _server(vector_url, "pgvector") as second:
-        with Client(first) as one, Client(second) as other:
-            edit = one.add(QUESTION, "number 0", subject="Norvik")
-            for number in range(1, 15):
-                edit = one.supersede(edit.id, target=f"number {number}")
-                assert [fired.target for fired in other.chat(QUESTION).edits] == [f"number {number}"]
-            one.delete(edit.id)
-            assert other.chat(QUESTION).edits == ()
+    with (
+        _server(vector_url, "pgvector") as first,
+        _server(vector_url, "pgvector") as second,
+        Client(first) as one,
+        Client(second) as other,
+    ):
+        edit = one.add(QUESTION, "number 0", subject="Norvik")
+        for number in range(1, 15):
+            edit = one.supersede(edit.id, target=f"number {number}")
+            assert [fired.target for fired in other.chat(QUESTION).edits] == [f"number {number}"]
+        one.delete(edit.id)
+        assert other.chat(QUESTION).edits == ()
 
 
 def test_a_client_sees_its_own_change_at_whichever_server(url: str) -> None:
