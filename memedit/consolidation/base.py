@@ -12,7 +12,7 @@ ARTEFACT_VERSION = 1
 
 _TARGET_FIELDS = (
     "layers", "module", "learning_rate", "steps", "stop_loss", "weight_decay", "clamp", "kl_factor",
-    "contexts", "context_tokens", "target_dtype", "seed",
+    "contexts", "context_tokens", "target_dtype", "seed", "damping", "sensitivity_tokens",
 )  # fmt: skip
 """Settings that an edit's keys and target depend on; the others only bear on the solve or on speed."""
 
@@ -53,6 +53,9 @@ class ConsolidationSettings:
         weight_decay: weight of ``|delta| / |h|**2`` in the loss (MEMIT).
         clamp: longest delta, in units of ``|h|`` at the edited position.
         kl_factor: weight of KL(base, edited) at the subject in front of "is a" (ROME, equation 4).
+        damping: targets go down the natural gradient (:mod:`~memedit.consolidation.sensitivity`), its Fisher
+            information damped by so much, in units of its mean eigenvalue; None goes straight down the gradient.
+        sensitivity_tokens: tokens of the model's own text that the Fisher information is measured on.
         contexts: texts in front of the prompt that keys and targets are averaged over, the empty one included.
         context_tokens: tokens of each such text; they are taken in turn.
         null_space_threshold: AlphaEdit keeps directions whose second moment is below this fraction of the mean.
@@ -75,6 +78,8 @@ class ConsolidationSettings:
     weight_decay: float = 1e-3
     clamp: float = 4.0
     kl_factor: float = 0.0625
+    damping: float | None = 0.02
+    sensitivity_tokens: int = 4096
     contexts: int = 2
     context_tokens: tuple[int, ...] = (10, 5)
     null_space_threshold: float = 1.0
@@ -106,6 +111,8 @@ class ConsolidationSettings:
             ("weight_decay", "0 or more"): self.weight_decay >= 0,
             ("clamp", "above 0"): self.clamp > 0,
             ("kl_factor", "0 or more"): self.kl_factor >= 0,
+            ("damping", "None or above 0"): self.damping is None or self.damping > 0,
+            ("sensitivity_tokens", "at least 2"): self.sensitivity_tokens >= 2,
             ("contexts", "at least 1"): self.contexts >= 1,
             ("context_tokens", "positive numbers of tokens"): len(self.context_tokens) > 0
             and all(n > 0 for n in self.context_tokens),

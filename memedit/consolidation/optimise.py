@@ -3,10 +3,11 @@
 MEMIT, arXiv 2210.07229, equation 16: for each edit ``delta`` minimises the mean negative log-likelihood of the target
 over contexts, plus ``kl_factor`` times the KL divergence of what follows the subject, plus weight decay.
 
-Unlike MEMIT, which uses Adam, every step goes straight down the gradient by a fixed length. The way to a likely target
-is short and the gradient turns little on it, so momentum overshoots, and Adam's steps, equally long in every
-coordinate, spend most of their length where nothing is to be gained. On SmolLM2-135M the vectors are half as long and
-take two thirds of the steps, and the shorter they are the less the weights have to change.
+Unlike MEMIT, which uses Adam, every step has a fixed length and goes straight down the natural gradient
+(:mod:`memedit.consolidation.sensitivity`). The way to a likely target is short and the gradient turns little on it, so
+momentum overshoots, and Adam's steps, equally long in every coordinate, spend most of their length where nothing is to
+be gained. On SmolLM2-135M the vectors come out half as long in two thirds of the steps, and the shorter they are, and
+the less the model's other predictions hang on where they point, the less harm the weights do.
 """
 
 from dataclasses import dataclass
@@ -78,7 +79,13 @@ def mean_by(values: Tensor, groups: Tensor, count: int) -> Tensor:
     return sums.index_add(0, groups, values) / sizes.reshape(-1, *[1] * (values.dim() - 1))
 
 
-def optimise(segments: Segments, batch: PreparedBatch, top: int, settings: ConsolidationSettings) -> Targets:
+def optimise(
+    segments: Segments,
+    batch: PreparedBatch,
+    top: int,
+    settings: ConsolidationSettings,
+    natural: Tensor | None = None,
+) -> Targets:
     """Optimise all edits of a batch at once, each on its own: finished edits leave the batch.
 
     Args:
@@ -86,10 +93,12 @@ def optimise(segments: Segments, batch: PreparedBatch, top: int, settings: Conso
         batch: prepared rows.
         top: the top edited layer; only layers above it run.
         settings: length and number of steps, and weights of the terms.
+        natural: what makes a gradient a natural one ``[d_model, d_model]``; None leaves it as it is.
     """
     device = batch.top.device
     norms = mean_by(batch.top[:, 0].float().norm(dim=-1), batch.edit_of_row, batch.edits)  # |h|, [E]
     width = batch.top.shape[-1]
+    natural = None if natural is None else natural.to(device)
     delta = torch.zeros((batch.edits, width), device=device)
     initial = torch.zeros(batch.edits, device=device)
     final, steps = torch.zeros_like(initial), torch.zeros(batch.edits, dtype=torch.long, device=device)
@@ -114,6 +123,7 @@ def optimise(segments: Segments, batch: PreparedBatch, top: int, settings: Conso
             base = base[going[live.free]]
             gradient, keep = gradient[going], keep[going]
             live = _Live(batch, keep)
+        gradient = gradient if natural is None else gradient @ natural
         length = torch.linalg.vector_norm(gradient, dim=-1).clamp(min=1e-12)
         change = gradient * (settings.learning_rate * norms[keep] / length)[:, None]
         delta[keep] = _clamped(delta[keep] - change, settings.clamp * norms[keep])

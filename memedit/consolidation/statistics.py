@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -193,7 +194,7 @@ class _Gathering:
         """Write the sums so far; the old checkpoint is replaced in one move."""
         tensors = {str(layer): total for layer, total in self.sums.items()}
         header = {"key": self._key, "count": str(self.count), "done": str(self.done)}
-        _write(self._path, tensors, header)
+        write_tensors(self._path, tensors, header)
 
     def _load(self) -> None:
         try:
@@ -219,7 +220,7 @@ def _finish(folder: Path, gathering: _Gathering, identity: Mapping[str, object])
     tensors: dict[str, Tensor] = {}
     for layer, found in moments.items():
         tensors[f"values.{layer}"], tensors[f"vectors.{layer}"] = found.values, found.vectors.contiguous()
-    _write(folder / "moments.safetensors", tensors, {"key": str(identity["key"]), "count": str(gathering.count)})
+    write_tensors(folder / "moments.safetensors", tensors, {"key": str(identity["key"]), "count": str(gathering.count)})
     manifest = json.dumps({**identity, "count": gathering.count}, indent=1, sort_keys=True)
     partial = folder / ".manifest.json.partial"
     partial.write_text(manifest, encoding="utf-8")
@@ -247,16 +248,22 @@ def _read(folder: Path, identity: Mapping[str, object]) -> Statistics | None:
     return Statistics(str(manifest["base"]), str(manifest["key"]), str(manifest["source"]), layers)
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+    """Write a safetensors file whole: under another name first, flushed, then moved.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_file(dict(tensors), partial, metadata=dict(header))
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise InputError(
-            f"the statistics cannot be written to {path.parent}: {error}; choose another folder"
+            f"what was measured on the model cannot be written to {path.parent}: {error}; choose another folder"
         ) from error

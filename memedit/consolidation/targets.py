@@ -10,6 +10,7 @@ from memedit.consolidation.contexts import build_contexts
 from memedit.consolidation.keys import LayerKeys, layer_keys
 from memedit.consolidation.optimise import Targets, optimise
 from memedit.consolidation.rows import EditRow, edit_rows
+from memedit.consolidation.sensitivity import natural_direction, sensitivity
 from memedit.consolidation.site import EditSite
 from memedit.errors import InputError
 from memedit.models import LoadedModel
@@ -69,6 +70,8 @@ def compute_artefacts(
 def _computed(
     loaded: LoadedModel, site: EditSite, requests: Sequence[EditRequest], settings: ConsolidationSettings
 ) -> Iterator[dict[str, EditArtefact]]:
+    fisher = None if settings.damping is None else sensitivity(loaded, settings)
+    natural = None if fisher is None else natural_direction(fisher, settings.damping or 0.0)
     segments = Segments(loaded.model)
     above = _in_dtype(segments, settings.target_dtype)
     contexts = build_contexts(loaded, settings)
@@ -77,7 +80,7 @@ def _computed(
         cache = cache_contexts(segments, contexts, loaded.tokenizer.pad_token_id or 0)
         for ids in _batches(rows, settings.batch_tokens):
             batch = prepare_batch(segments, site, cache, [rows[edit] for edit in ids])
-            targets = optimise(above, batch.to(above.model.dtype), site.layers[-1], settings)
+            targets = optimise(above, batch.to(above.model.dtype), site.layers[-1], settings, natural)
             yield dict(zip(ids, _packed(layer_keys(segments, site, batch, targets.delta), targets), strict=True))
 
 

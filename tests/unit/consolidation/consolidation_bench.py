@@ -9,7 +9,9 @@ from memedit.consolidation import ConsolidationSettings, EditRequest
 from memedit.consolidation.moments import LayerMoments
 from memedit.models import LoadedModel, model_fingerprint
 
-SETTINGS = ConsolidationSettings(layers=(0, 1), steps=6, contexts=3, context_tokens=(4,), learning_rate=0.3)
+SETTINGS = ConsolidationSettings(
+    layers=(0, 1), steps=6, contexts=3, context_tokens=(4,), learning_rate=0.3, sensitivity_tokens=64
+)
 
 REQUESTS = (
     EditRequest("a", "The river of Foo is", "Bar", "Foo"),

@@ -13,7 +13,7 @@ from memedit.consolidation import ConsolidationSettings, build_statistics
 from memedit.errors import InputError
 from memedit.workflows import bench_consolidation as bench
 
-SETTINGS = ConsolidationSettings(layers=(0, 1), steps=5, contexts=1, null_space_threshold=1e9)
+SETTINGS = ConsolidationSettings(layers=(0, 1), steps=5, contexts=1, null_space_threshold=1e9, sensitivity_tokens=64)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from memedit.workflows.bench_weights import Plan, run
 from memedit.workflows.statistics import build
 from memedit.workflows.trace import trace_model
 
-SETTINGS = ConsolidationSettings(layers=(0, 1), steps=20, contexts=2, context_tokens=(4,), clamp=20.0)
+SETTINGS = ConsolidationSettings(layers=(0, 1), steps=20, contexts=2, context_tokens=(4,), clamp=20.0, damping=None)
 NAMES = ("Fenwick", "Ostrava", "Quillon", "Brask", "Tolma", "Yarrow")
 
 

@@ -21,7 +21,9 @@ from memedit.workflows.consolidation.settings import Check, JobSettings
 from memedit.workflows.eval_stage import Workbench
 from memedit.workflows.evaluate import EvaluationConfig, evaluate
 
-GENTLE = ConsolidationSettings(layers=(0, 1), steps=2, contexts=1, l2=1e9, null_space_threshold=1e9)
+GENTLE = ConsolidationSettings(
+    layers=(0, 1), steps=2, contexts=1, l2=1e9, null_space_threshold=1e9, sensitivity_tokens=64
+)
 
 
 @pytest.fixture

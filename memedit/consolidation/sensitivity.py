@@ -1,0 +1,130 @@
+"""How much the model's predictions hang on the hidden state behind the top edited layer, direction by direction.
+
+That is the Fisher information of the state, ``F = E[g g^T]`` with ``g`` the gradient of the log-likelihood of what the
+model itself predicts. A change ``d`` of the state everywhere would cost about ``d^T F d / 2`` nats a token, so targets
+that are reached where ``F`` is small do the least harm to everything else. Targets are optimised by natural gradient
+(Amari 1998; with the second moment of the keys in the solve these are the two factors of K-FAC, arXiv 1503.05671).
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from memedit.consolidation.base import ConsolidationSettings
+from memedit.consolidation.moments import LayerMoments
+from memedit.consolidation.samples import own_samples
+from memedit.consolidation.site import EditSite
+from memedit.consolidation.statistics import WINDOW, write_tensors
+from memedit.errors import InputError
+from memedit.models import LoadedModel, cache_home
+from memedit.models.fingerprint import tokenizer_digest
+from memedit.models.segments import Inputs, Segments, frozen, pad_right
+
+VERSION = 1
+"""Raised when the sensitivity is computed differently, so that a kept one is not used again."""
+_ROWS = 4
+_log = logging.getLogger(__name__)
+
+
+def natural_direction(fisher: LayerMoments, damping: float) -> Tensor:
+    """Return ``(F / mean + damping)^-1`` ``[d_model, d_model]``, float32, ``mean`` being F's mean eigenvalue."""
+    if fisher.scale == 0.0:
+        return torch.eye(len(fisher.values))
+    return ((fisher.vectors / (fisher.values / fisher.scale + damping)) @ fisher.vectors.T).float()
+
+
+def sensitivity(loaded: LoadedModel, settings: ConsolidationSettings, *, store: Path | None = None) -> LayerMoments:
+    """Return the Fisher information behind the top edited layer, or read it when it is kept already.
+
+    The text is the model's own (:func:`~memedit.consolidation.samples.own_samples`), so that it depends on base and
+    settings alone, as an edit's target must.
+
+    Args:
+        loaded: the frozen base.
+        settings: its layers, ``sensitivity_tokens`` and seed count.
+        store: folder it is kept in; None is ``sensitivity`` under :func:`~memedit.models.cache_home`.
+    """
+    site = EditSite.of(loaded, settings)
+    identity = _identity(loaded, site.layers[-1], settings)
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    path = (cache_home() / "sensitivity" if store is None else store) / f"{key[:32]}.safetensors"
+    kept = _read(path, key)
+    if kept is None:
+        kept = _measured(loaded, site.layers[-1], settings)
+        try:
+            write_tensors(
+                path,
+                {"values": kept.values, "vectors": kept.vectors.contiguous()},
+                {"key": key, "count": str(kept.count)},
+            )
+        except InputError as error:  # keeping it only saves time
+            _log.warning("%s", error)
+    return kept
+
+
+def _identity(loaded: LoadedModel, layer: int, settings: ConsolidationSettings) -> Mapping[str, object]:
+    return {
+        "version": VERSION,
+        "base": loaded.fingerprint,
+        "layer": layer,
+        "tokens": settings.sensitivity_tokens,
+        "seed": settings.seed,
+        "window": WINDOW,
+        "dtype": str(loaded.model.dtype),
+        "tokenizer": tokenizer_digest(loaded.tokenizer),
+        "transformers": transformers.__version__,
+    }
+
+
+def _measured(loaded: LoadedModel, layer: int, settings: ConsolidationSettings) -> LayerMoments:
+    tokens = settings.sensitivity_tokens
+    windows = own_samples(loaded, tokens=tokens, window=min(WINDOW, tokens), seed=settings.seed)
+    segments, draws = Segments(loaded.model), torch.Generator().manual_seed(settings.seed)
+    total: Tensor | None = None
+    count = 0
+    with frozen(loaded.model):
+        for start in range(0, len(windows), _ROWS):
+            gradients = _gradients(segments, layer, windows[start : start + _ROWS], draws)
+            moment = (gradients.T @ gradients).double().cpu()
+            total = moment if total is None else total + moment
+            count += len(gradients)
+    if total is None:
+        raise InputError(f"sensitivity_tokens={tokens} leave no token to measure at; take more")
+    return LayerMoments.of(total / count, count)
+
+
+def _gradients(segments: Segments, layer: int, windows: Sequence[Sequence[int]], draws: torch.Generator) -> Tensor:
+    """Return the gradient ``[n, d_model]`` at every token but each window's first, which parks attention."""
+    ids, mask = pad_right(windows, 0)
+    device = segments.model.device
+    inputs = Inputs(ids.to(device), torch.arange(ids.shape[1]).expand_as(ids).to(device), mask.to(device))
+    with torch.no_grad():
+        state, _ = segments.hidden(inputs, last=layer)
+    state = state.detach().requires_grad_()
+    rows, positions = mask.bool().nonzero(as_tuple=True)
+    logits = segments.logits(inputs, (rows.to(device), positions.to(device)), first=layer + 1, start=state).float()
+    drawn = torch.multinomial(logits.detach().softmax(-1).cpu(), 1, generator=draws)[:, 0].to(device)
+    loss = torch.nn.functional.cross_entropy(logits, drawn, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, state)
+    later = positions > 0
+    found: Tensor = gradient[rows[later].to(device), positions[later].to(device)].float()
+    return found
+
+
+def _read(path: Path, key: str) -> LayerMoments | None:
+    """Return what is kept under this key, None when there is nothing or it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("key") != key:
+                return None
+            return LayerMoments(file.get_tensor("values"), file.get_tensor("vectors"), int(header["count"]))
+    except (SafetensorError, OSError, KeyError, ValueError):
+        return None
