@@ -149,7 +149,7 @@ class EditedAnswerer(BareAnswerer):
 
 
 def _parts(prompts: Sequence[str], plan: BatchPlan) -> Iterator[tuple[list[int], BatchPlan]]:
-    """Yield the rows of a plan piece by piece, each with a plan of its own: the edited ones by length, then the rest."""
+    """Yield the rows of a plan piece by piece, each with a plan of its own: edited ones by length, then the rest."""
     edited = sorted(plan.edited_rows, key=lambda row: (_length(prompts[row], plan.routes[row]), row))
     pieces = [edited[start : start + EDITED_ROWS] for start in range(0, len(edited), EDITED_ROWS)]
     for rows in (*pieces, sorted(set(range(len(plan.routes))) - set(edited))):
