@@ -102,6 +102,34 @@ def overhead(
     emit(session.output, found)
 
 
+@command(app, "evaluation", Needs.ENCODER | Needs.SCOPE | Needs.MODEL)
+def evaluation(
+    session: "Session",
+    *,
+    data: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Data file of a published form.")],
+    cases: Annotated[int, typer.Option(min=1, help="Cases stored and asked about.")] = 1_000,
+    method: Annotated[str, typer.Option(help="Timed with the base: in_context, rag or oracle.")] = "in_context",
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows in one batch.")] = 64,
+) -> None:
+    """Time an evaluation, beside the bare model's `generate` on the same prompts in the same batches."""
+    from memedit.evaluation.datasets import name_files
+    from memedit.workflows.bench_evaluation import run
+
+    settings = session.settings
+    with session.output.progress("timing") as progress:
+        found = run(
+            name_files([data], [])[0],
+            cases=cases,
+            method=method,
+            model=settings.model.name,
+            scope=settings.scope.name,
+            encoder=settings.encoder,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    emit(session.output, found)
+
+
 @command(app, "serve", Needs.ENCODER | Needs.SCOPE | Needs.MODEL)
 def serve(
     session: "Session",

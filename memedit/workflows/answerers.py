@@ -121,7 +121,7 @@ class EditedAnswerer(BareAnswerer):
     ) -> list[Generation]:
         """Answer prompts that have been routed already."""
         found: dict[int, Generation] = {}
-        for rows, part in _parts(prompts, plan):
+        for rows, part in pieces(prompts, plan):
             arguments = generation_arguments(self.end, self.tokenizer, max_new_tokens, stop_at_newline)
             texts = [prompts[i] for i in rows]
             answers = self.editable.answer(texts, plan=part, batch_size=len(rows), **arguments)
@@ -148,11 +148,11 @@ class EditedAnswerer(BareAnswerer):
         ]
 
 
-def _parts(prompts: Sequence[str], plan: BatchPlan) -> Iterator[tuple[list[int], BatchPlan]]:
+def pieces(prompts: Sequence[str], plan: BatchPlan) -> Iterator[tuple[list[int], BatchPlan]]:
     """Yield the rows of a plan piece by piece, each with a plan of its own: edited ones by length, then the rest."""
     edited = sorted(plan.edited_rows, key=lambda row: (_length(prompts[row], plan.routes[row]), row))
-    pieces = [edited[start : start + EDITED_ROWS] for start in range(0, len(edited), EDITED_ROWS)]
-    for rows in (*pieces, sorted(set(range(len(plan.routes))) - set(edited))):
+    cut = [edited[start : start + EDITED_ROWS] for start in range(0, len(edited), EDITED_ROWS)]
+    for rows in (*cut, sorted(set(range(len(plan.routes))) - set(edited))):
         if rows:
             yield rows, BatchPlan(tuple(replace(plan.routes[row], row=i) for i, row in enumerate(rows)))
 

@@ -16,7 +16,8 @@ from memedit.evaluation.requests import plan_generate
 from memedit.evaluation.runner import Clock, batches_of
 from memedit.evaluation.settings import EvalSettings
 from memedit.evaluation.stream import Queries, StreamOrder, sample_queries
-from memedit.workflows.answerers import EditedAnswerer, generation_arguments
+from memedit.types import Edit, Route
+from memedit.workflows.answerers import EditedAnswerer, generation_arguments, pieces
 from memedit.workflows.eval_methods import Method, parse_methods
 from memedit.workflows.eval_runs import Extras, StageRuns
 from memedit.workflows.eval_stage import Stage, Workbench
@@ -127,23 +128,26 @@ def _fed(method: Method, stage: Stage, queries: Queries, bench: Workbench, setti
 
 
 def _texts(answerer: Any, prompts: list[str]) -> list[list[str]]:
-    """Return edited rows with their edits in them, and the rest, as they are handed to the model."""
+    """Return the rows piece by piece as they are handed to the model, edited ones with their edits in them."""
     if not isinstance(answerer, EditedAnswerer):
         return [prompts]
-    editable, plan = answerer.editable, answerer.plan(prompts)
-    edited = set(plan.edited_rows)
-    written = []
-    for row in plan.edited_rows:
-        hits = plan.routes[row].decision.fired
-        written.append(rewritten(editable, prompts[row], [hit.edit for hit in hits]))
-    rest = [prompt for i, prompt in enumerate(prompts) if i not in edited]
-    return [texts for texts in (written, rest) if texts]
+    editable = answerer.editable
+    return [
+        [rewritten(editable, prompts[i], _fired(route)) for i, route in zip(rows, part.routes, strict=True)]
+        for rows, part in pieces(prompts, answerer.plan(prompts))
+    ]
 
 
-def rewritten(editable: Any, prompt: str, edits: Sequence[Any]) -> str:
+def _fired(route: Route) -> list[Edit]:
+    return [hit.edit for hit in route.decision.fired] if route.adapter is not None else []
+
+
+def rewritten(editable: Any, prompt: str, edits: Sequence[Edit]) -> str:
     """Return the text an in-context adapter puts before the model for a prompt on which ``edits`` fire."""
     from memedit.runtime.rows import prompt_row
 
+    if not edits:
+        return prompt
     row = editable.adapter.rewrite(prompt_row(editable.tokenizer, prompt), edits, {})
     return str(editable.tokenizer.decode(list(row.ids), skip_special_tokens=True))
 
