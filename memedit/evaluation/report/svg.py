@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 _WIDTH, _HEIGHT = 560, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 26, 14, 44
 COLOURS = 8
 """Number of series colours the page's style sheet defines (``--c0`` ... ``--c7``)."""
 
