@@ -5,13 +5,14 @@ Run as ``python -m memedit.server.pacing SECONDS``; prints its port.
 
 import asyncio
 import json
-import socket
 import sys
 from collections.abc import AsyncIterator
 
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from memedit.server.serving import listen
 
 WORDS = ("It ", "is ", "so.")
 
@@ -47,7 +48,7 @@ def _event(body: object) -> str:
 
 def main() -> None:
     """Serve until ended."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen("127.0.0.1", 0)
     sys.stdout.write(f"{listener.getsockname()[1]}\n")
     sys.stdout.flush()
     app = pacing_app(float(sys.argv[1]))
