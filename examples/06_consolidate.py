@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 from memedit import EditableModel, EditMemory, load_model
+from memedit.consolidation import ConsolidationSettings
 from memedit.workflows import consolidate
 from memedit.workflows.consolidate import JobSettings
 
@@ -14,6 +15,7 @@ FACTS = [
 ]
 # Small sizes for a quick demo; leave them out for a real job.
 SMALL = JobSettings(
+    solver=ConsolidationSettings(damping=None),  # plain gradients: spares the minute of measuring the model
     statistics_text=Path(__file__).parents[1]
     / "docs"
     / "explanation.md",  # any plain text; faster than the model's own

@@ -6,6 +6,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from memedit import EditableModel, EditMemory, load_model
+from memedit.consolidation import ConsolidationSettings
 from memedit.consolidation.verdicts import Verdict
 from memedit.types import EditState
 from memedit.workflows import consolidate
@@ -25,6 +26,7 @@ def test_edits_become_weights_and_one_is_taken_out_again(tmp_path: Path) -> None
     text = tmp_path / "text.txt"
     text.write_text("\n".join((DOCS / name).read_text("utf-8") for name in ("scope.md", "evaluation.md")), "utf-8")
     settings = JobSettings(
+        solver=ConsolidationSettings(sensitivity_tokens=256),
         statistics_text=text,
         statistics_tokens=5_000,
         specificity_probes=6,
