@@ -118,7 +118,7 @@ class BaseIndex(ABC):
         if k < 1:
             raise InputError(f"k={k} is below 1")
         with self._lock.reading():
-            scores, ids = self._search(queries, min(k, max(1, len(self))))
+            scores, ids = self._search(queries, self._reachable(k))
         return _padded(scores, ids, k)
 
     def save(self, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
@@ -157,6 +157,10 @@ class BaseIndex(ABC):
 
     @abstractmethod
     def _search(self, queries: FloatArray, k: int) -> tuple[FloatArray, IdArray]: ...
+
+    def _reachable(self, k: int) -> int:
+        """Return how many of ``k`` results to search for: no more than there are, where counting costs nothing."""
+        return min(k, max(1, len(self)))
 
     def _checked(self, ids: IdArray, vectors: FloatArray) -> tuple[IdArray, FloatArray]:
         ids = _as_ids(ids)

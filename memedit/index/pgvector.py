@@ -121,17 +121,6 @@ class PgvectorIndex(BaseIndex):
         count = f"SELECT count(*) FROM {self._table.full_name} WHERE namespace = %s"
         return int(self._connection.exec_driver_sql(count, (self._namespace,)).scalar_one())
 
-    def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, IdArray]:
-        """Return scores ``[B, k]`` descending and ids ``[B, k]``; id -1 and score -inf pad what is missing.
-
-        Raises:
-            InputError: the queries are not ``[B, d]`` finite numbers, or ``k`` < 1.
-        """
-        queries = self._as_rows(queries, "queries")
-        if k < 1:
-            raise InputError(f"k={k} is below 1")
-        return self._search(queries, k)
-
     def write(self, payload: Path) -> None:
         """Refuse: the vectors lie in the database."""
         raise VectorIndexError(f"index {self.kind!r} lies in the database and has no file {payload}")
@@ -141,12 +130,11 @@ class PgvectorIndex(BaseIndex):
         raise VectorIndexError(f"index {self.kind!r} lies in the database and is not read from {payload}")
 
     def _add(self, ids: IdArray, vectors: FloatArray) -> None:
-        self._take_packed()
-        insert = (
-            f"INSERT INTO {self._table.full_name} (key, namespace, vector) VALUES (%s, %s, %s::{self._table.type}) "
-            "ON CONFLICT (key) DO UPDATE SET namespace = excluded.namespace, vector = excluded.vector"
+        self._insert(
+            ids,
+            vectors,
+            "ON CONFLICT (key) DO UPDATE SET namespace = excluded.namespace, vector = excluded.vector",
         )
-        self._insert(insert, ids, vectors)
 
     def append(self, ids: IdArray, vectors: FloatArray) -> None:
         """Add rows ``[n, d]`` whose ids are known to be new, to a table that need not have its keys yet.
@@ -154,14 +142,16 @@ class PgvectorIndex(BaseIndex):
         Raises:
             InputError: shapes disagree, an id is negative, or a value is not finite. Nothing is added then.
         """
-        ids, vectors = self._checked(ids, vectors)
-        self._take_packed()
-        insert = f"INSERT INTO {self._table.full_name} (key, namespace, vector) VALUES (%s, %s, %s::{self._table.type})"
-        self._insert(insert, ids, vectors)
+        self._insert(*self._checked(ids, vectors))
 
-    def _insert(self, statement: str, ids: IdArray, vectors: FloatArray) -> None:
+    def _insert(self, ids: IdArray, vectors: FloatArray, on_conflict: str = "") -> None:
         from memedit.index.pgvector_wire import pack
 
+        self._take_packed()
+        statement = (
+            f"INSERT INTO {self._table.full_name} (key, namespace, vector) "
+            f"VALUES (%s, %s, %s::{self._table.type}) {on_conflict}"
+        )
         for start in range(0, len(ids), _ROWS_A_STATEMENT):
             part = slice(start, start + _ROWS_A_STATEMENT)
             packed = map(pack, vectors[part])
@@ -171,6 +161,9 @@ class PgvectorIndex(BaseIndex):
     def _remove(self, ids: IdArray) -> int:
         delete = f"DELETE FROM {self._table.full_name} WHERE namespace = %s AND key = ANY(%s)"
         return int(self._connection.exec_driver_sql(delete, (self._namespace, ids.tolist())).rowcount)
+
+    def _reachable(self, k: int) -> int:
+        return k  # counting the rows is a query of its own
 
     def _search(self, queries: FloatArray, k: int) -> tuple[FloatArray, IdArray]:
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
