@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -131,14 +132,15 @@ class ConsolidationSettings:
         """SHA-256 (hex) of every setting that bears on the result."""
         fields = asdict(self)
         del fields["batch_tokens"]
-        return _digest(fields)
+        return digest(fields)
 
 
 def artefact_fingerprint(base: str, settings: ConsolidationSettings) -> str:
     """Return the key under which an edit's keys and target are kept: base model and target settings, hashed."""
     fields: dict[str, Any] = {name: getattr(settings, name) for name in _TARGET_FIELDS}
-    return _digest({"base": base, "version": ARTEFACT_VERSION, **fields})
+    return digest({"base": base, "version": ARTEFACT_VERSION, **fields})
 
 
-def _digest(fields: dict[str, Any]) -> str:
+def digest(fields: Mapping[str, Any]) -> str:
+    """Return the SHA-256 (hex) of JSON-able fields, in whatever order they come."""
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()

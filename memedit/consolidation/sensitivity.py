@@ -6,8 +6,6 @@ that are reached where ``F`` is small do the least harm to everything else. Targ
 (Amari 1998; with the second moment of the keys in the solve these are the two factors of K-FAC, arXiv 1503.05671).
 """
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +15,7 @@ import transformers
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from memedit.consolidation.base import ConsolidationSettings
+from memedit.consolidation.base import ConsolidationSettings, digest
 from memedit.consolidation.moments import LayerMoments
 from memedit.consolidation.samples import own_samples
 from memedit.consolidation.site import EditSite
@@ -52,8 +50,7 @@ def sensitivity(loaded: LoadedModel, settings: ConsolidationSettings, *, store: 
         store: folder it is kept in; None is ``sensitivity`` under :func:`~memedit.models.cache_home`.
     """
     site = EditSite.of(loaded, settings)
-    identity = _identity(loaded, site.layers[-1], settings)
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    key = digest(_identity(loaded, site.layers[-1], settings))
     path = (cache_home() / "sensitivity" if store is None else store) / f"{key[:32]}.safetensors"
     kept = _read(path, key)
     if kept is None:

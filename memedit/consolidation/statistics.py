@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from memedit.consolidation.base import ConsolidationSettings
+from memedit.consolidation.base import ConsolidationSettings, digest
 from memedit.consolidation.moments import LayerMoments
 from memedit.consolidation.samples import own_samples
 from memedit.consolidation.site import EditSite
@@ -118,23 +118,23 @@ def statistics_identity(
     loaded: LoadedModel, site: EditSite, documents: Sequence[str] | None, tokens: int
 ) -> dict[str, object]:
     """Return everything the statistics depend on, with its hash under ``key``."""
-    digest = hashlib.sha256()
+    content = hashlib.sha256()
     for document in documents or ():
-        digest.update(hashlib.sha256(document.encode("utf-8", "surrogatepass")).digest())
+        content.update(hashlib.sha256(document.encode("utf-8", "surrogatepass")).digest())
     fields: dict[str, object] = {
         "version": VERSION,
         "base": loaded.fingerprint,
         "modules": [site.module_name(layer) for layer in site.layers],
         "layers": list(site.layers),
         "source": "own samples" if documents is None else "texts",
-        "data": digest.hexdigest(),
+        "data": content.hexdigest(),
         "tokens": tokens,
         "window": WINDOW,
         "dtype": str(loaded.model.dtype),
         "tokenizer": tokenizer_digest(loaded.tokenizer),
         "transformers": transformers.__version__ if documents is None else "",
     }
-    fields["key"] = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    fields["key"] = digest(fields)
     return fields
 
 

@@ -70,8 +70,8 @@ def compute_artefacts(
 def _computed(
     loaded: LoadedModel, site: EditSite, requests: Sequence[EditRequest], settings: ConsolidationSettings
 ) -> Iterator[dict[str, EditArtefact]]:
-    fisher = None if settings.damping is None else sensitivity(loaded, settings)
-    natural = None if fisher is None else natural_direction(fisher, settings.damping or 0.0)
+    damping = settings.damping
+    natural = None if damping is None else natural_direction(sensitivity(loaded, settings), damping)
     segments = Segments(loaded.model)
     above = _in_dtype(segments, settings.target_dtype)
     contexts = build_contexts(loaded, settings)
