@@ -207,6 +207,11 @@ class Route:
     decision: ScopeDecision
     adapter: str | None
 
+    @property
+    def fired(self) -> tuple[Hit, ...]:
+        """The edits that are applied to the row, best first; empty when it is the bare model's."""
+        return self.decision.fired if self.adapter is not None else ()
+
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:

@@ -21,7 +21,7 @@ class Answer:
     @property
     def edits(self) -> tuple[Hit, ...]:
         """The edits that fired, best first; empty for the bare model's answer."""
-        return self.route.decision.fired if self.route.adapter is not None else ()
+        return self.route.fired
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,7 +159,7 @@ def pieces(prompts: Sequence[str], plan: BatchPlan) -> Iterator[tuple[list[int],
 
 def _length(prompt: str, route: Route) -> int:
     """Return about how long a row gets: the characters of its prompt and of the edits that fire on it."""
-    return len(prompt) + sum(len(hit.edit.prompt) + len(hit.edit.target) for hit in route.decision.fired)
+    return len(prompt) + sum(len(hit.edit.prompt) + len(hit.edit.target) for hit in route.fired)
 
 
 def eos_token_ids(model: Any, tokenizer: Any) -> list[int]:
@@ -198,7 +198,7 @@ def round_log(value: float) -> float:
 
 def firings(route: Route, places: Mapping[str, int]) -> tuple[tuple[Firing, ...], tuple[Firing, ...]]:
     """Return the edits that fired and the best that were considered; all that fired are among the latter."""
-    fired = [hit for hit in route.decision.fired if hit.edit.id in places] if route.adapter is not None else []
+    fired = [hit for hit in route.fired if hit.edit.id in places]
     considered = [hit for hit in route.decision.considered if hit.edit.id in places]
     return _listed(fired, places), _listed(considered[:CONSIDERED], places)
 

@@ -16,7 +16,7 @@ from memedit.evaluation.requests import plan_generate
 from memedit.evaluation.runner import Clock, batches_of
 from memedit.evaluation.settings import EvalSettings
 from memedit.evaluation.stream import Queries, StreamOrder, sample_queries
-from memedit.types import Edit, Route
+from memedit.types import Edit
 from memedit.workflows.answerers import EditedAnswerer, generation_arguments, pieces
 from memedit.workflows.eval_methods import Method, parse_methods
 from memedit.workflows.eval_runs import Extras, StageRuns
@@ -133,13 +133,12 @@ def _texts(answerer: Any, prompts: list[str]) -> list[list[str]]:
         return [prompts]
     editable = answerer.editable
     return [
-        [rewritten(editable, prompts[i], _fired(route)) for i, route in zip(rows, part.routes, strict=True)]
+        [
+            rewritten(editable, prompts[i], [hit.edit for hit in route.fired])
+            for i, route in zip(rows, part.routes, strict=True)
+        ]
         for rows, part in pieces(prompts, answerer.plan(prompts))
     ]
-
-
-def _fired(route: Route) -> list[Edit]:
-    return [hit.edit for hit in route.decision.fired] if route.adapter is not None else []
 
 
 def rewritten(editable: Any, prompt: str, edits: Sequence[Edit]) -> str:
