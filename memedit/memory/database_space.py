@@ -11,7 +11,7 @@ from memedit.index.pgvector import PgvectorTable
 from memedit.memory.encoding import EncoderSource
 from memedit.memory.namespace_index import NamespaceIndex
 from memedit.memory.neighbour_writer import all_tables
-from memedit.memory.neighbours import NeighboursMissingError, altered, find_table, has_index, left_over, refill
+from memedit.memory.neighbours import NeighboursMissingError, altered, has_index, left_over, refill
 from memedit.memory.schema import ORDINAL_BITS
 from memedit.memory.writer import known_encoder
 from memedit.types import FloatArray
@@ -97,12 +97,11 @@ class DatabaseSpace(NamespaceIndex):
         table = self.located(connection)
         if table is None:
             return 0
-        keys = [(seq << ORDINAL_BITS, (seq + 1) << ORDINAL_BITS) for seq in seqs]
         count = (
             f"SELECT count(*) FROM {table.full_name} AS t JOIN unnest(%s::bigint[], %s::bigint[]) AS r(low, high) "
             "ON t.key >= r.low AND t.key < r.high WHERE t.namespace = %s"
         )
-        lows, highs = [low for low, _ in keys], [high for _, high in keys]
+        lows, highs = [seq << ORDINAL_BITS for seq in seqs], [(seq + 1) << ORDINAL_BITS for seq in seqs]
         return int(connection.exec_driver_sql(count, (lows, highs, self.namespace)).scalar_one())
 
     def _size(self) -> int:
@@ -125,7 +124,7 @@ class DatabaseSpace(NamespaceIndex):
             number = known_encoder(connection, self._encoder.get().fingerprint)
             if number is None:
                 return None
-            table = find_table(connection, number, self._encoder.get().dimension)
+            table = all_tables(connection).get(number)
             if table is None or not has_index(connection, table, self._kind):
                 raise NeighboursMissingError(self._kind)
             self._table = table

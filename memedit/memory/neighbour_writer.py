@@ -94,7 +94,8 @@ def neighbour_writer(connection: Connection) -> NeighbourWriter | None:
 
 
 def all_tables(connection: Connection) -> dict[int, PgvectorTable]:
-    """The tables of a store in PostgreSQL by encoder number."""
+    """The tables of a store in PostgreSQL by encoder number, as this transaction sees them."""
+    # an ordinary query, and not to_regclass(): that would show a table whose rows this transaction does not see
     query = (
         "SELECT d.id, d.dimension, c.relname, n.nspname, h.nspname FROM encoders AS d "
         "JOIN pg_class AS c ON c.relname = 'neighbours_' || d.id JOIN pg_namespace AS n ON n.oid = c.relnamespace "

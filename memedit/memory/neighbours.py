@@ -20,6 +20,7 @@ from memedit.errors import InputError, StoreCorruptError, StoreReadOnlyError, Ve
 from memedit.index.pgvector import PgvectorIndex, PgvectorTable, quoted
 from memedit.memory.database import Database
 from memedit.memory.encoding import join_vectors
+from memedit.memory.neighbour_writer import all_tables
 from memedit.memory.reading import CURRENT, namespace_names
 from memedit.memory.rows import IN_FORCE
 from memedit.memory.schema import ORDINAL_BITS, edits
@@ -108,18 +109,6 @@ def _create_extension(database: Database, kind: str, offered: str | None, server
     return offered
 
 
-def find_table(connection: Connection, encoder: int, dimension: int) -> PgvectorTable | None:
-    """The table of an encoder, as this transaction sees it; None when there is none, or it is not filled yet for it."""
-    # an ordinary query, and not to_regclass(): that would show a table whose rows this transaction does not see
-    query = (
-        "SELECT n.nspname, h.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
-        "CROSS JOIN pg_extension AS e JOIN pg_namespace AS h ON h.oid = e.extnamespace "
-        "WHERE c.relname = %s AND n.nspname = current_schema() AND e.extname = 'vector'"
-    )
-    found = connection.exec_driver_sql(query, (_name(encoder),)).first()
-    return None if found is None else PgvectorTable(found[0], _name(encoder), found[1], dimension)
-
-
 def make_table(database: Database, encoder: Encoder, kind: str) -> None:
     """Make and fill the table of an encoder, with an HNSW index where ``kind`` wants one; what is there is left alone.
 
@@ -137,7 +126,7 @@ def make_table(database: Database, encoder: Encoder, kind: str) -> None:
         number = known_encoder(connection, encoder.fingerprint)
         if number is None:
             return
-        table = find_table(connection, number, encoder.dimension)
+        table = all_tables(connection).get(number)
         if table is None:
             table = _new_table(connection, number, encoder.dimension)
         if not has_index(connection, table, kind):
@@ -150,7 +139,7 @@ def _new_table(connection: Connection, number: int, dimension: int) -> PgvectorT
         "SELECT current_schema(), n.nspname FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace "
         "WHERE e.extname = 'vector'"
     ).one()
-    table = PgvectorTable(where[0], _name(number), where[1], dimension)
+    table = PgvectorTable(where[0], f"neighbours_{number}", where[1], dimension)
     table.create(connection)
     _fill(connection, table, number, None)
     table.finish(connection)
@@ -212,10 +201,6 @@ def _fill(connection: Connection, table: PgvectorTable, encoder: int, namespace:
 
 def _in_force(namespace: str) -> tuple[ColumnElement[bool], ...]:
     return (edits.c.namespace == namespace, CURRENT, edits.c.state.in_(IN_FORCE))
-
-
-def _name(encoder: int) -> str:
-    return f"neighbours_{encoder}"
 
 
 def _installed_version(connection: Connection) -> str | None:
