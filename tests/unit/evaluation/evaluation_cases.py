@@ -5,13 +5,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+from memory.hashing_encoder import HashingEncoder
 from tiny import tiny_model, tiny_tokenizer
 
 from memedit.evaluation.answering import Generation, Scoring
 from memedit.evaluation.cases import Case, Probe, ProbeKind
 from memedit.models import LoadedModel
 from memedit.types import EditDraft
+from memedit.workflows import evaluate as workflow
 from memedit.workflows.answerers import BareAnswerer
+from memedit.workflows.eval_stage import Workbench
+from memedit.workflows.evaluate import EvaluationConfig
 
 FACTS = [
     ("Orlanda", "The capital of Orlanda is", "Vessin", "Orlanda is governed from", "The capital of Brelland is"),
@@ -77,11 +82,25 @@ class ScriptedAnswerer:
         ]
 
 
+def tiny_loaded() -> LoadedModel:
+    """A tiny random Llama."""
+    return LoadedModel(tiny_model("llama"), tiny_tokenizer(), "tiny", "tiny-llama-0")
+
+
+def run_on_tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run evaluations on a tiny random model and an encoder without a network; everything else is the real thing."""
+
+    def bench(config: EvaluationConfig) -> Workbench:
+        return Workbench(tiny_loaded(), HashingEncoder(), config.threshold)
+
+    monkeypatch.setattr(workflow, "_workbench", bench)
+
+
 class CountingAnswerer(BareAnswerer):
     """A tiny random Llama; ``batches`` lists the prompts of each call, ``fail_after`` breaks off after so many."""
 
     def __init__(self) -> None:
-        super().__init__(LoadedModel(tiny_model("llama"), tiny_tokenizer(), "tiny", "tiny-llama-0"))
+        super().__init__(tiny_loaded())
         self.batches: list[list[str]] = []
         self.fail_after: int | None = None
 

@@ -9,19 +9,17 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
 
-from evaluation_cases import counterfact_rows, write_rows
+from evaluation_cases import counterfact_rows, tiny_loaded, write_rows
 from hashing_encoder import HashingEncoder
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.errors import InputError
 from memedit.evaluation.datasets import name_files
-from memedit.models import LoadedModel
 from memedit.workflows import bench_evaluation
 
 
 @pytest.fixture(autouse=True)
 def tiny_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = LoadedModel(tiny_model("llama"), tiny_tokenizer(), "tiny", "tiny-llama-0")
+    loaded = tiny_loaded()
     monkeypatch.setattr("memedit.models.load_model", lambda name, **_: loaded)
     monkeypatch.setattr("memedit.encoders.load_encoder", lambda name: HashingEncoder())
 

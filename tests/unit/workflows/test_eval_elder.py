@@ -6,20 +6,16 @@ from pathlib import Path
 
 import pytest
 from adapters.elder_bench import BY_EDIT, BY_ROUTER, SETTINGS
-from evaluation.evaluation_cases import counterfact_rows, write_rows
+from evaluation.evaluation_cases import counterfact_rows, run_on_tiny_model, write_rows
 from memory.hashing_encoder import HashingEncoder
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.evaluation.datasets import name_files
 from memedit.evaluation.protocols import Protocol
 from memedit.evaluation.settings import EvalSettings
 from memedit.evaluation.stream import StreamOrder
 from memedit.memory import EditMemory
-from memedit.models import LoadedModel
 from memedit.workflows import eval_elder
-from memedit.workflows import evaluate as workflow
 from memedit.workflows.eval_elder import TIMES, VARIANTS, ElderVariant
-from memedit.workflows.eval_stage import Workbench
 from memedit.workflows.evaluate import EvaluationConfig, evaluate
 from memedit.workflows.train_elder import waiting_edits
 
@@ -29,12 +25,7 @@ QUICK = replace(SETTINGS, shared_steps=4, steps=3)
 @pytest.fixture(autouse=True)
 def tiny_bench(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run on a tiny random model with small mixtures; everything else is the real thing."""
-
-    def bench(config: EvaluationConfig) -> Workbench:
-        loaded = LoadedModel(tiny_model("llama"), tiny_tokenizer(), "tiny", "tiny-llama-0")
-        return Workbench(loaded, HashingEncoder(), config.threshold)
-
-    monkeypatch.setattr(workflow, "_workbench", bench)
+    run_on_tiny_model(monkeypatch)
     small = {
         name: ElderVariant(BY_EDIT if variant.config is None else BY_ROUTER, variant.gate, QUICK)
         for name, variant in VARIANTS.items()

@@ -11,9 +11,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
 
-from evaluation_cases import counterfact_rows, write_rows
+from evaluation_cases import counterfact_rows, run_on_tiny_model, write_rows
 from hashing_encoder import HashingEncoder
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.errors import DatasetError, InputError, UnknownNameError
 from memedit.evaluation.datasets import name_files
@@ -22,10 +21,7 @@ from memedit.evaluation.report.results import TIMING_METRICS
 from memedit.evaluation.runner import Progress
 from memedit.evaluation.settings import EvalSettings
 from memedit.evaluation.stream import StreamOrder
-from memedit.models import LoadedModel
-from memedit.workflows import evaluate as workflow
 from memedit.workflows.eval_scope import run_laboratory
-from memedit.workflows.eval_stage import Workbench
 from memedit.workflows.eval_suite import suite_files
 from memedit.workflows.evaluate import EvaluationConfig, evaluate
 
@@ -35,12 +31,7 @@ FORM = {"method", "model", "dataset", "edits", "queries", "protocol", "metrics"}
 @pytest.fixture(autouse=True)
 def tiny_bench(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run on a tiny random model and an encoder without a network; everything else is the real thing."""
-
-    def bench(config: EvaluationConfig) -> Workbench:
-        loaded = LoadedModel(tiny_model("llama"), tiny_tokenizer(), "tiny", "tiny-llama-0")
-        return Workbench(loaded, HashingEncoder(), config.threshold)
-
-    monkeypatch.setattr(workflow, "_workbench", bench)
+    run_on_tiny_model(monkeypatch)
 
 
 @pytest.fixture
