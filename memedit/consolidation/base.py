@@ -3,13 +3,16 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from memedit.errors import ConfigError, InputError
 
 ARTEFACT_VERSION = 1
 """Raised when keys or targets are computed differently, so that stored ones are not used again."""
+
+UNCROWDED = 100
+"""Edits that the regularisers of the settings are meant for; see ``crowding``."""
 
 _TARGET_FIELDS = (
     "layers", "module", "learning_rate", "steps", "stop_loss", "weight_decay", "clamp", "kl_factor",
@@ -62,6 +65,12 @@ class ConsolidationSettings:
         null_space_threshold: AlphaEdit keeps directions whose second moment is below this fraction of the mean.
         l2: weight of ``|delta W|**2``, in units of the mean second moment of a key.
         mom2_weight: weight of the statistics against the edits' keys (MEMIT's lambda).
+        crowding: above ``UNCROWDED`` edits ``l2`` and ``mom2_weight`` grow with this power of their number: each edit
+            then moves the keys of all others, and an update that tells every last pair of them apart is mostly noise.
+            0 leaves the weights as they are.
+        relay: measure keys and residuals of each layer again on the model that carries the edits of the layers below
+            (:mod:`~memedit.consolidation.relay`); False solves from the stored ones alone, which is a matter of
+            milliseconds and as good for few edits.
         rect_keep: RECT: share of entries kept, by relative change; None keeps all.
         prune: PRUNE: restrain singular values of the update above the weight's own largest.
         target_dtype: "model" optimises targets in the model's own dtype; "bfloat16" or "float32" on a copy of it in
@@ -86,6 +95,8 @@ class ConsolidationSettings:
     null_space_threshold: float = 1.0
     l2: float = 50.0
     mom2_weight: float = 20.0
+    crowding: float = 1.5
+    relay: bool = True
     rect_keep: float | None = None
     prune: bool = False
     target_dtype: str = "model"
@@ -120,12 +131,18 @@ class ConsolidationSettings:
             ("null_space_threshold", "above 0"): self.null_space_threshold > 0,
             ("l2", "0 or more"): self.l2 >= 0,
             ("mom2_weight", "0 or more"): self.mom2_weight >= 0,
+            ("crowding", "0 or more"): self.crowding >= 0,
             ("rect_keep", "None or in (0, 1]"): self.rect_keep is None or 0 < self.rect_keep <= 1,
             ("target_dtype", "model, bfloat16 or float32"): self.target_dtype in ("model", "bfloat16", "float32"),
             ("batch_tokens", "at least 16"): self.batch_tokens >= 16,
             ("solve_dtype", "float64 or float32"): self.solve_dtype in ("float64", "float32"),
         }
         return [what for what, fine in checks.items() if not fine]
+
+    def for_edits(self, count: int) -> "ConsolidationSettings":
+        """Return the settings that ``count`` edits are solved with: the regularisers grown, see ``crowding``."""
+        growth = max(1.0, count / UNCROWDED) ** self.crowding
+        return replace(self, l2=self.l2 * growth, mom2_weight=self.mom2_weight * growth)
 
     @property
     def fingerprint(self) -> str:

@@ -1,6 +1,6 @@
 """A batch of edits on the model: everything that does not depend on the targets, computed once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,6 +10,27 @@ from memedit.consolidation.contexts import Context
 from memedit.consolidation.rows import EditRow
 from memedit.consolidation.site import EditSite
 from memedit.models.segments import Inputs, KeyValues, Segments, pad_left, pad_right, select_rows
+
+
+def batches(
+    rows: Mapping[str, Sequence[EditRow]], tokens: int, length: Callable[[EditRow], int]
+) -> Iterator[list[str]]:
+    """Yield edits with rows of like length together, at most ``tokens`` positions (padding included) at once."""
+
+    def width(edit: str) -> int:
+        return max(length(row) for row in rows[edit])
+
+    order = sorted(rows, key=lambda edit: (width(edit), edit))
+    batch: list[str] = []
+    count = 0
+    for edit in order:
+        count += len(rows[edit])
+        if batch and count * width(edit) > tokens:
+            yield batch
+            batch, count = [], len(rows[edit])
+        batch.append(edit)
+    if batch:
+        yield batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,55 +51,63 @@ def layer_keys(segments: Segments, site: EditSite, batch: PreparedBatch, delta: 
         behind, start, state, seen = _run(segments, site, inputs, first=first, layer=layer, start=state)
         keys[layer] = _averaged(seen, batch)
         lacking = (wanted - _averaged(behind[:, 0], batch)) / left
-        passing = _Passing(segments, site, inputs, layer, start)
-        residuals[layer], state = passing.pull_back(lacking, state, batch)
-        first = layer + 1
+        edited = torch.zeros_like(batch.edit_of_row)
+        passing = Passing(segments, site.module_name(layer), inputs, layer=layer, start=start, at=edited)
+        residuals[layer], passed = passing.pull_back(lacking, state[:, 0], batch.edit_of_row)
+        first, state = layer + 1, passed[:, None]
     return LayerKeys(keys, residuals, hidden)
 
 
-class _Passing:
+class Passing:
     """How a change of the edited map's output comes out behind its layer.
 
     Args:
         segments: the model.
-        site: where edits are written.
-        inputs: the edited position of every row.
+        name: path of the edited map.
+        inputs: rows of tokens ``[R, t]``.
         layer: the layer.
-        start: hidden states ``[R, 1, d_model]`` in front of it.
+        start: hidden states ``[R, t, d_model]`` in front of it.
+        at: the edited position of each row ``[R]``. Within one layer nothing there hangs on what the map puts out
+            elsewhere, so a change may be added at all positions.
     """
 
-    def __init__(self, segments: Segments, site: EditSite, inputs: Inputs, layer: int, start: Tensor) -> None:
-        self._segments, self._inputs, self._layer, self._start = segments, inputs, layer, start
-        self._name = site.module_name(layer)
+    def __init__(self, segments: Segments, name: str, inputs: Inputs, *, layer: int, start: Tensor, at: Tensor) -> None:
+        self._segments, self._name, self._inputs = segments, name, inputs
+        self._layer, self._start, self._at = layer, start, at
 
     def _behind(self, change: Tensor) -> Tensor:
         with output_raised(self._segments.model.get_submodule(self._name), change[:, None].to(self._start)):
             found, _ = self._segments.hidden(self._inputs, first=self._layer, last=self._layer, start=self._start)
-        return found
+        return at_places(found, self._at)
 
-    def pull_back(self, wanted: Tensor, state: Tensor, batch: PreparedBatch) -> tuple[Tensor, Tensor]:
-        """Return the change of output ``[E, d]`` for ``wanted`` behind the layer, and the states it leads to.
+    def pull_back(self, wanted: Tensor, state: Tensor, edit_of_row: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the change of output ``[E, d]`` for ``wanted`` ``[E, d]`` behind the layer, and where that leads.
 
-        ``state`` are the states behind the layer without any change.
+        ``state`` are the states ``[R, d]`` behind the layer without any change; those with it come back.
         """
-        aim = state.float() + wanted[batch.edit_of_row][:, None]
-        behind = self._behind(wanted[batch.edit_of_row])
+        aim = state.float() + wanted[edit_of_row]
+        behind = self._behind(wanted[edit_of_row])
         rounding = 4 * torch.finfo(state.dtype).eps * float(aim.norm())
-        if float((behind - aim).norm()) <= _DIRECT * float(wanted[batch.edit_of_row].norm()) + rounding:
+        if float((behind - aim).norm()) <= _DIRECT * float(wanted[edit_of_row].norm()) + rounding:
             return wanted, behind
         with capture(self._segments.model, [self._name], inputs=False) as seen:
-            self._behind(torch.zeros_like(wanted[batch.edit_of_row]))
-        size = mean_by(seen.outputs[self._name][0][:, 0].float(), batch.edit_of_row, batch.edits)
-        scale = size.pow(2).mean(-1, keepdim=True).sqrt()
+            self._behind(torch.zeros_like(wanted[edit_of_row]))
+        put_out = at_places(seen.outputs[self._name][0], self._at).float()
+        scale = mean_by(put_out, edit_of_row, len(wanted)).pow(2).mean(-1, keepdim=True).sqrt()
         change = torch.zeros_like(wanted).requires_grad_()
         optimiser = torch.optim.Adam([change], lr=_DESCENT_RATE)
         with torch.enable_grad():
             for _ in range(_DESCENT_STEPS):
-                distance = (self._behind((scale * change)[batch.edit_of_row]).float() - aim).pow(2).sum()
+                distance = (self._behind((scale * change)[edit_of_row]).float() - aim).pow(2).sum()
                 (change.grad,) = torch.autograd.grad(distance, change)
                 optimiser.step()
         found = (scale * change).detach()
-        return found, self._behind(found[batch.edit_of_row])
+        return found, self._behind(found[edit_of_row])
+
+
+def at_places(values: Tensor, at: Tensor) -> Tensor:
+    """Return ``values`` ``[R, t, d]`` at one position ``[R]`` of each row: ``[R, d]``."""
+    return values[torch.arange(len(at), device=values.device), at]
 
 
 def _run(

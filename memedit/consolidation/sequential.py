@@ -44,7 +44,7 @@ def solve_in_turn(
     for batch in batches:
         with nullcontext() if total is None else applied(loaded, total):
             found = compute_artefacts(loaded, batch, settings)
-        delta = solve(loaded, {**past, **found}, statistics, settings, method)
+        delta = solve(loaded, {**past, **found}, statistics, settings, method, requests=batch)
         total = delta if total is None else _sum(total, delta)
         if SOLVERS.get(method).keeps_keys:
             past |= {edit: _at_rest(artefact) for edit, artefact in found.items()}

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from memedit.consolidation.artefacts import EditArtefact
 from memedit.consolidation.base import ConsolidationSettings, EditRequest
-from memedit.consolidation.batch import cache_contexts, prepare_batch
+from memedit.consolidation.batch import batches, cache_contexts, prepare_batch
 from memedit.consolidation.contexts import build_contexts
 from memedit.consolidation.keys import LayerKeys, layer_keys
 from memedit.consolidation.optimise import Targets, optimise
-from memedit.consolidation.rows import EditRow, edit_rows
+from memedit.consolidation.rows import edit_rows
 from memedit.consolidation.sensitivity import natural_direction, sensitivity
 from memedit.consolidation.site import EditSite
 from memedit.errors import InputError
@@ -78,7 +78,7 @@ def _computed(
     rows = {request.id: edit_rows(loaded.tokenizer, request, contexts) for request in requests}
     with frozen(loaded.model):
         cache = cache_contexts(segments, contexts, loaded.tokenizer.pad_token_id or 0)
-        for ids in _batches(rows, settings.batch_tokens):
+        for ids in batches(rows, settings.batch_tokens, lambda row: len(row.tail)):
             batch = prepare_batch(segments, site, cache, [rows[edit] for edit in ids])
             targets = optimise(above, batch.to(above.model.dtype), site.layers[-1], settings, natural)
             yield dict(zip(ids, _packed(layer_keys(segments, site, batch, targets.delta), targets), strict=True))
@@ -103,22 +103,3 @@ def _packed(at_layers: LayerKeys, targets: Targets) -> Iterator[EditArtefact]:
             final_loss=float(targets.final_loss[i]),
             steps=int(targets.steps[i]),
         )
-
-
-def _batches(rows: Mapping[str, Sequence[EditRow]], tokens: int) -> Iterator[list[str]]:
-    """Yield edits with tails of like length together, at most ``tokens`` tail positions (padding included) at once."""
-
-    def width(edit: str) -> int:
-        return max(len(row.tail) for row in rows[edit])
-
-    order = sorted(rows, key=lambda edit: (width(edit), edit))
-    batch: list[str] = []
-    count = 0
-    for edit in order:
-        count += len(rows[edit])
-        if batch and count * width(edit) > tokens:
-            yield batch
-            batch, count = [], len(rows[edit])
-        batch.append(edit)
-    if batch:
-        yield batch

@@ -76,7 +76,7 @@ def run(
     texts = None if statistics_text is None else [statistics_text.read_text(encoding="utf-8")]
     statistics = build_statistics(loaded, settings, texts, tokens=statistics_tokens)
     step()
-    way = _Ways(loaded, statistics, settings, method)
+    way = _Ways(loaded, statistics, settings, method, requests)
     at_once = way.computed(requests)
     step()
     halves = {part: way.computed(part_requests) for part, part_requests in (("first", first), ("second", second))}
@@ -110,8 +110,14 @@ class _Ways:
     """The steps that every way of consolidating is made of."""
 
     def __init__(
-        self, loaded: LoadedModel, statistics: Statistics, settings: ConsolidationSettings, method: str
+        self,
+        loaded: LoadedModel,
+        statistics: Statistics,
+        settings: ConsolidationSettings,
+        method: str,
+        requests: Sequence[EditRequest],
     ) -> None:
+        self._requests = requests
         self.loaded, self._statistics, self._settings, self._method = loaded, statistics, settings, method
         self._answerer = BareAnswerer(loaded)
 
@@ -123,7 +129,7 @@ class _Ways:
         return {edit: EditArtefact.from_bytes(artefact.to_bytes()) for edit, artefact in artefacts.items()}
 
     def solved(self, artefacts: Mapping[str, EditArtefact]) -> WeightDelta:
-        return solve(self.loaded, artefacts, self._statistics, self._settings, self._method)
+        return solve(self.loaded, artefacts, self._statistics, self._settings, self._method, requests=self._requests)
 
     def answers(self, delta: WeightDelta, prompts: Sequence[str]) -> list[tuple[int, ...]]:
         with applied(self.loaded, delta):

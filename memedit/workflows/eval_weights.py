@@ -66,7 +66,8 @@ def write_weights(
     statistics = statistics_of(loaded, settings)
     artefacts = artefacts_of(memory, loaded, selection, settings)
     if not checked:
-        delta = solve(loaded, artefacts, statistics, settings.solver, settings.method)
+        requests = selection.requests(closing=settings.closing)
+        delta = solve(loaded, artefacts, statistics, settings.solver, settings.method, requests=requests)
         return WrittenWeights(delta, EditsInWeights([SolvedEdit(e.id, e.content_hash, True) for e in edits]))
     solved = settle(loaded, answerer, edits, artefacts, statistics=statistics, settings=settings)
     if solved is None:

@@ -1,14 +1,15 @@
 """All edits at once, from the frozen base: the only way weights are made here."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from memedit.consolidation.artefacts import EditArtefact
-from memedit.consolidation.base import ConsolidationSettings
+from memedit.consolidation.base import ConsolidationSettings, EditRequest
 from memedit.consolidation.moments import LayerMoments
+from memedit.consolidation.relay import Relay
 from memedit.consolidation.site import EditSite
 from memedit.consolidation.solvers.restraints import prune, rect
 from memedit.consolidation.solvers.ridge import Factors
@@ -46,6 +47,8 @@ def solve(
     statistics: Statistics,
     settings: ConsolidationSettings,
     method: str = "alphaedit",
+    *,
+    requests: Sequence[EditRequest] | None = None,
 ) -> WeightDelta:
     """Solve for the change of weights that makes all of ``artefacts`` hold, from the frozen base.
 
@@ -56,8 +59,10 @@ def solve(
         loaded: the frozen base; only RECT and PRUNE look at its weights.
         artefacts: keys and targets by edit id, of this base and these settings.
         statistics: second moments of the base's keys.
-        settings: thresholds and weights of the solve.
+        settings: thresholds and weights of the solve; they grow with the number of edits (``crowding``).
         method: a name of :data:`SOLVERS`.
+        requests: edits whose keys and residuals are measured again on the layers written so far (with
+            ``settings.relay``); those of the others are taken as they are stored.
 
     Raises:
         UnknownNameError: no such method; lists near matches.
@@ -75,39 +80,70 @@ def solve(
     site = EditSite.of(loaded, settings)
     ids = sorted(artefacts)
     layers = site.layers[-1:] if chosen.top_layer_only else site.layers
-    terms = {}
-    for layer in layers:
-        keys, residuals = _columns(artefacts, ids, layer, settings, top_only=chosen.top_layer_only)
-        factors = chosen.solver(statistics.of(layer), keys, residuals, settings)
-        terms[site.module_name(layer)] = _term(factors, site.weight(loaded.model, layer), chosen, settings)
+    site = replace(site, layers=layers)
+    restrained, terms = settings.for_edits(len(ids)), {}
+    again = [request for request in requests or () if settings.relay and request.id in artefacts]
+    with _Source(loaded, artefacts, site, settings, again) as source:
+        for layer in layers:
+            factors = chosen.solver(statistics.of(layer), *source.at(layer), restrained)
+            term = _term(factors, site.weight(loaded.model, layer), chosen, settings)
+            terms[site.module_name(layer)] = term
+            source.write(layer, term)
     delta = WeightDelta(loaded.fingerprint, method, settings.fingerprint, tuple(ids), terms)
     if not delta.finite:
         raise ModelError(f"{method} on {len(ids)} edits gave a result that is not finite; raise l2 or mom2_weight")
     return delta
 
 
-def _columns(
-    artefacts: Mapping[str, EditArtefact],
-    ids: list[str],
-    layer: int,
-    settings: ConsolidationSettings,
-    *,
-    top_only: bool,
-) -> tuple[Tensor, Tensor]:
-    """Return keys ``[d_in, n]`` and residuals ``[d_out, n]`` of the edits, in the order of ``ids``."""
-    dtype = torch.float64 if settings.solve_dtype == "float64" else torch.float32
-    missing = [edit for edit in ids if layer not in artefacts[edit].keys]
-    if missing:
-        raise InputError(
-            f"edit {missing[0]} has keys for layers {artefacts[missing[0]].layers}, not for layer {layer}: they were "
-            "computed with other settings; compute them anew"
-        )
-    keys = [torch.from_numpy(artefacts[edit].keys[layer]) for edit in ids]
-    if top_only:
-        residuals = [torch.from_numpy(artefacts[edit].target - artefacts[edit].hidden) for edit in ids]
-    else:
-        residuals = [torch.from_numpy(artefacts[edit].residuals[layer]) for edit in ids]
-    return torch.stack(keys, 1).to(dtype), torch.stack(residuals, 1).to(dtype)
+class _Source:
+    """Keys and residuals in the order of the edits' ids: measured again for ``requests``, else as they are stored."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        artefacts: Mapping[str, EditArtefact],
+        site: EditSite,
+        settings: ConsolidationSettings,
+        requests: Sequence[EditRequest],
+    ) -> None:
+        self._artefacts, self._top = artefacts, site.layers[-1]
+        self._ids = sorted(artefacts)
+        self._dtype = torch.float64 if settings.solve_dtype == "float64" else torch.float32
+        self._whole = len(site.layers) == 1
+        ordered = sorted(requests, key=lambda request: request.id)
+        self._again = [self._ids.index(request.id) for request in ordered]
+        self._relay = Relay(loaded, ordered, artefacts, site, settings) if ordered else None
+
+    def __enter__(self) -> "_Source":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._relay is not None:
+            self._relay.close()
+
+    def at(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Return keys ``[d_in, n]`` and residuals ``[d_out, n]``."""
+        keys, residuals = self._stored(layer)
+        if self._relay is not None:
+            keys[self._again], residuals[self._again] = self._relay.at(layer)
+        return keys.T.to(self._dtype), residuals.T.to(self._dtype)
+
+    def _stored(self, layer: int) -> tuple[Tensor, Tensor]:
+        edits = [self._artefacts[edit] for edit in self._ids]
+        missing = next((edit for edit, found in zip(self._ids, edits, strict=True) if layer not in found.keys), None)
+        if missing is not None:
+            raise InputError(
+                f"edit {missing} has keys for layers {self._artefacts[missing].layers}, not for layer {layer}: they "
+                "were computed with other settings; compute them anew"
+            )
+        keys = [torch.from_numpy(edit.keys[layer]) for edit in edits]
+        rest = [edit.target - edit.hidden if self._whole else edit.residuals[layer] for edit in edits]
+        return torch.stack(keys), torch.stack([torch.from_numpy(values) for values in rest])
+
+    def write(self, layer: int, term: WeightTerm) -> None:
+        """Let what is measured from here on know of a layer's new weight."""
+        if self._relay is not None and layer != self._top:
+            self._relay.write(layer, term)
 
 
 def _term(factors: Factors, weight: Tensor, method: Method, settings: ConsolidationSettings) -> WeightTerm:

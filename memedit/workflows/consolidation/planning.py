@@ -117,11 +117,12 @@ def _units(selection: Selection, settings: JobSettings, to_compute: int, kept: b
     """Return the work of every stage in forward passes of one token."""
     rows = settings.solver.contexts * _CONTEXT_ROW_TOKENS
     asked = questions_of(selection.edits) * _GENERATED
+    relayed = settings.rounds * len(selection.edits) * 2 * rows if settings.solver.relay else 0
     samples = 3.0 if settings.statistics_text is None else 1.0  # they are written first, token by token
     return {
         "statistics": 0.0 if kept else settings.statistics_tokens * samples,
         "keys and targets": to_compute * rows * settings.solver.steps * _BACKWARD / 2,
-        "solve and check": float(asked * (settings.rounds + 1)),
+        "solve and check": float(asked * (settings.rounds + 1) + relayed),
         "gates": float(2 * _GATE_TOKENS),
         "write": 0.0,
     }

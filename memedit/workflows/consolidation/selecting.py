@@ -37,8 +37,13 @@ class Selection:
 
     def requests(self, *, closing: bool = False) -> list[EditRequest]:
         """Return the edits in the form that consolidation works on; with ``closing`` their answers end in a newline."""
-        end = "\n" if closing else ""
-        return [EditRequest(e.id, e.prompt, e.target, e.subject, e.ground_truth, end) for e in self.edits]
+        return edit_requests(self.edits, closing=closing)
+
+
+def edit_requests(edits: Sequence[Edit], *, closing: bool = False) -> list[EditRequest]:
+    """Return edits in the form that consolidation works on; with ``closing`` their answers end in a newline."""
+    end = "\n" if closing else ""
+    return [EditRequest(e.id, e.prompt, e.target, e.subject, e.ground_truth, end) for e in edits]
 
 
 def select_edits(

@@ -11,7 +11,7 @@ from memedit.types import Edit
 from memedit.workflows.consolidation.building import Solved
 from memedit.workflows.consolidation.checking import ChatForm, EditCheck, check_edits, questions_of
 from memedit.workflows.consolidation.planning import artefact_kind, kept_artefacts
-from memedit.workflows.consolidation.selecting import Selection
+from memedit.workflows.consolidation.selecting import Selection, edit_requests
 from memedit.workflows.consolidation.settings import JobSettings
 
 Step = Callable[[int, int], None]
@@ -92,7 +92,8 @@ def settle(
         if not left:
             return None
         chosen = {edit.id: artefacts[edit.id] for edit in left}
-        delta = solve(loaded, chosen, statistics, settings.solver, settings.method)
+        requests = edit_requests(left, closing=settings.closing)
+        delta = solve(loaded, chosen, statistics, settings.solver, settings.method, requests=requests)
         with applied(loaded, delta):
             checks = check_edits(answerer, left, settings, chat=form, tick=tick)
         failed = [check for check in checks if not check.passed]

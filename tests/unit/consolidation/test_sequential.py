@@ -21,7 +21,8 @@ def test_one_batch_is_the_joint_solve_and_more_are_not(method: str, tmp_path: Pa
     loaded = tiny_loaded()
     before = weights_of(loaded.model)
     statistics = build_statistics(loaded, DENSE, TEXTS, store=tmp_path)
-    joint = solve(loaded, compute_artefacts(loaded, REQUESTS, DENSE), statistics, DENSE, method)
+    artefacts = compute_artefacts(loaded, REQUESTS, DENSE)
+    joint = solve(loaded, artefacts, statistics, DENSE, method, requests=REQUESTS)
     once = solve_in_turn(loaded, [REQUESTS], statistics, DENSE, method)
     twice = solve_in_turn(loaded, [REQUESTS[:2], REQUESTS[2:]], statistics, DENSE, method)
     for name, term in joint.terms.items():
