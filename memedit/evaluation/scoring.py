@@ -15,6 +15,7 @@ from memedit.evaluation.protocols import first_line, is_contained, is_exact, is_
 from memedit.evaluation.stream import AskedProbe
 
 NAMES = {ProbeKind.EDIT: "reliability", ProbeKind.PARAPHRASE: "generality"}
+_FIFTH = 0.2
 _UNCHANGED = (ProbeKind.LOCALITY, ProbeKind.SPECIFICITY, ProbeKind.FORGETFULNESS)
 
 
@@ -135,6 +136,17 @@ def observe_routing(seen: Observations, fired: Sequence[tuple[AskedProbe, Sequen
             seen.add(f"{kind}.routed", key, right)
         if firings and not (kind in _UNCHANGED and asked.touched) and kind is not ProbeKind.FORGETFULNESS:
             seen.add("routing_precision", key, right and kind not in _UNCHANGED)
+
+
+def observe_age(seen: Observations, asked: Sequence[AskedProbe]) -> None:
+    """Note reliability and generality of the first and of the last fifth of the stream apart: is what is old lost?"""
+    positions = {probe.index: probe.position for probe in asked}
+    for metric in NAMES.values():
+        for key, value in seen.values.get(metric, {}).items():
+            if positions[key] < _FIFTH:
+                seen.add(f"{metric}.early", key, value)
+            elif positions[key] >= 1 - _FIFTH:
+                seen.add(f"{metric}.late", key, value)
 
 
 def observe_forced(forced: Sequence[Forced], *, routed: bool) -> Observations:

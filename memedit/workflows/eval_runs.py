@@ -20,7 +20,7 @@ from memedit.evaluation.protocols import Protocol
 from memedit.evaluation.report.results import ResultRow
 from memedit.evaluation.requests import GenerateRequest, plan_generate, plan_score
 from memedit.evaluation.runner import Clock, Served, request_cost, serve
-from memedit.evaluation.scoring import Answered, Forced, Observations, observe_forced, observe_generated
+from memedit.evaluation.scoring import Answered, Forced, Observations, observe_age, observe_forced, observe_generated
 from memedit.evaluation.settings import EvalSettings
 from memedit.evaluation.stream import Queries, edits_of, sample_queries
 from memedit.workflows.answerers import EditedAnswerer
@@ -141,6 +141,7 @@ class StageRuns:
             for asked, i in zip(queries.probes, plan.of_probe, strict=True)
         )
         seen = observe_generated(answered, routed=method.adapter is not None)
+        self._tell_age(queries, seen)
         self._continue_freely(method, queries, seen)
         row = self._row((method, Protocol.GENERATE), queries, seen, served, shared)
         return MethodRun(row, seen, answered, thresholded=method.thresholded)
@@ -156,7 +157,12 @@ class StageRuns:
             for asked, a, c in zip(queries.probes, plan.of_answer, plan.of_contrast, strict=True)
         ]
         seen = observe_forced(forced, routed=method.adapter is not None)
+        self._tell_age(queries, seen)
         return MethodRun(self._row((method, Protocol.TEACHER_FORCED), queries, seen, served, shared), seen)
+
+    def _tell_age(self, queries: Queries, seen: Observations) -> None:
+        if self.stage.stream.chunk is not None:
+            observe_age(seen, queries.probes)
 
     def _continue_freely(self, method: Method, queries: Queries, seen: Observations) -> None:
         """Observe fluency and consistency on long continuations of edit prompts."""

@@ -1,12 +1,14 @@
 """Each metric counts what its name says."""
 
+from dataclasses import replace
+
 import pytest
 from evaluation_cases import ScriptedAnswerer
 
 from memedit.evaluation.answering import Firing, Generation, Scoring
 from memedit.evaluation.cases import Case, Probe, ProbeKind
 from memedit.evaluation.requests import GenerateRequest, plan_generate, plan_score
-from memedit.evaluation.scoring import Answered, Forced, failures, observe_forced, observe_generated, worst
+from memedit.evaluation.scoring import Answered, Forced, failures, observe_age, observe_forced, observe_generated, worst
 from memedit.evaluation.settings import EvalSettings
 from memedit.evaluation.stream import AskedProbe, EditedState, sample_queries
 
@@ -53,6 +55,18 @@ def test_locality_is_token_identity_and_touched_prompts_stand_apart() -> None:
     assert found["specificity"] == (100, 1)
     assert found["specificity.silent"] == (0, 1)
     assert found["forgetfulness"] == (0, 1)
+
+
+def test_the_first_and_the_last_fifth_of_a_stream_stand_apart() -> None:
+    places = (0.0, 0.19, 0.2, 0.79, 0.8, 1.0)
+    probes = [replace(asked(K.EDIT, i), position=place) for i, place in enumerate(places)]
+    texts = ("Vessin", "Holm", "Holm", "Holm", "Vessin", "Vessin")
+    answered = [Answered(probe, said(text), said("")) for probe, text in zip(probes, texts, strict=True)]
+    seen = observe_generated(answered, routed=False)
+    observe_age(seen, probes)
+    found = {name: (estimate.value, estimate.n) for name, estimate in seen.estimates(0).items()}
+    assert (found["reliability.early"], found["reliability.late"]) == ((50, 2), (100, 2))
+    assert "generality.early" not in found
 
 
 def test_routing_counts_the_right_edit() -> None:

@@ -43,7 +43,7 @@ from memedit.workflows.consolidation.settings import JobSettings, ProbeFiles, se
 from memedit.workflows.consolidation.states import only_runner
 
 GENTLE = ConsolidationSettings(
-    layers=(0, 1), steps=2, contexts=1, l2=1e9, null_space_threshold=1e9, sensitivity_tokens=64
+    layers=(0, 1), steps=2, stop_loss=0.0, contexts=1, l2=1e9, null_space_threshold=1e9, sensitivity_tokens=64
 )
 """A solve that changes next to nothing: edits with the model's own answer pass their check, the others fail it."""
 SETTINGS = JobSettings(
