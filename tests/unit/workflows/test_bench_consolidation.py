@@ -36,7 +36,7 @@ def test_order_does_not_matter_and_withdrawal_is_exact(tiny: None) -> None:
 def test_a_difference_is_seen_where_there_is_one(tiny: None) -> None:
     loaded, requests = taught_model(), bench._made_up(4, seed=0)
     statistics = build_statistics(loaded, SETTINGS, tokens=1_000)
-    ways = bench._Ways(loaded, statistics, SETTINGS, "alphaedit")
+    ways = bench._Ways(loaded, statistics, SETTINGS, "alphaedit", [])
     artefacts = ways.computed(requests)
     whole, half = ways.solved(artefacts), ways.solved({r.id: artefacts[r.id] for r in requests[:2]})
     apart = ways.distance(half, whole, [(1, 2), (3,)], [(1, 2), (4,)])
