@@ -2,6 +2,14 @@
 
 from memedit.encoders.base import Encoder
 from memedit.encoders.loading import ENCODER_ALIASES, encoder_fingerprint, find_encoder, load_encoder
-from memedit.encoders.windows import split_long
+from memedit.encoders.windows import split_long, split_sentences
 
-__all__ = ["ENCODER_ALIASES", "Encoder", "encoder_fingerprint", "find_encoder", "load_encoder", "split_long"]
+__all__ = [
+    "ENCODER_ALIASES",
+    "Encoder",
+    "encoder_fingerprint",
+    "find_encoder",
+    "load_encoder",
+    "split_long",
+    "split_sentences",
+]

@@ -1,4 +1,4 @@
-"""Overlapping windows of a long text, so that every part of it can be looked up."""
+"""Overlapping windows of a long text, and its sentences, so that every part of it can be looked up."""
 
 import re
 import unicodedata
@@ -7,6 +7,8 @@ from memedit.errors import InputError
 
 _PIECE = re.compile(r"\s*(?:[^\W_]+|[\W_])", re.UNICODE)
 _ASCII_CHARS_PER_TOKEN = 4
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\s*\n\s*")
+_FRAGMENT = 3
 
 
 def split_long(text: str, *, max_tokens: int = 128, overlap: int = 32, max_parts: int | None = None) -> list[str]:
@@ -36,6 +38,24 @@ def split_long(text: str, *, max_tokens: int = 128, overlap: int = 32, max_parts
         head = max_parts // 2
         parts = parts[:head] + parts[len(parts) - (max_parts - head) :]
     return parts or [text]
+
+
+def split_sentences(text: str, *, max_tokens: int = 128, overlap: int = 32) -> list[str]:
+    """Split ``text`` behind full stops, question and exclamation marks and at line breaks, in order.
+
+    A fragment of fewer than about three tokens ("Dr.") stays with what stands before it. Sentences of more than
+    ``max_tokens`` are cut into windows as :func:`split_long` does, whose estimate of tokens is used.
+
+    Raises:
+        InputError: ``overlap`` is not in ``0..max_tokens-1``.
+    """
+    sentences: list[str] = []
+    for piece in _SENTENCE_END.split(text):
+        if sentences and sum(cost for _, _, cost in _pieces(piece, max_tokens)) < _FRAGMENT:
+            sentences[-1] = f"{sentences[-1]} {piece}".strip()
+        elif piece.strip():
+            sentences.append(piece.strip())
+    return [part for one in sentences for part in split_long(one, max_tokens=max_tokens, overlap=overlap)]
 
 
 def _pieces(text: str, max_tokens: int) -> list[tuple[int, int, int]]:

@@ -5,16 +5,16 @@ from dataclasses import replace
 from typing import Any
 
 from memedit.consolidation.records import EditsInWeights
-from memedit.encoders import split_long
 from memedit.errors import InputError
+from memedit.runtime.passages import decide_parts, silent
 from memedit.scope.base import PreparesEdits, Scope
-from memedit.types import BatchPlan, Edit, EditState, Hit, Route, ScopeDecision
+from memedit.types import BatchPlan, Edit, EditState, Route, ScopeDecision
 
 
 class Router:
     """Decides for queries which stored edits apply.
 
-    A long query is split into overlapping parts and every part is looked up; the row gets what any part fired.
+    Every part of a long query is looked up (:mod:`~memedit.runtime.passages`).
 
     Args:
         memory: the edit memory.
@@ -56,19 +56,19 @@ class Router:
         only are left to the memory.
         """
         if not any(query.strip() for query in queries) or self.nothing_stored():
-            return [_silent(query) for query in queries]
+            return [silent(query) for query in queries]
         scope = self._scope()
-        parts = [(row, part) for row, query in enumerate(queries) if query.strip() for part in split_long(query)]
-        encodings = self._memory.encoder.encode_tokens([part for _, part in parts])
+        bar = scope.threshold if self._threshold is None else self._threshold
+        found = decide_parts(queries, lambda texts, least: self._judge(scope, texts, least), threshold=bar)
+        forms = [True] * len(queries) if chats is None else chats
+        return [self._served(decision, chat=chat) for decision, chat in zip(found, forms, strict=True)]
+
+    def _judge(self, scope: Scope, texts: Sequence[str], threshold: float) -> list[ScopeDecision]:
+        """Look each text up and judge what is found, all in one batch."""
+        encodings = self._memory.encoder.encode_tokens(texts)
         candidates = self._memory.candidates(encodings, k=self._k, namespace=self._namespace)
         self._recall(scope, [candidate.edit for row in candidates for candidate in row])
-        judged = scope.decide(encodings, candidates, threshold=self._threshold)
-        rows: list[list[ScopeDecision]] = [[] for _ in queries]
-        for (row, _), decision in zip(parts, judged, strict=True):
-            rows[row].append(decision)
-        forms = [True] * len(queries) if chats is None else chats
-        joined = [_joined(query, found) for query, found in zip(queries, rows, strict=True)]
-        return [self._served(decision, chat=chat) for decision, chat in zip(joined, forms, strict=True)]
+        return scope.decide(encodings, candidates, threshold=threshold)
 
     def _served(self, decision: ScopeDecision, *, chat: bool) -> ScopeDecision:
         """Take from what fired the edits that the weights answer."""
@@ -106,33 +106,3 @@ def part_of(plan: BatchPlan, start: int, stop: int) -> BatchPlan:
     if len(routes) != stop - start:
         raise InputError(f"a plan for {len(plan.routes)} rows does not fit these prompts; plan them together")
     return BatchPlan(tuple(replace(route, row=row) for row, route in enumerate(routes)))
-
-
-def _silent(query: str) -> ScopeDecision:
-    """Nothing was looked up: there is nothing stored, or nothing asked."""
-    return ScopeDecision(query=query, scope="none", threshold=1.0, fired=(), considered=())
-
-
-def _joined(query: str, parts: Sequence[ScopeDecision]) -> ScopeDecision:
-    if not parts:
-        return _silent(query)
-    if len(parts) == 1 and parts[0].query == query:
-        return parts[0]
-    fired = _best_of([hit for part in parts for hit in part.fired])
-    return ScopeDecision(
-        query=query,
-        scope=parts[0].scope,
-        threshold=parts[0].threshold,
-        fired=fired,
-        considered=_best_of([hit for part in parts for hit in part.considered]),
-        abstained=not fired and any(part.abstained for part in parts),
-    )
-
-
-def _best_of(hits: Sequence[Hit]) -> tuple[Hit, ...]:
-    """Return each edit once, at its best score, best first."""
-    best: dict[str, Hit] = {}
-    for hit in hits:
-        if hit.edit.id not in best or hit.score > best[hit.edit.id].score:
-            best[hit.edit.id] = hit
-    return tuple(sorted(best.values(), key=lambda hit: -hit.score))

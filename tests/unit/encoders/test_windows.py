@@ -1,10 +1,10 @@
-"""split_long: every part of a long text is in some window."""
+"""split_long, split_sentences: every part of a long text is in some window or sentence."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memedit.encoders import split_long
+from memedit.encoders import split_long, split_sentences
 from memedit.errors import InputError
 
 
@@ -50,3 +50,39 @@ def test_bad_arguments() -> None:
         split_long("a", max_tokens=4, overlap=4)
     with pytest.raises(InputError, match="max_parts"):
         split_long("a", max_parts=0)
+
+
+@given(st.text(max_size=300))
+def test_sentences_keep_every_character_that_is_not_space(text: str) -> None:
+    sentences = split_sentences(text, max_tokens=20, overlap=0)
+    assert "".join("".join(sentences).split()) == "".join(text.split())
+
+
+def test_sentences_end_at_stops_and_line_breaks() -> None:
+    text = (
+        "Walter Gay painted rooms. Where did he die?\nName the town\n\n彼はどこで生まれましたか。町の名前は何ですか。"
+    )
+    assert split_sentences(text) == [
+        "Walter Gay painted rooms.",
+        "Where did he die?",
+        "Name the town",
+        "彼はどこで生まれましたか。",
+        "町の名前は何ですか。",
+    ]
+
+
+def test_fragments_stay_with_what_stands_before_them() -> None:
+    assert split_sentences("He was seen by M. Gay at noon. So. And on it went.") == [
+        "He was seen by M.",
+        "Gay at noon. So.",
+        "And on it went.",
+    ]
+
+
+def test_long_sentences_are_cut() -> None:
+    assert split_sentences("one two three four five six seven", max_tokens=4, overlap=0) == [
+        "one two three",
+        "four five six",
+        "seven",
+    ]
+    assert split_sentences(" \n ") == []
