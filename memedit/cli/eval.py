@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from memedit.cli.eval_config import EvalConfigFile
-from memedit.cli.output import Output
+from memedit.cli.output import LogLine, Output, duration
 
 app = typer.Typer(
     help="Evaluate methods on the same model, data and protocol; see also 'suite' and 'scope'.",
@@ -254,7 +254,7 @@ class _Bar:
 
         self._console: Console = output.errors
         self._status = Status("starting", console=self._console)
-        self._last = ""
+        self._log, self._last = LogLine(self._console), ""
 
     def __enter__(self) -> "_Bar":
         if self._console.is_terminal:
@@ -265,14 +265,11 @@ class _Bar:
         self._status.stop()
 
     def __call__(self, progress: Any) -> None:
-        left = "" if progress.eta_seconds is None else f", about {_duration(progress.eta_seconds)} left in all"
+        left = "" if progress.eta_seconds is None else f", about {duration(progress.eta_seconds)} left in all"
         if self._console.is_terminal:
             self._status.update(f"{progress.unit}: {progress.done}/{progress.total}{left}")
         elif progress.done == progress.total and progress.unit != self._last:
             self._last = progress.unit  # a log gets one line for each piece of work, not one for each batch
             self._console.print(f"{progress.unit}: {progress.total} done{left}")
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"
+        else:
+            self._log.progress(progress.unit, progress.done, progress.total)

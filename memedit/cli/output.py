@@ -18,6 +18,7 @@ ProgressCallback = Callable[[int, int], None]
 # Shorter work shows no bar: it would only flicker.
 _SHOW_AFTER_SECONDS = 0.5
 _PIPE_WIDTH = 400
+_LOG_EVERY_SECONDS = 60.0
 
 
 class Output:
@@ -67,7 +68,7 @@ class Output:
 
     @contextmanager
     def progress(self, description: str) -> Iterator[ProgressCallback]:
-        """Yield a ``(done, total)`` callback that drives a bar with the time left, on stderr."""
+        """Yield a ``(done, total)`` callback: a bar with the time left on stderr, in a log a line a minute."""
         bar = _Bar(self.errors, description)
         try:
             yield bar
@@ -88,6 +89,8 @@ class _Bar:
     def __init__(self, console: Console, description: str) -> None:
         self._started = time.monotonic()
         self._visible = False
+        self._log = None if console.is_terminal else LogLine(console)
+        self._description = description
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -101,6 +104,9 @@ class _Bar:
         self._task = self._progress.add_task(description, total=None)
 
     def __call__(self, done: int, total: int) -> None:
+        if self._log is not None:
+            self._log.progress(self._description, done, total)
+            return
         if not self._visible and time.monotonic() - self._started > _SHOW_AFTER_SECONDS:
             self._visible = True
             self._progress.start()
@@ -109,3 +115,35 @@ class _Bar:
     def close(self) -> None:
         if self._visible:
             self._progress.stop()
+
+
+class LogLine:
+    """Progress where no bar can be drawn, as in a log: a line a minute, with the time left.
+
+    Args:
+        console: what the lines are printed to.
+        clock: seconds; never runs backwards.
+    """
+
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._clock = console, clock
+        self._started = self._last = clock()
+        self._work, self._first = "", 0
+
+    def progress(self, description: str, done: int, total: int) -> None:
+        """Print how far the work has come, unless the last line is less than a minute old."""
+        now = self._clock()
+        if description != self._work or done < self._first:
+            self._work, self._first, self._started = description, done, now
+        if now - self._last < _LOG_EVERY_SECONDS:
+            return
+        self._last = now
+        made = done - self._first
+        left = f", about {duration((now - self._started) / made * (total - done))} left" if made else ""
+        self._console.print(f"{description}: {done}/{total}{left}")
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people to read."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"
