@@ -9,7 +9,7 @@ from memedit.cli.eval_config import EvalConfigFile
 from memedit.cli.output import LogLine, Output, duration
 
 app = typer.Typer(
-    help="Evaluate methods on the same model, data and protocol; see also 'suite' and 'scope'.",
+    help="Evaluate methods on the same model, data and protocol; see also 'suite', 'scope' and 'passages'.",
     invoke_without_command=True,
     rich_markup_mode=None,
 )
@@ -198,6 +198,36 @@ def scope(
         )  # fmt: skip
     output.emit(laboratory, lambda o: o.console.print(scope_table(laboratory), soft_wrap=False))
     output.note(f"report: {out / 'scope.html'}")
+
+
+@app.command()
+def passages(
+    *,
+    data: Annotated[Path, typer.Option("--data", help="Data file: the edits, and the questions to plant.")],
+    text: Annotated[Path, typer.Option("--text", help="Text that the passages are cut from.")],
+    format: Annotated[str, typer.Option("--format", help="Form of the data.")] = "auto",
+    edits: Annotated[int | None, typer.Option("--edits", min=1, help="Number of edits from the file.")] = None,
+    queries: Annotated[int, typer.Option("--queries", min=1, help="Questions that are planted.")] = 100,
+    count: Annotated[int, typer.Option("--passages", min=1, help="Passages that ask nothing.")] = 400,
+    words: Annotated[int, typer.Option("--words", min=1, help="Words in a passage.")] = 256,
+    scope: ScopeName = "default",
+    seed: Seed = 0,
+    json: Json = False,
+    held_out: HeldOut = False,
+    encoder: EncoderName = "minilm",
+) -> None:
+    """Look running text up: how often edits fire where nothing is asked, and on questions planted in it."""
+    from memedit.evaluation.datasets import name_files
+    from memedit.evaluation.report.terminal import passages_table
+    from memedit.workflows.eval_passages import run_passages
+
+    output = Output(json_mode=json)
+    with output.progress("looking passages up") as progress:
+        found = run_passages(
+            name_files([data], [format])[0], text, edits=edits, queries=queries, passages=count, words=words,
+            scope=scope, held_out=held_out, seed=seed, encoder=encoder, progress=progress,
+        )  # fmt: skip
+    output.emit(found, lambda o: o.console.print(passages_table(found), soft_wrap=False))
 
 
 def _parsed(method: str, edits: str, protocol: str, stream: str) -> dict[str, Any]:

@@ -81,3 +81,23 @@ def _area(estimate: dict[str, float] | None) -> str:
     if estimate is None:
         return "-"
     return f"{estimate['value']:.4f} [{estimate['ci_low']:.4f}, {estimate['ci_high']:.4f}] n={estimate['n']:,}"
+
+
+def _interval(estimate: dict[str, float]) -> str:
+    return f"{estimate['value']:.1f} [{estimate['ci_low']:.1f}, {estimate['ci_high']:.1f}]"
+
+
+def passages_table(found: dict[str, Any]) -> Table:
+    """Return the look-up of running text as a table: where a question stood, and what fired, with intervals."""
+    settings = found["settings"]
+    title = f"{settings['edits']:,} edits, passages of {settings['words']} words, scope {settings['scope']}"
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in ("question", "n", "its edit fires", "another fires"):
+        table.add_column(column, justify="left" if column == "question" else "right")
+    nothing = found["passages.fired"]
+    table.add_row("none", f"{nothing['n']:,}", "-", _interval(nothing))
+    for name, hit in found.items():
+        place, _, what = name.partition(".")
+        if what == "hit":
+            table.add_row(place, f"{hit['n']:,}", _interval(hit), _interval(found[f"{place}.other"]))
+    return table

@@ -42,6 +42,7 @@ EDIT_COMMANDS = "add import list show update supersede rm restore history export
 COMMANDS = [
     *["demo", "chat", "ask", "scope explain", "scope calibrate", "index verify", "index rebuild", "index stats"],
     *["models list", "models pull", "models check", "index vacuum", "eval", "eval suite", "eval scope"],
+    "eval passages",
     *["bench retrieval", "bench ingest", "bench overhead"],
     *["train reader", "train scope", "train recipe", "train serac"],
     *[f"edit {name}" for name in EDIT_COMMANDS.split()],
