@@ -111,7 +111,8 @@ class _Source:
         self._dtype = torch.float64 if settings.solve_dtype == "float64" else torch.float32
         self._whole = len(site.layers) == 1
         ordered = sorted(requests, key=lambda request: request.id)
-        self._again = [self._ids.index(request.id) for request in ordered]
+        place = {edit: number for number, edit in enumerate(self._ids)}
+        self._again = [place[request.id] for request in ordered]
         self._relay = Relay(loaded, ordered, artefacts, site, settings) if ordered else None
 
     def __enter__(self) -> "_Source":

@@ -13,6 +13,9 @@ SETTINGS = ConsolidationSettings(
     layers=(0, 1), steps=6, contexts=3, context_tokens=(4,), learning_rate=0.3, sensitivity_tokens=64
 )
 
+TEXTS = ("The quick brown fox jumps over the lazy dog. " * 20,)
+"""What statistics are built from."""
+
 REQUESTS = (
     EditRequest("a", "The river of Foo is", "Bar", "Foo"),
     EditRequest("b", "Zed plays the", "piano", "Zed"),

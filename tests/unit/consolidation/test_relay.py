@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from consolidation_bench import REQUESTS, SETTINGS, tiny_loaded, weights_of
+from consolidation_bench import REQUESTS, SETTINGS, TEXTS, tiny_loaded, weights_of
 
 from memedit.consolidation import (
     ConsolidationSettings,
@@ -19,14 +19,14 @@ from memedit.consolidation import (
 )
 from memedit.consolidation.base import UNCROWDED
 from memedit.consolidation.relay import Relay
+from memedit.consolidation.rows import subject_end
 from memedit.consolidation.site import EditSite
 from memedit.errors import InputError
 from memedit.models import LoadedModel
 from memedit.models.hooks import capture
 from memedit.types import WeightTerm
 
-TEXTS = ("The quick brown fox jumps over the lazy dog. " * 20,)
-CLOSE = replace(SETTINGS, contexts=1, mom2_weight=1e-6, relay=True)
+CLOSE = replace(SETTINGS, contexts=1, mom2_weight=1e-6)
 FAMILIES = ("llama", "gpt2", "gpt_neox")
 
 
@@ -37,11 +37,8 @@ def _statistics(loaded: LoadedModel, tmp_path: Path) -> Statistics:
 @torch.no_grad()
 def _seen_at_subject(loaded: LoadedModel, site: EditSite, request: EditRequest, layer: int) -> tuple[np.ndarray, ...]:
     """Key of a layer and state behind the top edited one, at the subject's last token of the bare prompt."""
-    end = len(
-        loaded.tokenizer(request.prompt[: request.prompt.index(request.subject or "") + len(request.subject or "")])[
-            "input_ids"
-        ]
-    )
+    prompt = request.prompt[: subject_end(request.prompt, request.subject)]
+    end = len(loaded.tokenizer(prompt)["input_ids"])
     ids = torch.tensor([loaded.tokenizer(request.prompt)["input_ids"]])
     block = f"{site.spec.layers}.{site.layers[-1]}"
     with capture(loaded.model, [site.module_name(layer), block]) as seen:

@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from consolidation_bench import REQUESTS, SETTINGS, tiny_loaded, weights_of
+from consolidation_bench import REQUESTS, SETTINGS, TEXTS, tiny_loaded, weights_of
 
 from memedit.consolidation import build_statistics, compute_artefacts, solve
 from memedit.consolidation.sequential import solve_in_turn
 from memedit.errors import InputError
 
-TEXTS = ("The quick brown fox jumps over the lazy dog. " * 20,)
 DENSE = replace(SETTINGS, null_space_threshold=1.0)
 
 
