@@ -6,9 +6,7 @@ stopped goes on where it was; a finished one is kept under a complete key and re
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from memedit.models import LoadedModel, cache_home, encode_as_data
 from memedit.models.fingerprint import tokenizer_digest
 from memedit.models.hooks import capture
 from memedit.models.segments import Inputs, Segments, pad_right
+from memedit.whole_files import write_json, write_whole
 
 VERSION = 1
 """Raised when statistics are computed differently, so that kept ones are not used again."""
@@ -221,10 +220,7 @@ def _finish(folder: Path, gathering: _Gathering, identity: Mapping[str, object])
     for layer, found in moments.items():
         tensors[f"values.{layer}"], tensors[f"vectors.{layer}"] = found.values, found.vectors.contiguous()
     write_tensors(folder / "moments.safetensors", tensors, {"key": str(identity["key"]), "count": str(gathering.count)})
-    manifest = json.dumps({**identity, "count": gathering.count}, indent=1, sort_keys=True)
-    partial = folder / ".manifest.json.partial"
-    partial.write_text(manifest, encoding="utf-8")
-    os.replace(partial, folder / "manifest.json")
+    write_json(folder / "manifest.json", {**identity, "count": gathering.count})
     gathering.clear()
     return Statistics(str(identity["base"]), str(identity["key"]), str(identity["source"]), moments)
 
@@ -249,21 +245,14 @@ def _read(folder: Path, identity: Mapping[str, object]) -> Statistics | None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Write a safetensors file whole: under another name first, flushed, then moved.
+    """Write a safetensors file whole: a kill leaves the old one or the new one.
 
     Raises:
         InputError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(dict(tensors), partial, metadata=dict(header))
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        write_whole(path, lambda partial: save_file(dict(tensors), partial, metadata=dict(header)))
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         raise InputError(
             f"what was measured on the model cannot be written to {path.parent}: {error}; choose another folder"
         ) from error

@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from memedit.errors import ModelError
+from memedit.whole_files import write_text
 
 _BLOCK = 1 << 20
 
@@ -53,21 +54,8 @@ def remembered(kind: str, key: str, compute: Callable[[], str]) -> str:
         pass
     value = compute()
     with contextlib.suppress(OSError):
-        write_atomically(path, json.dumps({"kind": kind, "key": key, "value": value}))
+        write_text(path, json.dumps({"kind": kind, "key": key, "value": value}))
     return value
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small text file so that readers see the old or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def cached_folder(name: str, fields: dict[str, Any], build: Callable[[Path], None]) -> Path:

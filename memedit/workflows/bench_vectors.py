@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 from memedit.encoders import Encoder
 from memedit.types import FloatArray
+from memedit.whole_files import write_whole
 from memedit.workflows.bench_sentences import IntArray, draw, factor_sizes, factors_of, write_sentence
 
 _RIDGE = 1.0
@@ -125,8 +126,5 @@ def _encode_cached(texts: list[str], encoder: Encoder, progress: Callable[[int, 
     if path.is_file():
         return load_file(str(path))["vectors"]
     vectors = encoder.encode(texts, progress=progress)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file({"vectors": vectors}, str(staged))
-    os.replace(staged, path)
+    write_whole(path, lambda partial: save_file({"vectors": vectors}, partial))
     return vectors

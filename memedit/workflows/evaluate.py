@@ -20,10 +20,11 @@ from memedit.evaluation.journal import Journal
 from memedit.evaluation.outcome import Outcome
 from memedit.evaluation.protocols import Protocol
 from memedit.evaluation.report.html import report_page
-from memedit.evaluation.report.results import TIMING_METRICS, results_json, write_json, write_text
+from memedit.evaluation.report.results import TIMING_METRICS, results_json, write_json
 from memedit.evaluation.runner import Clock, ProgressCallback
 from memedit.evaluation.settings import EvalSettings
 from memedit.evaluation.stream import StreamOrder
+from memedit.whole_files import write_text
 from memedit.workflows.consolidation.settings import JobSettings, evaluation_job
 from memedit.workflows.eval_methods import Method, parse_methods
 from memedit.workflows.eval_runs import Extras, StageRuns, expected_cost

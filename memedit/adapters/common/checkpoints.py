@@ -1,6 +1,5 @@
 """Training checkpoints that survive a kill: one safetensors file, with its step and key in the header."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from memedit.errors import InputError
+from memedit.whole_files import write_whole
 
 NAME = "checkpoint.safetensors"
 
@@ -27,12 +27,8 @@ def save_checkpoint(
         tensors[f"parameter.{name}"] = parameter.detach().contiguous()
         for field, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{field}.{name}"] = torch.as_tensor(value).detach().contiguous()
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{NAME}.partial"
-    save_file(tensors, partial, metadata={"step": str(step), "key": key})
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, folder / NAME)
+    header = {"step": str(step), "key": key}
+    write_whole(folder / NAME, lambda partial: save_file(tensors, partial, metadata=header))
 
 
 def load_checkpoint(

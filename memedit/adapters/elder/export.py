@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from memedit.adapters.common.whole_files import write_json, write_whole
 from memedit.adapters.elder.codes import EditCode
 from memedit.adapters.elder.mixture import ElderMixture
 from memedit.adapters.reader.weights import CONFIG, WEIGHTS, _peft_config
 from memedit.errors import InputError
+from memedit.whole_files import write_json, write_whole
 
 _PREFIX = "base_model.model."
 

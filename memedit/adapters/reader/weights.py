@@ -12,12 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from memedit.adapters.common.whole_files import write_json, write_whole
 from memedit.adapters.reader.layout import LAYOUT_VERSION
 from memedit.errors import FingerprintMismatchError, InputError, ModelNotFoundError
 from memedit.models.fingerprint import config_digest, tokenizer_digest
 from memedit.models.hooks import LowRank
 from memedit.models.spec import ModelSpec
+from memedit.whole_files import write_json, write_whole
 
 WEIGHTS, CONFIG, RECORD, SAMPLE = (
     "adapter_model.safetensors",

@@ -1,13 +1,13 @@
 """The results and their JSON form, which other programs read."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from memedit.evaluation.metrics.statistics import Estimate, PairedTest
+from memedit.whole_files import write_text
 
 TIMING_METRICS = ("tokens_per_second", "milliseconds_per_query", "seconds_per_edit", "peak_rss_mb")
 """Metrics that differ from run to run; everything else is the same for the same manifest."""
@@ -71,13 +71,3 @@ def write_json(path: Path, document: Any) -> None:
     """
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_text(path, text)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write text atomically (temporary file, fsync, rename)."""
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("w", encoding="utf-8") as target:
-        target.write(text)
-        target.flush()
-        os.fsync(target.fileno())
-    temporary.replace(path)

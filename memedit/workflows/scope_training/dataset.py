@@ -8,6 +8,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from memedit.types import FloatArray
+from memedit.whole_files import write_whole
 from memedit.workflows.scope_training.examples import Judged
 
 Flat = np.ndarray
@@ -40,10 +41,9 @@ class ExampleSet:
         return len(self.label)
 
     def save(self, path: Path) -> None:
-        """Write atomically."""
-        temporary = path.with_suffix(".partial")
-        save_file({f.name: np.ascontiguousarray(getattr(self, f.name)) for f in fields(self)}, temporary)
-        temporary.replace(path)
+        """Write all of it, whole."""
+        arrays = {f.name: np.ascontiguousarray(getattr(self, f.name)) for f in fields(self)}
+        write_whole(path, lambda partial: save_file(arrays, partial))
 
     @classmethod
     def load(cls, path: Path) -> "ExampleSet":

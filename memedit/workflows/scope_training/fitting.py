@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from memedit.types import FloatArray
+from memedit.whole_files import write_whole
 from memedit.workflows.scope_training.dataset import ExampleSet
 from memedit.workflows.scope_training.network import Head, HeadSize, gather
 
@@ -113,9 +114,8 @@ def _save(path: Path, head: Head, optimizer: torch.optim.Optimizer, step: int) -
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
     tensors["step"] = torch.tensor(step)
-    temporary = path.with_suffix(".partial")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
-    temporary.replace(path)
+    solid = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    write_whole(path, lambda partial: save_file(solid, partial))
 
 
 def _restore(path: Path, head: Head, optimizer: torch.optim.Optimizer) -> int:

@@ -12,6 +12,7 @@ from memedit.encoders.base import Encoder
 from memedit.scope.classifier.views import TextView, text_view
 from memedit.scope.classifier.vocabulary import WordRarity
 from memedit.types import FloatArray
+from memedit.whole_files import write_whole
 
 Progress = Callable[[int, int], None]
 _SHARD = 2048
@@ -105,6 +106,5 @@ def _encode(encoder: Encoder, directions: FloatArray, texts: Sequence[str]) -> d
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    temporary = path.with_suffix(".partial")
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
-    temporary.replace(path)
+    solid = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    write_whole(path, lambda partial: save_file(solid, partial))
