@@ -5,14 +5,17 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from memedit.adapters import Adapter, create_adapter
 from memedit.encoders.base import Progress
 from memedit.errors import InputError
 from memedit.memory import EditMemory
-from memedit.models import load_model
+from memedit.models import LoadedModel, load_model
 from memedit.runtime import EditableModel
 from memedit.workflows.bench_common import TRAFFIC, made_up_facts
+from memedit.workflows.train_elder import adapter_options, train_elder
 
 
 def run(
@@ -31,10 +34,9 @@ def run(
     """Time ``generate`` bare and wrapped, by turns, on prompts that no stored edit concerns, or that edits answer.
 
     Each pair runs both, in alternating order, on the same prompts; where no edit concerns them both must return the
-    same tokens. Reported for
-    each batch size: medians in seconds, the median over pairs of wrapped / bare with a 95% bootstrap interval, by
-    the clock and by processor time (which other processes disturb less; give torch one thread for it, since threads
-    that wait count too), and the look-up alone in milliseconds, which is what the wrapper adds.
+    same tokens. Reported for each batch size: medians in seconds, the median over pairs of wrapped / bare with a 95%
+    bootstrap interval, by the clock and by processor time (which other processes disturb less; give torch one thread
+    for it, since threads that wait count too), and the look-up alone in milliseconds, which is what the wrapper adds.
 
     Args:
         model: alias, path or hub id.
@@ -43,7 +45,7 @@ def run(
         new_tokens: tokens generated a row (neither fewer nor more).
         pairs: timed pairs for each batch size, after one that is not counted.
         seed: for the facts and the bootstrap.
-        scope: registered name; so is ``adapter``.
+        scope: registered name; so is ``adapter``. ELDER is trained on the facts first, about a second for each.
         in_scope: ask about stored facts, so that every row is edited.
         progress: called with (done, total) pairs.
 
@@ -54,11 +56,12 @@ def run(
         raise InputError(f"edits={edits}, batch_sizes={batch_sizes}, new_tokens={new_tokens}, pairs={pairs}: all >= 1")
     loaded = load_model(model)
     total, done = len(batch_sizes) * (pairs + 1), 0
-    with EditMemory(":memory:") as memory:
+    with EditMemory(":memory:") as memory, TemporaryDirectory() as folder:
         facts = made_up_facts(edits, seed)
         memory.add_many(facts, on_conflict="supersede")
         prompts = tuple(fact.prompt for fact in facts) if in_scope else TRAFFIC
-        editable = EditableModel.wrap(loaded.model, loaded.tokenizer, memory, scope=scope, adapter=adapter)
+        made = _trained(loaded, memory, folder) if adapter == "elder" else adapter
+        editable = EditableModel.wrap(loaded.model, loaded.tokenizer, memory, scope=scope, adapter=made)
         results = []
         for size in batch_sizes:
             traffic = _Traffic([prompts[i % len(prompts)] for i in range(size)], in_scope)
@@ -82,6 +85,11 @@ def run(
             "results": results,
             "ratio": max(result["ratio"] for result in results),
         }
+
+
+def _trained(loaded: LoadedModel, memory: EditMemory, folder: str) -> Adapter:
+    train_elder(loaded, memory, out=folder)
+    return create_adapter("elder", loaded.model, loaded.tokenizer, **adapter_options(memory))
 
 
 @dataclass(frozen=True, slots=True)

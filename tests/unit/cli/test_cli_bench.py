@@ -29,6 +29,13 @@ def test_overhead_can_be_timed_on_rows_that_edits_answer(memedit: Any) -> None:
     assert found["results"][0]["cpu_ratio"] > 0
 
 
+def test_elder_learns_the_facts_whose_answers_are_timed(memedit: Any) -> None:
+    sizes = ("--edits", "2", "--batch-size", "1", "--new-tokens", "2", "--pairs", "1")
+    found = memedit.json("bench", "overhead", *sizes, "--in-scope", "--adapter", "elder")
+    assert found["adapter"] == "elder"
+    assert found["results"][0]["cpu_ratio"] > 0
+
+
 def test_retrieval_reports_recall(memedit: Any) -> None:
     words = ["-n", "1000", "--kind", "flat", "--queries", "20", "--encoded", "200"]
     assert memedit.json("bench", "retrieval", *words)["recall"] == 1.0
