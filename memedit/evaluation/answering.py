@@ -68,3 +68,11 @@ class Answerer(Protocol):
 
     def score(self, prompts: Sequence[str], targets: Sequence[str]) -> list[Scoring]:
         """Score ``targets`` as continuations of ``prompts``, which they follow without anything in between."""
+
+
+@runtime_checkable
+class StartsLate(Protocol):
+    """An answerer that is not made before it has to answer."""
+
+    def prepare(self) -> None:
+        """Make what answering needs, so that the time of a batch is that of answering; cheap the next time."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from memedit.evaluation.answering import Answerer
+from memedit.evaluation.answering import Answerer, StartsLate
 from memedit.evaluation.cache import OutputCache, Request
 from memedit.evaluation.journal import DoneBatch, Journal
 from memedit.evaluation.records import Result
@@ -134,6 +134,8 @@ def _cached_batch(batch: Sequence[Request], cache: OutputCache | None) -> DoneBa
 
 
 def _computed_batch(batch: Sequence[Request], answerer: Answerer, cache: OutputCache | None) -> DoneBatch:
+    if isinstance(answerer, StartsLate):
+        answerer.prepare()
     started = time.perf_counter()
     results = _ask(batch, answerer)
     seconds = time.perf_counter() - started

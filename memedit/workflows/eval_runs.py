@@ -251,6 +251,9 @@ class _Lazy:
     def fingerprint(self) -> str:
         return self._runs.bench.fingerprint(self._method)
 
+    def prepare(self) -> None:
+        self._answerer()
+
     def _answerer(self) -> Answerer:
         made = self._runs.stage.answerer(self._method, self._queries)
         if self._method.shares and self._runs.config.settings.share_baselines and isinstance(made, EditedAnswerer):

@@ -1,6 +1,7 @@
 """Batches, the journal and the cache: nothing is computed twice, nothing depends on how often a run was killed."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,28 @@ def test_results_come_back_in_request_order(tmp_path: Path, tiny_answerer: Count
     assert list(served.results) == alone
     assert sum(rows for rows, _, _ in served.batches) == len(REQUESTS)
     assert sum(tokens for _, tokens, _ in served.batches) == sum(len(r.token_ids) for r in alone)
+
+
+class _SlowToStart(CountingAnswerer):
+    """Takes a while to be made ready, once."""
+
+    ready = 0
+
+    def prepare(self) -> None:
+        time.sleep(0.0 if self.ready else 1.0)
+        self.ready += 1
+
+
+def test_what_it_takes_to_get_ready_is_not_counted_as_answering(tmp_path: Path) -> None:
+    answerer = _SlowToStart()
+    with Journal(tmp_path / "j", "k") as journal:
+        served = run(answerer, journal)
+    assert answerer.ready >= 1
+    assert max(seconds for _, _, seconds in served.batches) < 1.0
+    with Journal(tmp_path / "j", "k") as journal:
+        known = _SlowToStart()
+        run(known, journal)
+    assert known.ready == 0
 
 
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
