@@ -236,6 +236,7 @@ def consolidation(
     keep: Annotated[
         Path | None, typer.Option(file_okay=False, help="Folder for keys and targets, for another run.")
     ] = None,
+    report: Annotated[Path | None, typer.Option(dir_okay=False, help="Page to draw the figures on (HTML).")] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A consolidation setting; repeatable.")
     ] = None,
@@ -243,6 +244,8 @@ def consolidation(
     """Write growing numbers of edits into weights, method by method, beside the untouched model."""
     from memedit.cli.options import key_values
     from memedit.consolidation.base import ConsolidationSettings
+    from memedit.evaluation.report.growth_page import growth_page
+    from memedit.whole_files import write_text
     from memedit.workflows.bench_weights import Plan, run
     from memedit.workflows.changes import with_changes
 
@@ -261,6 +264,8 @@ def consolidation(
     )
     with session.output.progress("consolidating") as progress:
         found = run(plan, progress=lambda stage, done, total: progress(done, total))
+    if report is not None:
+        write_text(report, growth_page(found["rows"]))
     emit(session.output, found)
 
 

@@ -8,6 +8,7 @@ from tiny import tiny_model, tiny_tokenizer
 
 from memedit.consolidation import ConsolidationSettings
 from memedit.errors import InputError
+from memedit.evaluation.report.growth_page import growth_page
 from memedit.workflows.bench_weights import Plan, run
 from memedit.workflows.statistics import build
 from memedit.workflows.trace import trace_model
@@ -73,6 +74,10 @@ def test_every_method_has_its_row(
     assert again["seconds_per_edit"] is None  # nothing was computed
     assert again["rows"][-2]["efficacy"] == found["rows"][-2]["efficacy"]
     json.dumps(found)
+    drawn = growth_page(found["rows"])
+    assert drawn.count("<figure>") == 4
+    assert "alphaedit, sequential:3" in drawn
+    assert "NaN" not in drawn
 
 
 def test_too_few_edits_in_the_file_are_an_error(

@@ -1,0 +1,82 @@
+"""How edits in weights fare as their number grows, as one HTML page."""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from memedit.evaluation.report.page import figure, number_cell, page, table
+from memedit.evaluation.report.svg import Series, line_chart
+
+_KINDS = {
+    "efficacy": "the new answer is likelier than the old one, at the edit's own prompt",
+    "paraphrase": "the same, in other words",
+    "specificity": "the old answer is likelier still, at prompts about neighbours",
+}
+_Row = Mapping[str, Any]
+
+
+def growth_page(rows: Sequence[_Row]) -> str:
+    """Return rows of ``memedit bench consolidation`` (the untouched model's are named ``base``) as one document."""
+    edited = [row for row in rows if row["method"] != "base"]
+    names = list(dict.fromkeys(_name(row) for row in edited))
+    body = [
+        "<h1>Edits written into the weights</h1>",
+        "<p class=\"dim\">Shares in percent with Wilson's 95% interval; perplexity beside the untouched model's.</p>",
+        _table(rows),
+        '<div class="plots">',
+        *(_chart(edited, names, kind, says) for kind, says in _KINDS.items()),
+        *_harm(rows, edited, names),
+        "</div>",
+    ]
+    return page("memedit: edits written into the weights", body)
+
+
+def _name(row: _Row) -> str:
+    return str(row["method"]) if row["stream"] == "batch" else f"{row['method']}, {row['stream']}"
+
+
+def _table(rows: Sequence[_Row]) -> str:
+    lines = []
+    for row in sorted(rows, key=lambda row: (row["edits"], row["method"] != "base")):
+        cells = number_cell(f"{row['edits']:,}") + "".join(_cell(row.get(kind)) for kind in (*_KINDS, "perplexity"))
+        lines.append(f"<tr><td>{escape(_name(row))}</td>{cells}</tr>")
+    return table(["solver", "edits", *_KINDS, "perplexity"], lines, numeric_from=1)
+
+
+def _cell(estimate: Mapping[str, float] | None) -> str:
+    if estimate is None:
+        return '<td class="num dim">–</td>'
+    interval = f"{estimate['ci_low']:.1f}–{estimate['ci_high']:.1f}, n={estimate['n']:,}"
+    return number_cell(f"{estimate['value']:.1f}", interval)
+
+
+def _ticks(rows: Sequence[_Row]) -> list[float]:
+    most = max((float(row["edits"]) for row in rows), default=1.0)
+    return [most * quarter / 4 for quarter in range(5)]
+
+
+def _chart(rows: Sequence[_Row], names: Sequence[str], kind: str, says: str) -> str:
+    series = []
+    for name in names:
+        own = sorted((row for row in rows if _name(row) == name), key=lambda row: row["edits"])
+        points = tuple((float(row["edits"]), row[kind]["value"]) for row in own)
+        series.append(Series(name, points, tuple((row[kind]["ci_low"], row[kind]["ci_high"]) for row in own)))
+    chart = line_chart(series, x_label="edits", y_label="percent", y_range=(0, 100), x_ticks=_ticks(rows))
+    return figure(f"{kind.capitalize()}: {says}", chart)
+
+
+def _harm(rows: Sequence[_Row], edited: Sequence[_Row], names: Sequence[str]) -> list[str]:
+    """Return the growth of perplexity over the untouched model's; nothing where no text was given."""
+    base = next((row["perplexity"]["value"] for row in rows if row["method"] == "base" and "perplexity" in row), None)
+    if base is None:
+        return []
+    series = []
+    for name in names:
+        own = sorted((row for row in edited if _name(row) == name), key=lambda row: row["edits"])
+        points = tuple((float(row["edits"]), 100 * (row["perplexity"]["value"] / base - 1)) for row in own)
+        series.append(Series(name, points))
+    harms = [y for line in series for _, y in line.points]
+    low, top = 4.0 * math.floor(min(0.0, *harms) / 4), 4.0 * math.ceil(max(4.0, *harms) / 4)
+    chart = line_chart(series, x_label="edits", y_label="percent", y_range=(low, top), x_ticks=_ticks(edited))
+    return [figure("Harm: growth of perplexity", chart)]
