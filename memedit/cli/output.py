@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -69,6 +70,9 @@ class Output:
     @contextmanager
     def progress(self, description: str) -> Iterator[ProgressCallback]:
         """Yield a ``(done, total)`` callback: a bar with the time left on stderr, in a log a line a minute."""
+        if not self.errors.is_terminal:
+            yield partial(LogLine(self.errors).progress, description)
+            return
         bar = _Bar(self.errors, description)
         try:
             yield bar
@@ -89,8 +93,6 @@ class _Bar:
     def __init__(self, console: Console, description: str) -> None:
         self._started = time.monotonic()
         self._visible = False
-        self._log = None if console.is_terminal else LogLine(console)
-        self._description = description
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -99,14 +101,10 @@ class _Bar:
             TimeRemainingColumn(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
         )
         self._task = self._progress.add_task(description, total=None)
 
     def __call__(self, done: int, total: int) -> None:
-        if self._log is not None:
-            self._log.progress(self._description, done, total)
-            return
         if not self._visible and time.monotonic() - self._started > _SHOW_AFTER_SECONDS:
             self._visible = True
             self._progress.start()

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from memedit.encoders import load_encoder
-from memedit.encoders.base import Encoder
+from memedit.encoders.base import Encoder, Progress
 from memedit.errors import DatasetError, InputError
 from memedit.evaluation.cases import ProbeKind
 from memedit.evaluation.datasets import DataFile, read_cases
+from memedit.evaluation.metrics.perplexity import read_text
 from memedit.evaluation.metrics.statistics import rate
 from memedit.evaluation.stream import AskedProbe, StreamOrder, sample_queries
 from memedit.runtime.routing import Router
@@ -18,7 +19,6 @@ from memedit.workflows.eval_runs import held_out_of
 from memedit.workflows.eval_stage import FilledMemory, fill_memory
 
 _BATCH = 16
-ProgressCallback = Callable[[int, int], None]
 
 PLACES: Mapping[str, Callable[[str, str, str], str]] = {
     "alone": lambda question, before, after: question,
@@ -42,7 +42,7 @@ def run_passages(
     held_out: bool = False,
     seed: int = 0,
     encoder: str | Encoder = "minilm",
-    progress: ProgressCallback | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Look passages up in a memory as the runtime does, bare and with a question planted in them.
 
@@ -92,10 +92,7 @@ def run_passages(
 
 
 def _passages(path: Path, *, count: int, words: int) -> list[str]:
-    try:
-        read = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"cannot be read as UTF-8 text: {error}", path=str(path)) from error
+    read = read_text(path).split()
     if len(read) < words:
         raise DatasetError(f"holds {len(read)} words; one passage takes {words}", path=str(path))
     step = max(words, len(read) // count)
@@ -123,7 +120,7 @@ def _planted(asked: Sequence[AskedProbe], passages: Sequence[str]) -> list[str]:
     return texts
 
 
-def _looked_up(router: Router, texts: Sequence[str], progress: ProgressCallback | None) -> list[ScopeDecision]:
+def _looked_up(router: Router, texts: Sequence[str], progress: Progress | None) -> list[ScopeDecision]:
     found: list[ScopeDecision] = []
     for at in range(0, len(texts), _BATCH):
         found += router.decide(texts[at : at + _BATCH])

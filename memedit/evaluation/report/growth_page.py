@@ -51,6 +51,10 @@ def _cell(estimate: Mapping[str, float] | None) -> str:
     return number_cell(f"{estimate['value']:.1f}", interval)
 
 
+def _grown(rows: Sequence[_Row], name: str) -> list[_Row]:
+    return sorted((row for row in rows if _name(row) == name), key=lambda row: row["edits"])
+
+
 def _ticks(rows: Sequence[_Row]) -> list[float]:
     most = max((float(row["edits"]) for row in rows), default=1.0)
     return [most * quarter / 4 for quarter in range(5)]
@@ -59,7 +63,7 @@ def _ticks(rows: Sequence[_Row]) -> list[float]:
 def _chart(rows: Sequence[_Row], names: Sequence[str], kind: str, says: str) -> str:
     series = []
     for name in names:
-        own = sorted((row for row in rows if _name(row) == name), key=lambda row: row["edits"])
+        own = _grown(rows, name)
         points = tuple((float(row["edits"]), row[kind]["value"]) for row in own)
         series.append(Series(name, points, tuple((row[kind]["ci_low"], row[kind]["ci_high"]) for row in own)))
     chart = line_chart(series, x_label="edits", y_label="percent", y_range=(0, 100), x_ticks=_ticks(rows))
@@ -73,7 +77,7 @@ def _harm(rows: Sequence[_Row], edited: Sequence[_Row], names: Sequence[str]) ->
         return []
     series = []
     for name in names:
-        own = sorted((row for row in edited if _name(row) == name), key=lambda row: row["edits"])
+        own = _grown(edited, name)
         points = tuple((float(row["edits"]), 100 * (row["perplexity"]["value"] / base - 1)) for row in own)
         series.append(Series(name, points))
     harms = [y for line in series for _, y in line.points]
