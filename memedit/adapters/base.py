@@ -77,3 +77,15 @@ class DecodesInSteps(Protocol):
 
     def decoding(self, batch: AdapterBatch, artefacts: Mapping[str, bytes]) -> AbstractContextManager[None]:
         """Return a context in which one token of every row is decoded with its edits applied."""
+
+
+@runtime_checkable
+class MixesTargets(Protocol):
+    """An adapter whose answers are to be targets to the letter: the runtime mixes an edit's target into its decoding.
+
+    See :mod:`memedit.runtime.copying`. Published methods, kept as they were published, do not offer this.
+    """
+
+    @property
+    def target_weight(self) -> float:
+        """Weight of the target's next token in [0, 1), beside the model's own distribution; 0 leaves that alone."""

@@ -19,6 +19,7 @@ from memedit.models.chat import chat_layout
 from memedit.runtime.answers import Answer, Score
 from memedit.runtime.artefacts import Artefacts
 from memedit.runtime.calibrated import open_scope
+from memedit.runtime.copying import Wanted, wanted
 from memedit.runtime.lengths import check_fits, effective, longest
 from memedit.runtime.passes import Base, EditedRows, PassResult, merge, run_edited
 from memedit.runtime.routing import Router, part_of
@@ -26,7 +27,7 @@ from memedit.runtime.rows import Prompt, Prompts, attention_mask, left_pad, prom
 from memedit.runtime.scoring import score_rows, target_ids
 from memedit.runtime.streaming import TextStream
 from memedit.scope import PreparesEdits, Scope
-from memedit.types import BatchPlan, Route
+from memedit.types import BatchPlan, Edit, Route
 
 BATCH = 32
 """Prompts that :meth:`EditableModel.answer` generates at once unless told otherwise."""
@@ -347,7 +348,13 @@ class EditableModel:
             return None
         edits = tuple(tuple(hit.edit for hit in plan.routes[n].decision.fired) for n in numbers)
         found = self._artefacts.of(self.adapter, [edit for group in edits for edit in group])
-        return EditedRows(numbers, tuple(rows[n] for n in numbers), edits, found)
+        chosen = tuple(rows[n] for n in numbers)
+        mixed = tuple(self.wanted(row, own) for row, own in zip(chosen, edits, strict=True))
+        return EditedRows(numbers, chosen, edits, found, mixed)
+
+    def wanted(self, row: Row, edits: Sequence[Edit]) -> Wanted | None:
+        """Return what the decoding of a row is mixed with when ``edits`` fire on it."""
+        return wanted(self.adapter, self._tokenizer, row, edits, chat=self._is_chat(row))
 
     def _until_end(self, ids: list[int], options: dict[str, Any]) -> list[int]:
         """Cut after the first end-of-text token; what follows it is padding."""

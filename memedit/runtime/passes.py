@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessorList
 
 from memedit.adapters.base import Adapter, AdapterBatch, Row
+from memedit.runtime.copying import TargetMixer, Wanted
 from memedit.runtime.lengths import check_fits, effective, longest, restate_lengths
 from memedit.runtime.rows import left_pad
 from memedit.runtime.views import CallerView
@@ -34,12 +35,13 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class EditedRows:
-    """The rows of a batch on which edits fire: their numbers, edits (best first) and the edits' artefacts."""
+    """The rows of a batch on which edits fire: their numbers, edits (best first), artefacts, and what is mixed in."""
 
     numbers: tuple[int, ...]
     rows: tuple[Row, ...]
     edits: tuple[tuple[Edit, ...], ...]
     artefacts: Mapping[str, bytes]
+    wanted: tuple[Wanted | None, ...]
 
     def rewritten(self, adapter: Adapter, limit: int | None) -> tuple[Row, ...]:
         """Return the rows as the adapter wants them fed.
@@ -77,6 +79,9 @@ def run_edited(base: Base, adapter: Adapter, edited: EditedRows, ids: Tensor, op
     view = CallerView(ids[list(edited.numbers)], inputs.shape[1])
     settings = dict(own)
     view.arguments(own, edited.numbers, lambda name: effective(settings, model, name))
+    if any(edited.wanted):
+        mixer = TargetMixer(edited.wanted, inputs.shape[1])
+        own["logits_processor"] = LogitsProcessorList([mixer, *own.get("logits_processor", ())])
     restate_lengths(own, model, ids.shape[1])
     batch = AdapterBatch(rows=fed, edits=edited.edits, pad=pads)
     with adapter.active(batch, edited.artefacts):

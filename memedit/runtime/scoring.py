@@ -10,6 +10,7 @@ import torch
 from memedit.adapters.base import Adapter, AdapterBatch, Row
 from memedit.errors import InputError
 from memedit.runtime.answers import Score
+from memedit.runtime.copying import Wanted, mixed
 from memedit.runtime.lengths import check_fits, longest
 from memedit.runtime.passes import Base, EditedRows
 from memedit.runtime.rows import left_pad
@@ -47,14 +48,15 @@ def score_rows(
     if plain:
         wanted = [targets[n] for n in plain]
         forced = _forced([rows[n] for n in plain], wanted)
-        found.update(zip(plain, _forward(base, base.model, forced, wanted), strict=True))
+        nothing = [None] * len(plain)
+        found.update(zip(plain, _forward(base, base.model, forced, wanted, nothing), strict=True))
     if edited is not None and adapter is not None:
         wanted = [targets[n] for n in edited.numbers]
         forced = _forced(edited.rewritten(adapter, base.limit), wanted)
         _, _, pads = left_pad(forced, base.pad, "cpu")
         batch = AdapterBatch(tuple(forced), edited.edits, pads, answers=tuple(map(len, wanted)))
         with adapter.active(batch, edited.artefacts):
-            results = _forward(base, adapter.model() or base.model, forced, wanted)
+            results = _forward(base, adapter.model() or base.model, forced, wanted, edited.wanted)
         found.update(zip(edited.numbers, results, strict=True))
     return [Score(targets[n], tuple(found[n][0]), tuple(found[n][1]), routes[n]) for n in range(len(rows))]
 
@@ -64,7 +66,13 @@ def _forced(rows: Sequence[Row], targets: Sequence[tuple[int, ...]]) -> list[Row
 
 
 @torch.no_grad()
-def _forward(base: Base, model: Any, rows: Sequence[Row], targets: Sequence[tuple[int, ...]]) -> list[Forced]:
+def _forward(
+    base: Base,
+    model: Any,
+    rows: Sequence[Row],
+    targets: Sequence[tuple[int, ...]],
+    own: Sequence[Wanted | None],
+) -> list[Forced]:
     check_fits(longest(rows), base.limit)
     ids, mask, _ = left_pad(rows, base.pad, model.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
@@ -74,7 +82,9 @@ def _forward(base: Base, model: Any, rows: Sequence[Row], targets: Sequence[tupl
     scores = []
     for row, target in enumerate(targets):
         wanted = torch.tensor(target, device=logits.device)
-        steps = logits[row, -len(target) :].float().log_softmax(-1)
+        steps = logits[row, -len(target) :].float()
+        said = [target[:at] for at in range(len(target))]
+        steps = mixed(steps, [own[row]] * len(target), said).log_softmax(-1)
         logprobs = steps.gather(-1, wanted[:, None])[:, 0]
         scores.append((logprobs.tolist(), steps.argmax(-1).tolist()))
     return scores

@@ -109,6 +109,8 @@ def test_gemma_works_too() -> None:
     assert {name for name, works in report.works.items() if not works} == {"chat template"}, report.notes
     with EditMemory(":memory:") as memory:
         memory.add(*EDITS[0][:2], subject=EDITS[0][2])
-        editable = EditableModel.wrap(gemma.model, gemma.tokenizer, memory, adapter="in_context")
-        answer = editable.answer(EDITS[0][0], **GREEDY)[0]
-    assert answer.text.strip().startswith(EDITS[0][1])
+        for adapter in ("in_context", "default"):
+            editable = EditableModel.wrap(gemma.model, gemma.tokenizer, memory, adapter=adapter)
+            answer = editable.answer(EDITS[0][0], **GREEDY)[0]
+            assert answer.text.strip().startswith(EDITS[0][1])
+        assert editable.adapter.name == "reader", "a reader ships for it"

@@ -19,6 +19,8 @@ from memedit.models.mixture_hooks import Mixture, Placement, Weights, mixture_ro
 from memedit.types import Edit
 
 SHIPPED = Path(__file__).parent / "weights"
+TARGET_WEIGHT = 0.45
+"""An edit's vectors say its target wherever they are let act: there is no passing over an edit to be kept."""
 
 
 class ElderAdapter:
@@ -76,6 +78,11 @@ class ElderAdapter:
     def fingerprint(self) -> str:
         """Hash of the mixture's weights and shape and of the base's identity."""
         return self._record.fingerprint
+
+    @property
+    def target_weight(self) -> float:
+        """Weight of the edit's own next token in decoding; 0 in the published forms, which decide for themselves."""
+        return TARGET_WEIGHT if self._fixed else 0.0
 
     def prepare(self, edits: Sequence[Edit]) -> Mapping[str, bytes]:
         """Return nothing: codes are made by training passes over batches of edits."""

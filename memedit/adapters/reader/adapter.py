@@ -19,6 +19,8 @@ from memedit.models.hooks import LowRank, LowRankGroup, low_rank_rows, shared_in
 from memedit.types import Edit
 
 SHIPPED = Path(__file__).parent / "weights"
+TARGET_WEIGHT = 0.2
+"""Wins answers on which model and edit are nearly even; from 0.3 on it costs more one-hop answers than it wins."""
 
 
 class ReaderAdapter:
@@ -33,6 +35,8 @@ class ReaderAdapter:
         weights: folder of a trained reader (PEFT files with ``reader.json``); None takes the one shipped for this
             base.
         max_edits: state at most so many edits, the best first.
+        target_weight: how much of the next token's probability the edit itself has a say in, see
+            :mod:`memedit.runtime.copying`; 0 leaves decoding to the model alone.
 
     Raises:
         ModelNotFoundError: no reader there, or none is shipped for this base.
@@ -40,9 +44,19 @@ class ReaderAdapter:
         InputError: ``max_edits`` is below 1.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, weights: Path | str | None = None, max_edits: int = 8) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        weights: Path | str | None = None,
+        max_edits: int = 8,
+        target_weight: float = TARGET_WEIGHT,
+    ) -> None:
         if max_edits < 1:
             raise InputError(f"max_edits={max_edits} is below 1")
+        if not 0.0 <= target_weight < 1.0:
+            raise InputError(f"target_weight={target_weight} is not in [0, 1)")
         folder = Path(weights) if weights is not None else find_shipped(model, tokenizer)
         if folder is None:
             raise ModelNotFoundError(
@@ -51,6 +65,7 @@ class ReaderAdapter:
             )
         found = load_reader(folder, model, tokenizer)
         self._model, self._tokenizer, self._max_edits = model, tokenizer, max_edits
+        self._target_weight = target_weight
         self._layout = chat_layout(tokenizer)
         self._groups = placed_groups(model, found.terms)
         digest = hashlib.sha256((folder / WEIGHTS).read_bytes())
@@ -66,6 +81,11 @@ class ReaderAdapter:
     def fingerprint(self) -> str:
         """Hash of the trained weights, the prompt layout, and the base's config and tokenizer."""
         return self._fingerprint
+
+    @property
+    def target_weight(self) -> float:
+        """Weight of the edit's own next token in decoding."""
+        return self._target_weight
 
     def prepare(self, edits: Sequence[Edit]) -> Mapping[str, bytes]:
         """Return nothing: the reader needs an edit's text alone."""

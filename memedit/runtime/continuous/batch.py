@@ -11,6 +11,7 @@ from memedit.errors import InputError
 from memedit.models.weights import WeightOverlay
 from memedit.runtime.continuous.jobs import Job, Step
 from memedit.runtime.continuous.lane import Lane
+from memedit.runtime.copying import mixed
 
 
 class ContinuousBatch:
@@ -118,6 +119,7 @@ class ContinuousBatch:
 
     def _choose(self, lane: Lane, jobs: Sequence[Job], logits: Tensor) -> list[Step]:
         """Choose a token for each row of ``logits [jobs, v]``; jobs that end with it leave."""
+        logits = mixed(logits, [job.wanted for job in jobs], [job.tokens for job in jobs])
         likeliest = logits.argmax(-1).tolist()
         steps = [step_of(job, row, best) for job, row, best in zip(jobs, logits, likeliest, strict=True)]
         lane.leave([step.job for step in steps if step.last])

@@ -72,8 +72,9 @@ class Planner:
 
     def _jobs(self, ticket: Ticket) -> list[Job]:
         edits = tuple(hit.edit for hit in ticket.route.decision.fired) if ticket.route is not None else ()
-        row, limit, artefacts = ticket.row, ticket.limit, {}
+        row, limit, artefacts, wanted = ticket.row, ticket.limit, {}, None
         if edits:
+            wanted = self.model.wanted(row, edits)
             adapter = self.model.adapter
             artefacts = dict(self._of(ticket.request.namespace).of(adapter, edits))
             row = adapter.rewrite(row, edits, artefacts)
@@ -91,6 +92,7 @@ class Planner:
                 artefacts=artefacts,
                 logprobs=sampling.logprobs,
                 weights=ticket.served.overlay,
+                wanted=wanted,
             )
             for index in range(sampling.n)
         ]

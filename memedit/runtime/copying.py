@@ -1,0 +1,103 @@
+"""Saying a target to the letter: a row's next-token distribution, mixed with what its edit says next.
+
+As long as an answer is the beginning of its edit's target, ``p = (1 - w) p_model + w p_edit``, where ``p_edit`` is
+certain of the target's next token, and of the end token behind the last one: kNN-LM's interpolation (arXiv
+1911.00172, equation 3) with the fired edit as the one neighbour. A small ``w`` settles what the model is undecided
+about ("Christian faith" for "Christianity") and leaves it free to answer otherwise where the edit does not bear on the
+question. An answer that begins otherwise is the model's own from there on. For a verbatim prompt there is nothing to
+be undecided about: the target follows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from memedit.adapters.base import Adapter, MixesTargets, Row
+from memedit.models import encode_as_data
+from memedit.scope.identity import is_verbatim
+from memedit.scope.text import normalise
+from memedit.types import Edit
+
+VERBATIM = 0.99
+"""Weight of the edit where the query is its own prompt or a stored paraphrase."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The token ids of a target as they follow a prompt, end token included, and the edit's weight in (0, 1)."""
+
+    ids: tuple[int, ...]
+    weight: float
+
+    def next(self, said: Sequence[int]) -> int | None:
+        """Return the token that follows the answer so far, None when that is no beginning of the target."""
+        at = len(said)
+        return self.ids[at] if at < len(self.ids) and tuple(said) == self.ids[:at] else None
+
+
+def mixed(scores: Tensor, rows: Sequence[Wanted | None], said: Sequence[Sequence[int]]) -> Tensor:
+    """Return scores ``[n, v]`` with each row's target mixed in, as log probabilities.
+
+    Args:
+        scores: logits or log probabilities; they are left as they are.
+        rows: what each row is mixed with, None for nothing.
+        said: the ids of each row's answer so far.
+
+    Rows whose answer has left its target come out as they went in, and so does a token that the caller has ruled out
+    (a score of -inf).
+    """
+    due = [(row, own.next(said[row]), own.weight) for row, own in enumerate(rows) if own is not None]
+    places = [(row, token, weight) for row, token, weight in due if token is not None]
+    if not places:
+        return scores
+    at, tokens, weights = (list(part) for part in zip(*places, strict=True))
+    share = torch.tensor(weights, device=scores.device)
+    found = scores[at].float().log_softmax(-1) + torch.log1p(-share)[:, None]
+    own = found[range(len(at)), tokens]
+    found[range(len(at)), tokens] = torch.where(own.isneginf(), own, torch.logaddexp(own, share.log()))
+    changed = scores.clone()
+    changed[at] = found.to(scores.dtype)
+    return changed
+
+
+def wanted(adapter: Adapter, tokenizer: Any, row: Row, edits: Sequence[Edit], *, chat: bool) -> Wanted | None:
+    """Return what a row is to be mixed with; None unless just one edit fires, under an adapter that mixes targets.
+
+    Args:
+        adapter: the adapter in use.
+        tokenizer: the model's tokenizer.
+        row: the row as the caller gave it.
+        edits: what fires on it.
+        chat: whether the answer begins a turn of its own, so that no space stands in front of it.
+    """
+    if len(edits) != 1 or not isinstance(adapter, MixesTargets) or adapter.target_weight == 0.0:
+        return None
+    (edit,) = edits
+    glued = chat or row.text[-1:].isspace()
+    target = " ".join(edit.target.split())
+    ids = encode_as_data(tokenizer, target if glued else f" {target}")
+    end = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+    weight = VERBATIM if is_verbatim(normalise(row.text), edit) else adapter.target_weight
+    return Wanted((*ids, *end), weight) if ids else None
+
+
+class TargetMixer(LogitsProcessor):
+    """Mixes the rows of a ``generate`` call; beams and samples of a row stand next to each other.
+
+    Args:
+        rows: what each row is mixed with, None for those that are left alone.
+        width: columns of the prompt that was fed.
+    """
+
+    def __init__(self, rows: Sequence[Wanted | None], width: int) -> None:
+        self._rows, self._width = rows, width
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return the scores ``[rows * repeats, v]`` with each row's own target mixed in."""
+        repeats = scores.shape[0] // len(self._rows)
+        rows = [own for own in self._rows for _ in range(repeats)]
+        return mixed(scores, rows, input_ids[:, self._width :].tolist())

@@ -1,0 +1,176 @@
+"""A target mixed into decoding: to the letter for its own prompt, a nudge elsewhere, nothing once an answer differs."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from memory.hashing_encoder import HashingEncoder
+from runtime.conftest import CAPITAL, MAYOR
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from memedit.adapters.base import AdapterBatch, Row
+from memedit.memory import EditMemory
+from memedit.runtime import EditableModel
+from memedit.runtime.continuous import ContinuousBatch, Job, TokenChoice
+from memedit.runtime.copying import VERBATIM, TargetMixer, Wanted, mixed, wanted
+from memedit.types import Edit
+
+GREEDY: dict[str, Any] = {"max_new_tokens": 24, "do_sample": False}
+NEG = float("-inf")
+
+
+class Asking:
+    """Leaves the model alone but asks for targets to be mixed in."""
+
+    name, fingerprint = "asking", "asking-1"
+
+    def __init__(self, weight: float) -> None:
+        self.target_weight = weight
+
+    def prepare(self, edits: Sequence[Edit]) -> Mapping[str, bytes]:
+        return {}
+
+    def rewrite(self, row: Row, edits: Sequence[Edit], artefacts: Mapping[str, bytes]) -> Row:
+        return row
+
+    def active(self, batch: AdapterBatch, artefacts: Mapping[str, bytes]) -> Any:
+        return nullcontext()
+
+    def decoding(self, batch: AdapterBatch, artefacts: Mapping[str, bytes]) -> Any:
+        return nullcontext()
+
+    def model(self) -> None:
+        return None
+
+
+@pytest.fixture
+def asking(llama: Any, tokenizer: Any, facts: EditMemory) -> EditableModel:
+    return EditableModel.wrap(llama, tokenizer, facts, scope="subject", adapter=Asking(0.2))
+
+
+def test_a_verbatim_prompt_is_answered_by_the_target_and_ends(asking, tokenizer):
+    answers = asking.answer([CAPITAL, "hello there", MAYOR], **GREEDY)
+    assert answers[0].text.strip() == "Sylvania City"
+    assert answers[2].text.strip() == "Ada Quill"
+    assert answers[0].token_ids[-1] == tokenizer.eos_token_id
+    bare = asking.base.generate(**tokenizer("hello there", return_tensors="pt"), **GREEDY)
+    width = len(tokenizer("hello there")["input_ids"])
+    assert answers[1].token_ids == tuple(bare[0, width:].tolist())[: len(answers[1].token_ids)]
+
+
+def test_beams_and_samples_say_it_too(asking):
+    for options in ({"num_beams": 3, "num_return_sequences": 2}, {"do_sample": True, "num_return_sequences": 3}):
+        torch.manual_seed(1)
+        said = [answer.text.strip() for answer in asking.answer([CAPITAL], max_new_tokens=24, **options)]
+        assert said[0] == "Sylvania City", said
+
+
+def test_weight_zero_and_adapters_that_do_not_ask_leave_decoding_alone(llama, tokenizer, facts, asking):
+    silent = EditableModel.wrap(llama, tokenizer, facts, scope="subject", adapter=Asking(0.0))
+    bare = EditableModel.wrap(llama, tokenizer)
+    assert silent.answer([CAPITAL], **GREEDY)[0].token_ids == bare.answer([CAPITAL], **GREEDY)[0].token_ids
+    row = Row((1,), CAPITAL)
+    edit = asking.memory.list()[0]
+    assert wanted(Asking(0.2), tokenizer, row, [edit, edit], chat=False) is None, "two facts: no one target"
+
+
+def test_another_wording_gets_the_adapters_weight_and_a_stored_one_the_verbatim_weight(tokenizer):
+    with EditMemory(encoder=HashingEncoder(64)) as memory:
+        memory.add(CAPITAL, "Sylvania City", subject="Freedonia", paraphrases=["Freedonia is ruled from"])
+        (edit,) = memory.list()
+    weights = {
+        text: wanted(Asking(0.2), tokenizer, Row((1,), text), [edit], chat=False).weight
+        for text in (CAPITAL, CAPITAL.upper() + "?", "Freedonia is ruled from", "Freedonia has its seat in")
+    }
+    assert list(weights.values()) == [VERBATIM, VERBATIM, VERBATIM, 0.2]
+
+
+def test_a_space_stands_in_front_only_where_the_prompt_leaves_room_for_one(tokenizer, facts):
+    edit = facts.list()[0]
+    asked = {
+        (text, chat): wanted(Asking(0.2), tokenizer, Row((1,), text), [edit], chat=chat).ids
+        for text, chat in ((CAPITAL, False), (CAPITAL + " ", False), (CAPITAL, True))
+    }
+    spaced, behind_space, in_chat = asked.values()
+    assert tokenizer.decode(spaced[:-1]) == f" {edit.target}"
+    assert tokenizer.decode(behind_space[:-1]) == tokenizer.decode(in_chat[:-1]) == edit.target
+
+
+def test_scores_follow_the_same_mixture_as_decoding(asking, tokenizer):
+    bare = EditableModel.wrap(asking.base, tokenizer)
+    (plain,) = bare.score([CAPITAL], [" Sylvania City"])
+    (mixed,) = asking.score([CAPITAL], [" Sylvania City"])
+    expected = torch.logaddexp(
+        torch.tensor(plain.logprobs) + torch.tensor(1 - VERBATIM).log(), torch.tensor(VERBATIM).log()
+    )
+    assert torch.allclose(torch.tensor(mixed.logprobs), expected, atol=1e-5)
+    (away,) = asking.score([CAPITAL], [" elsewhere"])
+    (away_bare,) = bare.score([CAPITAL], [" elsewhere"])
+    first = away_bare.logprobs[0] + float(torch.tensor(1 - VERBATIM).log())
+    assert away.logprobs[0] == pytest.approx(first, abs=1e-4) or away.token_ids[0] == mixed.token_ids[0]
+    assert away.logprobs[-1] == pytest.approx(away_bare.logprobs[-1], abs=1e-4), "off the target the model is alone"
+
+
+def test_rows_of_a_running_batch_are_mixed_like_those_of_generate(asking, tokenizer):
+    edit = next(edit for edit in asking.memory.list() if edit.prompt == CAPITAL)
+    ids = tuple(tokenizer(CAPITAL)["input_ids"])
+    own = asking.wanted(Row(ids, CAPITAL), [edit])
+    end = frozenset({tokenizer.eos_token_id})
+    jobs = [
+        Job("edited", Row(ids, CAPITAL), ids, limit=24, ends=end, edits=(edit,), wanted=own),
+        Job("bare", Row(ids, CAPITAL), ids, limit=24, ends=end),
+        Job("warm", Row(ids, CAPITAL), ids, limit=24, ends=end, wanted=own, choice=TokenChoice(0.5, seed=3)),
+    ]
+    batch = ContinuousBatch(asking.base, tokenizer.pad_token_id or 0, asking.adapter)
+    batch.join([[job] for job in jobs])
+    while len(batch):
+        batch.step()
+    assert tuple(jobs[0].tokens) == asking.answer([CAPITAL], **GREEDY)[0].token_ids
+    bare = EditableModel.wrap(asking.base, tokenizer).answer([CAPITAL], **GREEDY)[0]
+    assert tuple(jobs[1].tokens) == bare.token_ids
+    assert tuple(jobs[2].tokens) == tuple(jobs[0].tokens)
+
+
+class _Forbids(LogitsProcessor):
+    def __init__(self, token: int) -> None:
+        self._token = token
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        scores[:, self._token] = NEG
+        return scores
+
+
+def test_a_token_that_the_caller_rules_out_stays_out(asking, tokenizer):
+    first = tokenizer(" Sylvania City", add_special_tokens=False)["input_ids"][0]
+    (answer,) = asking.answer([CAPITAL], logits_processor=LogitsProcessorList([_Forbids(first)]), **GREEDY)
+    assert answer.token_ids[0] != first
+    (answer,) = asking.answer([CAPITAL], bad_words_ids=[[first]], **GREEDY)
+    assert answer.token_ids[0] != first
+
+
+@given(
+    scores=st.lists(st.floats(-20, 20, width=32), min_size=6, max_size=6),
+    target=st.lists(st.integers(0, 5), min_size=1, max_size=4),
+    said=st.lists(st.integers(0, 5), max_size=5),
+    weight=st.floats(0.01, 0.99),
+)
+def test_a_mixture_is_a_distribution_and_leaves_other_answers_alone(scores, target, said, weight):
+    given_scores, own = torch.tensor(scores), Wanted(tuple(target), weight)
+    found = mixed(given_scores[None], [own], [said])[0]
+    if len(said) < len(target) and target[: len(said)] == said:
+        expected = given_scores.softmax(-1) * (1 - weight)
+        expected[target[len(said)]] += weight
+        assert torch.allclose(found.exp(), expected, atol=1e-5)
+    else:
+        assert torch.equal(found, given_scores)
+
+
+def test_rows_without_a_target_come_out_as_they_went_in():
+    scores = torch.randn(4, 9)
+    found = TargetMixer([None, Wanted((3,), 0.5)], width=2)(torch.zeros(4, 2, dtype=torch.long), scores)
+    assert torch.equal(found[:2], scores[:2])
+    assert not torch.equal(found[2:], scores[2:])
