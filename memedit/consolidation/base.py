@@ -73,6 +73,8 @@ class ConsolidationSettings:
             milliseconds and as good for few edits.
         rect_keep: RECT: share of entries kept, by relative change; None keeps all.
         prune: PRUNE: restrain singular values of the update above the weight's own largest.
+        polish: steps down the gradient of what is wanted of the edited model as a whole, from the solution on
+            (:mod:`~memedit.consolidation.polish`); 0 leaves the closed form as it is.
         target_dtype: "model" optimises targets in the model's own dtype; "bfloat16" or "float32" on a copy of it in
             that dtype. Keys are always the model's own.
         batch_tokens: most token positions in one batch of target optimisation: bounds memory, changes no result.
@@ -99,6 +101,7 @@ class ConsolidationSettings:
     relay: bool = True
     rect_keep: float | None = None
     prune: bool = False
+    polish: int = 0
     target_dtype: str = "model"
     batch_tokens: int = 1024
     seed: int = 0
@@ -133,6 +136,7 @@ class ConsolidationSettings:
             ("mom2_weight", "0 or more"): self.mom2_weight >= 0,
             ("crowding", "0 or more"): self.crowding >= 0,
             ("rect_keep", "None or in (0, 1]"): self.rect_keep is None or 0 < self.rect_keep <= 1,
+            ("polish", "0 or more"): self.polish >= 0,
             ("target_dtype", "model, bfloat16 or float32"): self.target_dtype in ("model", "bfloat16", "float32"),
             ("batch_tokens", "at least 16"): self.batch_tokens >= 16,
             ("solve_dtype", "float64 or float32"): self.solve_dtype in ("float64", "float32"),

@@ -36,8 +36,8 @@ def edit_rows(tokenizer: Any, request: EditRequest, contexts: Sequence[Context])
     """
     rows = []
     for number, context in enumerate(contexts):
-        prompt, place = _prompt_ids(tokenizer, request, spaced=context.spaced)
-        targets = _target_ids(tokenizer, request)
+        prompt, place = prompt_ids(tokenizer, request, spaced=context.spaced)
+        targets = target_ids(tokenizer, request)
         if not prompt or not targets:
             raise InputError(f"edit {request.id}: its {'prompt' if not prompt else 'target'} has no tokens")
         tail = (*prompt[place:], *targets[:-1])
@@ -46,7 +46,8 @@ def edit_rows(tokenizer: Any, request: EditRequest, contexts: Sequence[Context])
     return inner or tuple(rows)
 
 
-def _target_ids(tokenizer: Any, request: EditRequest) -> list[int]:
+def target_ids(tokenizer: Any, request: EditRequest) -> list[int]:
+    """Return the tokens of an edit's target, and of what closes it, as they follow the prompt."""
     text = request.target.strip()
     spaced = text if request.prompt[-1:].isspace() else f" {text}"
     parts = [spaced, request.closing] if request.closing else [spaced]
@@ -54,7 +55,7 @@ def _target_ids(tokenizer: Any, request: EditRequest) -> list[int]:
     return [int(i) for ids in found for i in ids]
 
 
-def _prompt_ids(tokenizer: Any, request: EditRequest, *, spaced: bool) -> tuple[list[int], int]:
+def prompt_ids(tokenizer: Any, request: EditRequest, *, spaced: bool) -> tuple[list[int], int]:
     """Return the prompt's tokens and the edited position among them: the last that holds part of the subject."""
     lead = " " if spaced else ""
     text = lead + request.prompt

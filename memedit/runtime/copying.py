@@ -5,11 +5,13 @@ certain of the target's next token, and of the end token behind the last one: kN
 1911.00172, equation 3) with the fired edit as the one neighbour. A small ``w`` settles what the model is undecided
 about ("Christian faith" for "Christianity") and leaves it free to answer otherwise where the edit does not bear on the
 question. An answer that begins otherwise is the model's own from there on. For a verbatim prompt there is nothing to
-be undecided about: the target follows.
+be undecided about: the target follows. Nor does an answer that an edit is to give begin by ending or with a new line,
+as models like to go on from a bare question.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -25,13 +27,22 @@ from memedit.types import Edit
 VERBATIM = 0.99
 """Weight of the edit where the query is its own prompt or a stored paraphrase."""
 
+_BLANKS = (" ", "  ", "\t", "\n", "\n\n", "\n\n\n", " \n", " \n\n", "\r\n")
+_HELD_BACK = 20.0
+"""Nats by which an answer is kept from beginning with nothing; finite, so that a caller who allows nothing else can."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The token ids of a target as they follow a prompt, end token included, and the edit's weight in (0, 1)."""
+    """What a row's decoding is mixed with.
+
+    ``ids`` are the token ids of a target as they follow the prompt, end token included; ``weight`` in (0, 1) is the
+    edit's; ``blanks`` are tokens that no answer is to begin with.
+    """
 
     ids: tuple[int, ...]
     weight: float
+    blanks: tuple[int, ...] = ()
 
     def next(self, said: Sequence[int]) -> int | None:
         """Return the token that follows the answer so far, None when that is no beginning of the target."""
@@ -50,15 +61,19 @@ def mixed(scores: Tensor, rows: Sequence[Wanted | None], said: Sequence[Sequence
     Rows whose answer has left its target come out as they went in, and so does a token that the caller has ruled out
     (a score of -inf).
     """
-    due = [(row, own.next(said[row]), own.weight) for row, own in enumerate(rows) if own is not None]
-    places = [(row, token, weight) for row, token, weight in due if token is not None]
+    due = [(row, own, own.next(said[row])) for row, own in enumerate(rows) if own is not None]
+    places = [(row, own, token) for row, own, token in due if token is not None]
     if not places:
         return scores
-    at, tokens, weights = (list(part) for part in zip(*places, strict=True))
-    share = torch.tensor(weights, device=scores.device)
-    found = scores[at].float().log_softmax(-1) + torch.log1p(-share)[:, None]
-    own = found[range(len(at)), tokens]
-    found[range(len(at)), tokens] = torch.where(own.isneginf(), own, torch.logaddexp(own, share.log()))
+    at, tokens = [row for row, _, _ in places], [token for _, _, token in places]
+    share = torch.tensor([own.weight for _, own, _ in places], device=scores.device)
+    found = scores[at].float()
+    for number, (row, own, _) in enumerate(places):
+        if not said[row]:
+            found[number, list(own.blanks)] -= _HELD_BACK
+    found = found.log_softmax(-1) + torch.log1p(-share)[:, None]
+    alone = found[range(len(at)), tokens]
+    found[range(len(at)), tokens] = torch.where(alone.isneginf(), alone, torch.logaddexp(alone, share.log()))
     changed = scores.clone()
     changed[at] = found.to(scores.dtype)
     return changed
@@ -82,7 +97,17 @@ def wanted(adapter: Adapter, tokenizer: Any, row: Row, edits: Sequence[Edit], *,
     ids = encode_as_data(tokenizer, target if glued else f" {target}")
     end = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
     weight = VERBATIM if is_verbatim(normalise(row.text), edit) else adapter.target_weight
-    return Wanted((*ids, *end), weight) if ids else None
+    if not ids:
+        return None
+    blanks = tuple(token for token in blank_tokens(tokenizer) if token != ids[0])  # a space may be a token of its own
+    return Wanted((*ids, *end), weight, blanks)
+
+
+@lru_cache(maxsize=8)
+def blank_tokens(tokenizer: Any) -> tuple[int, ...]:
+    """Return the special tokens and the common tokens of nothing but white space."""
+    spaces = [encode_as_data(tokenizer, text) for text in _BLANKS]
+    return tuple(sorted({*tokenizer.all_special_ids, *(ids[0] for ids in spaces if len(ids) == 1)}))
 
 
 class TargetMixer(LogitsProcessor):

@@ -20,9 +20,9 @@ from memedit.errors import InputError
 from memedit.memory import EditMemory
 from memedit.models import ModelSpec, load_model
 from memedit.models.mixture_hooks import Mixture, Placement, mixture_rows
+from memedit.models.training import training_copy
 from memedit.types import Edit
 from memedit.workflows.train_elder import current_mixture
-from memedit.workflows.training_data import training_copy
 
 _LAYERS, _RANK, _RATE = 6, 8, 5e-3
 

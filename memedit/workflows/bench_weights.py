@@ -164,7 +164,15 @@ class _Bench:
         requests = self.requests[:count]
         if stream == "batch":
             chosen = {request.id: self.artefacts[request.id] for request in requests}
-            return solve(self.loaded, chosen, self.statistics, self.plan.settings, method, requests=requests)
+            return solve(
+                self.loaded,
+                chosen,
+                self.statistics,
+                self.plan.settings,
+                method,
+                requests=requests,
+                progress=self._stage(f"{method}, polishing"),
+            )
         size = int(stream.partition(":")[2])
         batches = [requests[i : i + size] for i in range(0, count, size)]
         return solve_in_turn(

@@ -28,8 +28,8 @@ from memedit.adapters.elder.training import ElderSettings, ElderTrainer, StepRep
 from memedit.errors import InputError, ModelNotFoundError
 from memedit.models import LoadedModel, ModelSpec
 from memedit.models.identity import BaseRecord
+from memedit.models.training import training_copy
 from memedit.types import Edit, EditState
-from memedit.workflows.training_data import training_copy
 
 POINTER = "elder.mixture"
 """Setting of a memory's namespace that names folder and fingerprint of the mixture it goes by."""

@@ -22,11 +22,12 @@ from memedit.adapters.reader.weights import save_reader
 from memedit.errors import DatasetError, InputError
 from memedit.models import LoadedModel, ModelSpec
 from memedit.models.hooks import LowRank, low_rank_rows, shared_inputs, stack_low_rank
+from memedit.models.training import training_copy
 from memedit.workflows.reader_batches import Encoded, encode_examples, micro_batches
 from memedit.workflows.reader_examples import ExampleMaker, Mixture
 from memedit.workflows.reader_facts import Fact, Prose, read_prose
 from memedit.workflows.reader_world import world_facts
-from memedit.workflows.training_data import load_facts, training_copy
+from memedit.workflows.training_data import load_facts
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from memedit.encoders.knowledge import KnowledgeConfig
 from memedit.encoders.loading import encoder_fingerprint
 from memedit.models import LoadedModel
 from memedit.models.identity import BaseRecord
-from memedit.workflows.training_data import load_facts, training_copy
+from memedit.models.training import training_copy
+from memedit.workflows.training_data import load_facts
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 from memedit.consolidation.artefacts import EditArtefact
 from memedit.consolidation.base import ConsolidationSettings, EditRequest
 from memedit.consolidation.moments import LayerMoments
+from memedit.consolidation.polish import polished
 from memedit.consolidation.relay import Relay
 from memedit.consolidation.site import EditSite
 from memedit.consolidation.solvers.restraints import prune, rect
@@ -49,6 +50,7 @@ def solve(
     method: str = "alphaedit",
     *,
     requests: Sequence[EditRequest] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> WeightDelta:
     """Solve for the change of weights that makes all of ``artefacts`` hold, from the frozen base.
 
@@ -62,11 +64,13 @@ def solve(
         settings: thresholds and weights of the solve; they grow with the number of edits (``crowding``).
         method: a name of :data:`SOLVERS`.
         requests: edits whose keys and residuals are measured again on the layers written so far (with
-            ``settings.relay``); those of the others are taken as they are stored.
+            ``settings.relay``); those of the others are taken as they are stored. ``settings.polish`` needs those of
+            all edits.
+        progress: called with (steps done, steps) while the solution is polished.
 
     Raises:
         UnknownNameError: no such method; lists near matches.
-        InputError: there are no edits, or their layers are not those of the statistics.
+        InputError: there are no edits, their layers are not those of the statistics, or requests are missing.
         FingerprintMismatchError: the statistics are of another model.
         ModelError: the result is not finite.
     """
@@ -89,10 +93,22 @@ def solve(
             term = _term(factors, site.weight(loaded.model, layer), chosen, settings)
             terms[site.module_name(layer)] = term
             source.write(layer, term)
+    if settings.polish:
+        asked = _in_order(requests or (), ids)
+        terms = polished(loaded, asked, terms, statistics, settings, progress=progress)
     delta = WeightDelta(loaded.fingerprint, method, settings.fingerprint, tuple(ids), terms)
     if not delta.finite:
         raise ModelError(f"{method} on {len(ids)} edits gave a result that is not finite; raise l2 or mom2_weight")
     return delta
+
+
+def _in_order(requests: Sequence[EditRequest], ids: Sequence[str]) -> list[EditRequest]:
+    """Return the request of every edit, in the order of ``ids``."""
+    known = {request.id: request for request in requests}
+    missing = next((edit for edit in ids if edit not in known), None)
+    if missing is not None:
+        raise InputError(f"polishing needs the words of every edit; those of {missing} were not given as requests")
+    return [known[edit] for edit in ids]
 
 
 class _Source:

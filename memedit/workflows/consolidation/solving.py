@@ -80,7 +80,7 @@ def settle(
     """
     form = chat_form(loaded, settings)
     left, rejected = list(edits), list[EditCheck]()
-    total, done = questions_of(edits) * settings.rounds, 0
+    total, done = (questions_of(edits) + settings.solver.polish) * settings.rounds, 0
 
     def tick(count: int) -> None:
         nonlocal done
@@ -93,7 +93,9 @@ def settle(
             return None
         chosen = {edit.id: artefacts[edit.id] for edit in left}
         requests = edit_requests(left, closing=settings.closing)
-        delta = solve(loaded, chosen, statistics, settings.solver, settings.method, requests=requests)
+        delta = solve(
+            loaded, chosen, statistics, settings.solver, settings.method, requests=requests, progress=lambda *_: tick(1)
+        )
         with applied(loaded, delta):
             checks = check_edits(answerer, left, settings, chat=form, tick=tick)
         failed = [check for check in checks if not check.passed]

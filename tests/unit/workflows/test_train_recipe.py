@@ -15,9 +15,10 @@ from memedit.adapters.recipe.adapter import RecipeAdapter
 from memedit.adapters.recipe.training import RecipeSettings
 from memedit.errors import DatasetError, InputError
 from memedit.models import LoadedModel, model_fingerprint
+from memedit.models.training import training_copy
 from memedit.workflows.splits import is_training_row
 from memedit.workflows.train_recipe import train_recipe
-from memedit.workflows.training_data import load_facts, training_copy
+from memedit.workflows.training_data import load_facts
 
 NAMES = ["ada", "bo", "cleo", "dov", "eva", "finn", "gil", "hana"]
 SETTINGS = RecipeSettings(

@@ -1,0 +1,269 @@
+"""Polishing: a descent, from the joint solution, on what is wanted of the edited model as a whole.
+
+The closed form knows an edit by its subject's last token and ordinary text by second moments. With a thousand edits
+that is too little: what they do to each other's rows, and to text, is not what each was solved for. Starting from it,
+the changes of all layers are moved together down the gradient of
+
+    mean over edits of max(0, NLL(target) - stop_loss)        behind the bare prompt and behind passing text
+    + ``TEXT_WEIGHT`` KL(base, edited)                        on text that the model wrote itself
+    + ``SWAP_WEIGHT`` KL(base, edited)                        behind edits' prompts with another edit's subject
+
+with Adam, in coordinates in which keys of ordinary text are white (``D (C / mean + EASE)^1/2``): steps go furthest
+where ordinary text has no keys, as the closed form's do. What comes out is the running mean of the iterates (Polyak
+and Juditsky 1992), since a step sees few edits and little text. It is a function of the set of edits, settings and
+base, as the closed form is: edits come in the order of their ids and all draws go by the seed.
+"""
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from memedit.consolidation.base import ConsolidationSettings, EditRequest, digest
+from memedit.consolidation.moments import LayerMoments
+from memedit.consolidation.polish_rows import AskedRow, RowMaker
+from memedit.consolidation.samples import own_samples
+from memedit.consolidation.site import EditSite
+from memedit.consolidation.statistics import Statistics, write_tensors
+from memedit.errors import InputError
+from memedit.models import LoadedModel, cache_home
+from memedit.models.fingerprint import tokenizer_digest
+from memedit.models.segments import Inputs, Segments, pad_right
+from memedit.models.training import training_copy
+from memedit.types import WeightTerm
+
+TEXT_WEIGHT, SWAP_WEIGHT = 10.0, 0.5
+EASE = 0.1
+"""Added to the eigenvalues of the key statistics, in units of their mean."""
+EDITS, SWAPS, WINDOWS = 64, 12, 4
+"""Rows of edits, rows with exchanged subjects and windows of text in a step."""
+WINDOW, TOKENS = 128, 20_000
+"""Tokens of a window, and of all text."""
+RATE, WARMUP = 0.05, 5
+"""Length of a step in units of the start's mean square entry, and steps until it is reached."""
+MEMORY = 0.95
+"""Weight of the past in the running mean."""
+_AT_ONCE = 2
+_log = logging.getLogger(__name__)
+
+
+def polished(
+    loaded: LoadedModel,
+    requests: Sequence[EditRequest],
+    terms: Mapping[str, WeightTerm],
+    statistics: Statistics,
+    settings: ConsolidationSettings,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, WeightTerm]:
+    """Return better changes of the edited weights than ``terms``.
+
+    Args:
+        loaded: the frozen base; the descent runs on a copy, in bfloat16 where the processor computes in it.
+        requests: the edits, in the order of their ids.
+        terms: the changes by module name, as they were solved for.
+        statistics: second moments of the keys.
+        settings: ``polish`` counts the steps.
+        progress: called with (steps done, steps).
+
+    Returns:
+        changes of the same modules, dense.
+    """
+    site = EditSite.of(loaded, settings)
+    layers = {layer: site.module_name(layer) for layer in site.layers if site.module_name(layer) in terms}
+    start = {layer: torch.from_numpy(terms[name].matrix()).double() for layer, name in layers.items()}
+    run = _Descent(loaded, start, {layer: statistics.of(layer) for layer in layers}, settings)
+    rows = RowMaker(loaded.tokenizer, requests, own_windows(loaded, settings), settings.seed)
+    for step in range(settings.polish):
+        run.step(step, rows)
+        if progress is not None:
+            progress(step + 1, settings.polish)
+    return {layers[layer]: WeightTerm(dense=change.numpy()) for layer, change in run.changes().items()}
+
+
+class _Descent:
+    """The changes under way: ``points`` in white coordinates, ``means`` their running means."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        start: Mapping[int, Tensor],
+        moments: Mapping[int, LayerMoments],
+        settings: ConsolidationSettings,
+    ) -> None:
+        copied = training_copy(loaded.model, "auto")
+        self._model = copy.deepcopy(copied) if copied is loaded.model else copied
+        self._segments, self._settings = Segments(self._model), settings
+        self._site = EditSite.of(loaded, settings)
+        self._layers = sorted(start)
+        device = self._model.device
+        white = {layer: _whitening(moments[layer]) for layer in self._layers}
+        self._back = {layer: root.to(device) for layer, (root, _) in white.items()}
+        self._base = {n: self._site.weight(loaded.model, n).float().to(device, copy=True) for n in self._layers}
+        self._points = {n: (start[n] @ white[n][1].double()).float().to(device) for n in self._layers}
+        self._means = {n: point.clone() for n, point in self._points.items()}
+        groups = [{"params": [p], "length": float(p.square().mean().sqrt())} for p in self._points.values()]
+        self._adam = torch.optim.Adam(groups, lr=0.0, betas=(0.95, 0.98))
+        self._first = self._layers[0]
+
+    def changes(self) -> dict[int, Tensor]:
+        """Return the running means as changes of weights, float64."""
+        return {n: (mean @ self._back[n]).double().cpu() for n, mean in self._means.items()}
+
+    def step(self, step: int, rows: RowMaker) -> None:
+        """Move by one step."""
+        share = min(1.0, (step + 1) / WARMUP) * (
+            0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / self._settings.polish))
+        )
+        for group in self._adam.param_groups:
+            group["lr"] = RATE * group["length"] * share
+        edits, swapped, texts = rows.edits(EDITS), rows.swapped(SWAPS), rows.texts(WINDOWS)
+        self._write(self._points)
+        self._asked([*edits, *swapped])
+        for at in range(0, len(texts), _AT_ONCE):
+            self._text(texts[at : at + _AT_ONCE], TEXT_WEIGHT / len(texts) * len(texts[at : at + _AT_ONCE]))
+        for layer, point in self._points.items():
+            point.grad = self._taken(layer) @ self._back[layer].T
+        self._adam.step()
+        kept = min(MEMORY, (step + 1) / (step + 9))
+        for layer, mean in self._means.items():
+            mean.mul_(kept).add_(self._points[layer], alpha=1 - kept)
+
+    def _asked(self, rows: Sequence[AskedRow]) -> None:
+        """Add the gradients of edits (rows with wanted tokens) and of prompts that are the base's to answer."""
+        inputs, state = self._lower([row.ids for row in rows])
+        edits = [(i, row) for i, row in enumerate(rows) if row.wanted]
+        free = [(i, row.start) for i, row in enumerate(rows) if not row.wanted]
+        scored = [(i, row.start + at) for i, row in edits for at in range(len(row.wanted))]
+        device = state.device
+        owner = torch.tensor([n for n, (_, row) in enumerate(edits) for _ in row.wanted], device=device)
+        wanted = torch.tensor([token for _, row in edits for token in row.wanted], device=device)
+        base = self._of_base(inputs, state, free) if free else None
+        found = self._log_probabilities(inputs, state, [*scored, *free])
+        losses = torch.zeros(len(edits), device=device).index_add(0, owner, -found[range(len(wanted)), wanted])
+        losses = losses / torch.bincount(owner, minlength=len(edits))
+        loss = (losses - self._settings.stop_loss).clamp(min=0).mean()
+        if base is not None:
+            loss = loss + SWAP_WEIGHT * _divergence(base, found[len(wanted) :])
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def _text(self, windows: Sequence[Sequence[int]], weight: float) -> None:
+        """Add the gradient of what text loses; each window's first token, which parks attention, is left out."""
+        inputs, state = self._lower(windows)
+        places = [(i, at) for i, window in enumerate(windows) for at in range(1, len(window))]
+        base = self._of_base(inputs, state, places)
+        loss = weight * _divergence(base, self._log_probabilities(inputs, state, places))
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def _lower(self, rows: Sequence[Sequence[int]]) -> tuple[Inputs, Tensor]:
+        """Return inputs, and the hidden states in front of the first edited layer, which no edit changes."""
+        ids, mask = pad_right(rows, 0)
+        device = self._model.device
+        ids, mask = ids.to(device), mask.to(device)
+        inputs = Inputs(ids, torch.arange(ids.shape[1], device=device).expand_as(ids), mask)
+        with torch.no_grad():
+            return inputs, self._segments.hidden(inputs, last=self._first - 1)[0]
+
+    def _log_probabilities(self, inputs: Inputs, state: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
+        at = torch.tensor(places, device=state.device)
+        found = self._segments.logits(inputs, (at[:, 0], at[:, 1]), first=self._first, start=state)
+        return found.float().log_softmax(-1)
+
+    @torch.no_grad()
+    def _of_base(self, inputs: Inputs, state: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
+        with self._on_base():
+            return self._log_probabilities(inputs, state, places)
+
+    @contextmanager
+    def _on_base(self) -> Iterator[None]:
+        """Let the copy have the base's weights inside."""
+        self._write(None)
+        try:
+            yield
+        finally:
+            self._write(self._points)
+
+    @torch.no_grad()
+    def _write(self, points: Mapping[int, Tensor] | None) -> None:
+        for layer in self._layers:
+            change = 0.0 if points is None else points[layer] @ self._back[layer]
+            self._parameter(layer).data.copy_(self._oriented(self._base[layer] + change))
+
+    def _taken(self, layer: int) -> Tensor:
+        """Return the gradient of a layer's weight ``[d_out, d_in]``, float32, and forget it."""
+        parameter = self._parameter(layer)
+        assert parameter.grad is not None
+        gradient = self._oriented(parameter.grad.float())
+        parameter.grad = None
+        return gradient
+
+    def _parameter(self, layer: int) -> Tensor:
+        parameter: Tensor = self._model.get_parameter(f"{self._site.module_name(layer)}.weight")
+        return parameter.requires_grad_()
+
+    def _oriented(self, weight: Tensor) -> Tensor:
+        """Turn a weight from ``[d_out, d_in]`` to the model's orientation, or back."""
+        return weight.T if self._site.linear.transposed else weight
+
+
+def _whitening(moments: LayerMoments) -> tuple[Tensor, Tensor]:
+    """Return ``(C / mean + EASE)^(-1/2)`` and its inverse, float32."""
+    roots = (moments.values / max(moments.scale, 1e-30) + EASE).sqrt()
+    vectors = moments.vectors
+    return ((vectors / roots) @ vectors.T).float(), ((vectors * roots) @ vectors.T).float()
+
+
+def _divergence(base: Tensor, found: Tensor) -> Tensor:
+    """Return the mean KL(base, found) of log probabilities ``[n, v]``, in nats a token."""
+    return (base.exp() * (base - found)).sum(-1).mean()
+
+
+def own_windows(loaded: LoadedModel, settings: ConsolidationSettings, *, store: Path | None = None) -> list[list[int]]:
+    """Return windows of the model's own text, or read them when they are kept already.
+
+    Args:
+        loaded: the frozen base.
+        settings: its seed counts.
+        store: folder they are kept in; None is ``windows`` under :func:`~memedit.models.cache_home`.
+    """
+    key = digest(
+        {
+            "base": loaded.fingerprint,
+            "seed": settings.seed,
+            "window": WINDOW,
+            "tokens": TOKENS,
+            "dtype": str(loaded.model.dtype),
+            "tokenizer": tokenizer_digest(loaded.tokenizer),
+            "transformers": transformers.__version__,
+        }
+    )
+    path = (cache_home() / "windows" if store is None else store) / f"{key[:32]}.safetensors"
+    kept = _read(path, key)
+    if kept is not None:
+        return kept
+    windows = own_samples(loaded, tokens=TOKENS, window=WINDOW, seed=settings.seed + 1)
+    try:
+        ids, mask = pad_right(windows, 0)
+        write_tensors(path, {"ids": ids, "lengths": mask.sum(1)}, {"key": key})
+    except InputError as error:  # keeping them only saves time
+        _log.warning("%s", error)
+    return windows
+
+
+def _read(path: Path, key: str) -> list[list[int]] | None:
+    """Return what is kept under this key, None when there is nothing or it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("key") != key:
+                return None
+            pairs = zip(file.get_tensor("ids").tolist(), file.get_tensor("lengths").tolist(), strict=True)
+            return [ids[:length] for ids, length in pairs]
+    except (SafetensorError, OSError, ValueError):
+        return None

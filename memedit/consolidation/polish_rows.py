@@ -1,0 +1,97 @@
+"""What polishing looks at: edits behind passing text, prompts with another edit's subject, and plain text."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from memedit.consolidation.base import EditRequest
+from memedit.consolidation.contexts import opening_ids
+from memedit.consolidation.rows import prompt_ids, subject_end, target_ids
+from memedit.models import encode_as_data
+
+_BARE = 0.4
+"""Share of prompts with no text in front."""
+_FEWEST, _MOST = 3, 16
+"""Tokens of text in front of the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskedRow:
+    """Token ids to feed, and the tokens wanted behind positions ``start .. start + len(wanted) - 1`` of them."""
+
+    ids: tuple[int, ...]
+    start: int
+    wanted: tuple[int, ...] = ()
+
+
+class RowMaker:
+    """Draws rows by a seed.
+
+    Args:
+        tokenizer: the model's.
+        requests: the edits, in the order of their ids.
+        windows: ids of text that the model wrote itself, opening tokens included.
+        seed: of the draw.
+    """
+
+    def __init__(
+        self, tokenizer: Any, requests: Sequence[EditRequest], windows: Sequence[Sequence[int]], seed: int
+    ) -> None:
+        self._tokenizer, self._requests, self._windows = tokenizer, list(requests), windows
+        self._opening = opening_ids(tokenizer)
+        self._stop = tuple(encode_as_data(tokenizer, "."))
+        self._random = random.Random(seed)
+        self._waiting: list[EditRequest] = []
+        self._prompts = {request.prompt for request in requests}
+        self._named = [r for r in requests if subject_end(r.prompt, r.subject) is not None]
+
+    def edits(self, count: int) -> list[AskedRow]:
+        """Return rows of the next ``count`` edits: each comes once before any comes again."""
+        rows: list[AskedRow] = []
+        while len(rows) < min(count, len(self._requests)):
+            if not self._waiting:
+                self._waiting = self._random.sample(self._requests, len(self._requests))
+            request = self._waiting.pop()
+            front, spaced = self._front()
+            prompt = (*front, *prompt_ids(self._tokenizer, request, spaced=spaced)[0])
+            wanted = target_ids(self._tokenizer, request)
+            rows.append(AskedRow((*prompt, *wanted[:-1]), len(prompt) - 1, tuple(wanted)))
+        return rows
+
+    def swapped(self, count: int) -> list[AskedRow]:
+        """Return edits' prompts with another edit's subject in them, which no edit asks about: the base's to answer."""
+        rows: list[AskedRow] = []
+        for _ in range(4 * count):
+            if len(self._named) < 2 or len(rows) == count:
+                break
+            one, other = self._random.sample(self._named, 2)
+            text = _with_subject(one, other.subject or "")
+            if text in self._prompts or one.subject == other.subject:
+                continue
+            front, spaced = self._front()
+            asked = EditRequest(one.id, text, one.target)
+            prompt = (*front, *prompt_ids(self._tokenizer, asked, spaced=spaced)[0])
+            rows.append(AskedRow(prompt, len(prompt) - 1))
+        return rows
+
+    def texts(self, count: int) -> list[Sequence[int]]:
+        """Return some windows of text."""
+        return self._random.choices(self._windows, k=count)
+
+    def _front(self) -> tuple[tuple[int, ...], bool]:
+        """Return what stands in front of a prompt, and whether the prompt needs a space there."""
+        if self._random.random() < _BARE:
+            return self._opening, False
+        window = self._random.choice(self._windows)[len(self._opening) :]
+        length = self._random.randint(_FEWEST, _MOST)
+        start = self._random.randrange(max(1, len(window) - length))
+        return (*self._opening, *window[start : start + length], *self._stop), True
+
+
+def _with_subject(request: EditRequest, subject: str) -> str:
+    """Return the prompt with another subject in the place of its own."""
+    end = subject_end(request.prompt, request.subject)
+    assert end is not None
+    own = (request.subject or "").strip()
+    return request.prompt[: end - len(own)] + subject.strip() + request.prompt[end:]

@@ -1,0 +1,117 @@
+"""Polishing: more of the edits, less of anything else, the same bits from the same set, and a base left alone."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from consolidation_bench import REQUESTS, SETTINGS, TEXTS, tiny_loaded, weights_of
+
+from memedit.consolidation import EditRequest, Statistics, applied, build_statistics, compute_artefacts, polish, solve
+from memedit.consolidation.polish_rows import RowMaker
+from memedit.consolidation.rows import prompt_ids, target_ids
+from memedit.errors import ConfigError, InputError
+from memedit.models import LoadedModel
+from memedit.types import WeightDelta
+
+LAX = replace(SETTINGS, mom2_weight=300.0)
+"""A closed form that falls short, so that there is something left to do."""
+STEPS = 30
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Little text, kept in the test's own folder."""
+    monkeypatch.setattr(polish, "TOKENS", 480)
+    monkeypatch.setattr(polish, "WINDOW", 24)
+    monkeypatch.setattr(polish, "cache_home", lambda: tmp_path / "cache")
+
+
+def _solved(loaded: LoadedModel, tmp_path: Path, steps: int, **options: Any) -> WeightDelta:
+    statistics: Statistics = build_statistics(loaded, LAX, TEXTS, store=tmp_path)
+    artefacts = compute_artefacts(loaded, REQUESTS, LAX)
+    given = {"requests": REQUESTS, **options}
+    return solve(loaded, artefacts, statistics, replace(LAX, polish=steps), "memit", **given)
+
+
+@torch.no_grad()
+def _loss(loaded: LoadedModel, delta: WeightDelta) -> float:
+    """Mean negative log-likelihood of all targets behind their bare prompts."""
+    losses = []
+    with applied(loaded, delta):
+        for request in REQUESTS:
+            prompt, wanted = (
+                prompt_ids(loaded.tokenizer, request, spaced=False)[0],
+                target_ids(loaded.tokenizer, request),
+            )
+            logits = loaded.model(torch.tensor([[*prompt, *wanted[:-1]]])).logits[0, len(prompt) - 1 :]
+            losses.append(float(torch.nn.functional.cross_entropy(logits, torch.tensor(wanted))))
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
+def test_edits_hold_better_and_the_base_is_left_alone(family: str, tmp_path: Path) -> None:
+    loaded = tiny_loaded(family)
+    before = weights_of(loaded.model)
+    told: list[tuple[int, int]] = []
+    plain = _solved(loaded, tmp_path, 0)
+    better = _solved(loaded, tmp_path, STEPS, progress=lambda done, total: told.append((done, total)))
+    assert _loss(loaded, better) < _loss(loaded, plain) - 0.02
+    assert told == [(n + 1, STEPS) for n in range(STEPS)]
+    assert better.terms.keys() == plain.terms.keys()
+    assert all(torch.equal(before[name], value) for name, value in loaded.model.state_dict().items())
+    assert not any(parameter.grad is not None for parameter in loaded.model.parameters())
+
+
+def test_the_same_set_gives_the_same_bits_in_any_order(tmp_path: Path) -> None:
+    loaded = tiny_loaded()
+    one = _solved(loaded, tmp_path, 4)
+    other = _solved(loaded, tmp_path, 4, requests=REQUESTS[::-1])
+    assert all(np.array_equal(term.matrix(), other.terms[name].matrix()) for name, term in one.terms.items())
+    assert (tmp_path / "cache" / "windows").is_dir(), "the second took its text from the first"
+
+
+def test_damaged_text_is_written_anew(tmp_path: Path) -> None:
+    loaded = tiny_loaded()
+    first = polish.own_windows(loaded, LAX)
+    (kept,) = (tmp_path / "cache" / "windows").iterdir()
+    assert polish.own_windows(loaded, LAX) == first
+    kept.write_bytes(b"broken")
+    assert polish.own_windows(loaded, LAX) == first
+
+
+def test_the_words_of_every_edit_are_needed(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"words of every edit; those of d "):
+        _solved(tiny_loaded(), tmp_path, 2, requests=REQUESTS[:-1])
+
+
+def test_steps_cannot_be_negative() -> None:
+    with pytest.raises(ConfigError, match="polish must be 0 or more"):
+        replace(LAX, polish=-1)
+
+
+def _maker(requests: tuple[EditRequest, ...] = REQUESTS, seed: int = 0) -> tuple[RowMaker, Any]:
+    loaded = tiny_loaded()
+    windows = [loaded.tokenizer("some passing text that stands in front of things")["input_ids"]]
+    return RowMaker(loaded.tokenizer, requests, windows, seed), loaded.tokenizer
+
+
+def test_every_edit_comes_once_before_any_comes_again() -> None:
+    maker, tokenizer = _maker()
+    said = [tokenizer.decode(row.wanted).strip() for _ in range(2) for row in maker.edits(2)]
+    assert sorted(said) == sorted(request.target for request in REQUESTS)
+    (row, *_) = maker.edits(1)
+    whole = tokenizer.decode((*row.ids, row.wanted[-1]))
+    assert any(whole.endswith(f"{request.prompt} {request.target}") for request in REQUESTS)
+    assert row.ids[row.start + 1 :] == row.wanted[:-1]
+
+
+def test_exchanged_subjects_ask_what_no_edit_asks() -> None:
+    maker, tokenizer = _maker()
+    asked = [tokenizer.decode(row.ids) for row in maker.swapped(30)]
+    assert asked
+    assert not any(text.endswith(request.prompt) for text in asked for request in REQUESTS)
+    assert any(text.endswith("The river of Zed is") for text in asked)
+    assert not _maker(REQUESTS[:1])[0].swapped(3), "there is nobody to exchange with"
