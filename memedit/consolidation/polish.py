@@ -46,6 +46,8 @@ EDITS, SWAPS, WINDOWS = 64, 12, 4
 """Rows of edits, rows with exchanged subjects and windows of text in a step."""
 WINDOW, TOKENS = 128, 20_000
 """Tokens of a window, and of all text."""
+STEP_TOKENS = 20 * (EDITS + SWAPS) + WINDOWS * WINDOW
+"""About so many tokens go through the model in a step."""
 RATE, WARMUP = 0.05, 5
 """Length of a step in units of the start's mean square entry, and steps until it is reached."""
 MEMORY = 0.95

@@ -49,12 +49,11 @@ def sensitivity(loaded: LoadedModel, settings: ConsolidationSettings, *, store: 
         settings: its layers, ``sensitivity_tokens`` and seed count.
         store: folder it is kept in; None is ``sensitivity`` under :func:`~memedit.models.cache_home`.
     """
-    site = EditSite.of(loaded, settings)
-    key = digest(_identity(loaded, site.layers[-1], settings))
-    path = (cache_home() / "sensitivity" if store is None else store) / f"{key[:32]}.safetensors"
+    top = EditSite.of(loaded, settings).layers[-1]
+    path, key = _place(loaded, top, settings, store)
     kept = _read(path, key)
     if kept is None:
-        kept = _measured(loaded, site.layers[-1], settings)
+        kept = _measured(loaded, top, settings)
         try:
             write_tensors(
                 path,
@@ -64,6 +63,17 @@ def sensitivity(loaded: LoadedModel, settings: ConsolidationSettings, *, store: 
         except InputError as error:  # keeping it only saves time
             _log.warning("%s", error)
     return kept
+
+
+def sensitivity_kept(loaded: LoadedModel, settings: ConsolidationSettings, *, store: Path | None = None) -> bool:
+    """Say whether :func:`sensitivity` would find what it needs."""
+    return _place(loaded, EditSite.of(loaded, settings).layers[-1], settings, store)[0].is_file()
+
+
+def _place(loaded: LoadedModel, layer: int, settings: ConsolidationSettings, store: Path | None) -> tuple[Path, str]:
+    """Return the file that it is kept in, and the key that stands there."""
+    key = digest(_identity(loaded, layer, settings))
+    return (cache_home() / "sensitivity" if store is None else store) / f"{key[:32]}.safetensors", key
 
 
 def _identity(loaded: LoadedModel, layer: int, settings: ConsolidationSettings) -> Mapping[str, object]:

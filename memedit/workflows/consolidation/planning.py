@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from memedit.consolidation.base import artefact_fingerprint
+from memedit.consolidation.polish import STEP_TOKENS
+from memedit.consolidation.sensitivity import sensitivity_kept
 from memedit.consolidation.site import EditSite
 from memedit.consolidation.statistics import statistics_identity
 from memedit.memory import EditMemory
@@ -23,6 +25,8 @@ ARTEFACTS = "consolidation"
 _CONTEXT_ROW_TOKENS = 8
 _BACKWARD = 3.0
 """Forward and backward pass together, in forward passes."""
+_WRITTEN = 3.0
+"""Writing a token of text in a batch, in forward passes of one."""
 _GENERATED = 12
 _GATE_TOKENS = 9_000
 
@@ -31,7 +35,8 @@ _GATE_TOKENS = 9_000
 class JobPlan:
     """What a job would do.
 
-    ``to_compute`` edits still lack keys and targets; ``statistics_kept`` says that the statistics need not be gathered.
+    ``to_compute`` edits still lack keys and targets; ``statistics_kept`` says that the statistics need not be gathered,
+    ``sensitivity_kept`` the same of what targets are optimised by.
     ``seconds`` are estimates by stage: from this model's last job on this memory where there was one (``measured``),
     else from one timed forward pass. ``memory_bytes`` is the peak beyond the loaded model, ``disk_bytes`` what the
     version will take.
@@ -43,6 +48,7 @@ class JobPlan:
     skipped: tuple[tuple[str, int], ...]
     to_compute: int
     statistics_kept: bool
+    sensitivity_kept: bool
     layers: tuple[int, ...]
     seconds: Mapping[str, float]
     measured: bool
@@ -65,7 +71,8 @@ def plan_job(memory: EditMemory, loaded: LoadedModel, selection: Selection, sett
     known = kept_artefacts(memory, loaded, selection, settings)
     to_compute = len(selection.edits) - len(known)
     kept = _statistics_kept(loaded, site, settings)
-    units = _units(selection, settings, to_compute, kept)
+    measured = settings.solver.damping is None or sensitivity_kept(loaded, settings.solver)
+    units = _units(selection, settings, to_compute, statistics=kept, sensitivity=measured)
     last = _last_rates(memory, loaded)
     rates = last or dict.fromkeys(units, _seconds_a_token(loaded))
     seconds = {stage: units[stage] * rates.get(stage, next(iter(rates.values()))) for stage in units}
@@ -76,6 +83,7 @@ def plan_job(memory: EditMemory, loaded: LoadedModel, selection: Selection, sett
         skipped=tuple(Counter(reason for _, reason in selection.skipped).most_common()),
         to_compute=to_compute,
         statistics_kept=kept,
+        sensitivity_kept=measured,
         layers=site.layers,
         seconds={stage: round(value, 1) for stage, value in seconds.items()},
         measured=last is not None,
@@ -107,22 +115,28 @@ def keep_rates(
     spent: Mapping[str, float],
 ) -> None:
     """Remember how long each stage took for its work, for the next estimate; stages with nothing to do keep theirs."""
-    units = _units(selection, settings, plan.to_compute, plan.statistics_kept)
+    units = _units(
+        selection, settings, plan.to_compute, statistics=plan.statistics_kept, sensitivity=plan.sensitivity_kept
+    )
     rates = dict(_last_rates(memory, loaded) or {})
     rates |= {stage: spent[stage] / units[stage] for stage in units if units[stage] > 0 and stage in spent}
     memory.set_setting(_setting(loaded), json.dumps(rates))
 
 
-def _units(selection: Selection, settings: JobSettings, to_compute: int, kept: bool) -> dict[str, float]:
-    """Return the work of every stage in forward passes of one token."""
+def _units(
+    selection: Selection, settings: JobSettings, to_compute: int, *, statistics: bool, sensitivity: bool
+) -> dict[str, float]:
+    """Return the work of every stage in forward passes of one token; ``statistics`` and ``sensitivity`` may be kept."""
     rows = settings.solver.contexts * _CONTEXT_ROW_TOKENS
     asked = questions_of(selection.edits) * _GENERATED
     relayed = settings.rounds * len(selection.edits) * 2 * rows if settings.solver.relay else 0
-    samples = 3.0 if settings.statistics_text is None else 1.0  # they are written first, token by token
+    samples = _WRITTEN if settings.statistics_text is None else 1.0
+    once = 0.0 if sensitivity or not to_compute else settings.solver.sensitivity_tokens * (_WRITTEN + _BACKWARD)
+    polishing = settings.rounds * settings.solver.polish * STEP_TOKENS * (1 + _BACKWARD)
     return {
-        "statistics": 0.0 if kept else settings.statistics_tokens * samples,
-        "keys and targets": to_compute * rows * settings.solver.steps * _BACKWARD / 2,
-        "solve and check": float(asked * (settings.rounds + 1) + relayed),
+        "statistics": 0.0 if statistics else settings.statistics_tokens * samples,
+        "keys and targets": once + to_compute * rows * settings.solver.steps * _BACKWARD / 2,
+        "solve and check": float(asked * (settings.rounds + 1) + relayed + polishing),
         "gates": float(2 * _GATE_TOKENS),
         "write": 0.0,
     }

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,23 @@ def test_an_edit_that_no_round_can_help_makes_no_version(
     result = consolidate.run(memory, loaded, store, SETTINGS)
     assert (result.record, store.names()) == (None, [])
     assert "stay with the memory" in result.message
+
+
+def test_the_plan_counts_polishing_and_what_is_measured_once(
+    memory: EditMemory, loaded: LoadedModel, store: VersionStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MEMEDIT_HOME", str(tmp_path / "home"))
+    known(memory, "a", "b")
+    natural = replace(SETTINGS, solver=replace(GENTLE, polish=3, damping=0.02))
+    before = consolidate.plan(memory, loaded, store, natural)
+    assert not before.sensitivity_kept
+    result = consolidate.run(memory, loaded, store, natural)
+    assert result.record is not None
+    after = consolidate.plan(memory, loaded, store, natural)
+    assert after.sensitivity_kept
+    longer = consolidate.plan(memory, loaded, store, replace(natural, solver=replace(natural.solver, polish=300)))
+    assert longer.seconds["solve and check"] > 5 * after.seconds["solve and check"]
+    assert longer.seconds["gates"] == after.seconds["gates"]
 
 
 def test_adding_more_solves_for_all_and_nothing_new_is_nothing_to_do(
