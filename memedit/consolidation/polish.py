@@ -15,7 +15,6 @@ base, as the closed form is: edits come in the order of their ids and all draws 
 """
 
 import copy
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,17 +22,16 @@ from pathlib import Path
 
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from memedit.consolidation.base import ConsolidationSettings, EditRequest, digest
+from memedit.consolidation.kept import keep_tensors, kept_file, read_tensors
 from memedit.consolidation.moments import LayerMoments
 from memedit.consolidation.polish_rows import AskedRow, RowMaker
 from memedit.consolidation.samples import own_samples
 from memedit.consolidation.site import EditSite
-from memedit.consolidation.statistics import Statistics, write_tensors
-from memedit.errors import InputError
-from memedit.models import LoadedModel, cache_home
+from memedit.consolidation.statistics import Statistics
+from memedit.models import LoadedModel
 from memedit.models.fingerprint import tokenizer_digest
 from memedit.models.segments import Inputs, Segments, pad_right
 from memedit.models.training import training_copy
@@ -53,7 +51,6 @@ RATE, WARMUP = 0.05, 5
 MEMORY = 0.95
 """Weight of the past in the running mean."""
 _AT_ONCE = 2
-_log = logging.getLogger(__name__)
 
 
 def polished(
@@ -246,26 +243,13 @@ def own_windows(loaded: LoadedModel, settings: ConsolidationSettings, *, store: 
             "transformers": transformers.__version__,
         }
     )
-    path = (cache_home() / "windows" if store is None else store) / f"{key[:32]}.safetensors"
-    kept = _read(path, key)
-    if kept is not None:
-        return kept
+    path = kept_file("windows", key, store)
+    found = read_tensors(path, key)
+    if found is not None:
+        tensors, _ = found
+        pairs = zip(tensors["ids"].tolist(), tensors["lengths"].tolist(), strict=True)
+        return [ids[:length] for ids, length in pairs]
     windows = own_samples(loaded, tokens=TOKENS, window=WINDOW, seed=settings.seed + 1)
-    try:
-        ids, mask = pad_right(windows, 0)
-        write_tensors(path, {"ids": ids, "lengths": mask.sum(1)}, {"key": key})
-    except InputError as error:  # keeping them only saves time
-        _log.warning("%s", error)
+    ids, mask = pad_right(windows, 0)
+    keep_tensors(path, {"ids": ids, "lengths": mask.sum(1)}, {"key": key})
     return windows
-
-
-def _read(path: Path, key: str) -> list[list[int]] | None:
-    """Return what is kept under this key, None when there is nothing or it is damaged."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("key") != key:
-                return None
-            pairs = zip(file.get_tensor("ids").tolist(), file.get_tensor("lengths").tolist(), strict=True)
-            return [ids[:length] for ids, length in pairs]
-    except (SafetensorError, OSError, ValueError):
-        return None

@@ -6,29 +6,27 @@ that are reached where ``F`` is small do the least harm to everything else. Targ
 (Amari 1998; with the second moment of the keys in the solve these are the two factors of K-FAC, arXiv 1503.05671).
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from memedit.consolidation.base import ConsolidationSettings, digest
+from memedit.consolidation.kept import keep_tensors, kept_file, read_tensors
 from memedit.consolidation.moments import LayerMoments
 from memedit.consolidation.samples import own_samples
 from memedit.consolidation.site import EditSite
-from memedit.consolidation.statistics import WINDOW, write_tensors
+from memedit.consolidation.statistics import WINDOW
 from memedit.errors import InputError
-from memedit.models import LoadedModel, cache_home
+from memedit.models import LoadedModel
 from memedit.models.fingerprint import tokenizer_digest
 from memedit.models.segments import Inputs, Segments, frozen, pad_right
 
 VERSION = 1
 """Raised when the sensitivity is computed differently, so that a kept one is not used again."""
 _ROWS = 4
-_log = logging.getLogger(__name__)
 
 
 def natural_direction(fisher: LayerMoments, damping: float) -> Tensor:
@@ -51,18 +49,14 @@ def sensitivity(loaded: LoadedModel, settings: ConsolidationSettings, *, store: 
     """
     top = EditSite.of(loaded, settings).layers[-1]
     path, key = _place(loaded, top, settings, store)
-    kept = _read(path, key)
-    if kept is None:
-        kept = _measured(loaded, top, settings)
-        try:
-            write_tensors(
-                path,
-                {"values": kept.values, "vectors": kept.vectors.contiguous()},
-                {"key": key, "count": str(kept.count)},
-            )
-        except InputError as error:  # keeping it only saves time
-            _log.warning("%s", error)
-    return kept
+    found = read_tensors(path, key)
+    if found is not None:
+        tensors, header = found
+        return LayerMoments(tensors["values"], tensors["vectors"], int(header["count"]))
+    measured = _measured(loaded, top, settings)
+    tensors = {"values": measured.values, "vectors": measured.vectors.contiguous()}
+    keep_tensors(path, tensors, {"key": key, "count": str(measured.count)})
+    return measured
 
 
 def sensitivity_kept(loaded: LoadedModel, settings: ConsolidationSettings, *, store: Path | None = None) -> bool:
@@ -73,7 +67,7 @@ def sensitivity_kept(loaded: LoadedModel, settings: ConsolidationSettings, *, st
 def _place(loaded: LoadedModel, layer: int, settings: ConsolidationSettings, store: Path | None) -> tuple[Path, str]:
     """Return the file that it is kept in, and the key that stands there."""
     key = digest(_identity(loaded, layer, settings))
-    return (cache_home() / "sensitivity" if store is None else store) / f"{key[:32]}.safetensors", key
+    return kept_file("sensitivity", key, store), key
 
 
 def _identity(loaded: LoadedModel, layer: int, settings: ConsolidationSettings) -> Mapping[str, object]:
@@ -123,15 +117,3 @@ def _gradients(segments: Segments, layer: int, windows: Sequence[Sequence[int]],
     later = positions > 0
     found: Tensor = gradient[rows[later].to(device), positions[later].to(device)].float()
     return found
-
-
-def _read(path: Path, key: str) -> LayerMoments | None:
-    """Return what is kept under this key, None when there is nothing or it is damaged."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("key") != key:
-                return None
-            return LayerMoments(file.get_tensor("values"), file.get_tensor("vectors"), int(header["count"]))
-    except (SafetensorError, OSError, KeyError, ValueError):
-        return None

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from memedit.consolidation.base import ConsolidationSettings, digest
+from memedit.consolidation.kept import read_tensors, write_tensors
 from memedit.consolidation.moments import LayerMoments
 from memedit.consolidation.samples import own_samples
 from memedit.consolidation.site import EditSite
@@ -25,7 +24,7 @@ from memedit.models import LoadedModel, cache_home, encode_as_data
 from memedit.models.fingerprint import tokenizer_digest
 from memedit.models.hooks import capture
 from memedit.models.segments import Inputs, Segments, pad_right
-from memedit.whole_files import write_json, write_whole
+from memedit.whole_files import write_json
 
 VERSION = 1
 """Raised when statistics are computed differently, so that kept ones are not used again."""
@@ -196,15 +195,12 @@ class _Gathering:
         write_tensors(self._path, tensors, header)
 
     def _load(self) -> None:
-        try:
-            with safe_open(self._path, framework="pt") as file:
-                header = file.metadata() or {}
-                if header.get("key") != self._key:
-                    return
-                self.sums = {layer: file.get_tensor(str(layer)) for layer in self.sums}
-                self.count, self.done = int(header["count"]), int(header["done"])
-        except (SafetensorError, OSError, KeyError, ValueError):
+        found = read_tensors(self._path, self._key)
+        if found is None:
             return  # an unreadable checkpoint only costs the time
+        tensors, header = found
+        self.sums = {layer: tensors[str(layer)] for layer in self.sums}
+        self.count, self.done = int(header["count"]), int(header["done"])
 
     def clear(self) -> None:
         """Remove the checkpoint."""
@@ -231,28 +227,14 @@ def _read(folder: Path, identity: Mapping[str, object]) -> Statistics | None:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         if manifest["key"] != identity["key"]:
             return None
-        with safe_open(folder / "moments.safetensors", framework="pt") as file:
-            if (file.metadata() or {}).get("key") != identity["key"]:
-                return None
-            count = int(manifest["count"])
-            layers = {
-                int(layer): LayerMoments(file.get_tensor(f"values.{layer}"), file.get_tensor(f"vectors.{layer}"), count)
-                for layer in manifest["layers"]
-            }
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        found = read_tensors(folder / "moments.safetensors", str(identity["key"]))
+        if found is None:
+            return None
+        tensors, count = found[0], int(manifest["count"])
+        layers = {
+            int(layer): LayerMoments(tensors[f"values.{layer}"], tensors[f"vectors.{layer}"], count)
+            for layer in manifest["layers"]
+        }
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return Statistics(str(manifest["base"]), str(manifest["key"]), str(manifest["source"]), layers)
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Write a safetensors file whole: a kill leaves the old one or the new one.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    try:
-        write_whole(path, lambda partial: save_file(dict(tensors), partial, metadata=dict(header)))
-    except OSError as error:
-        raise InputError(
-            f"what was measured on the model cannot be written to {path.parent}: {error}; choose another folder"
-        ) from error

@@ -26,7 +26,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Little text, kept in the test's own folder."""
     monkeypatch.setattr(polish, "TOKENS", 480)
     monkeypatch.setattr(polish, "WINDOW", 24)
-    monkeypatch.setattr(polish, "cache_home", lambda: tmp_path / "cache")
+    monkeypatch.setenv("MEMEDIT_HOME", str(tmp_path / "cache"))
 
 
 def _solved(loaded: LoadedModel, tmp_path: Path, steps: int, **options: Any) -> WeightDelta:
