@@ -97,7 +97,8 @@ def test_what_there_is_not_is_said(command: Any, tmp_path: Path) -> None:
 def test_shipped_jobs_can_be_done(path: Path) -> None:
     config = load_config(path)
     assert isinstance(config, ConsolidationConfig)
-    assert job_settings(config).method == "alphaedit"
+    made = job_settings(config)
+    assert (made.method, made.solver.polish) == (("memit", 120) if path.name == "polished.yaml" else ("alphaedit", 0))
     if path.name == "alphaedit.yaml":
         assert config == ConsolidationConfig()
     if config.schedule is not None and config.schedule.cron is not None:
