@@ -1,8 +1,9 @@
 """What was measured on a model, kept in files under a key: read when the key is right, made anew otherwise."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -12,6 +13,7 @@ from memedit.errors import InputError
 from memedit.models import cache_home
 from memedit.whole_files import write_whole
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -20,15 +22,15 @@ def kept_file(kind: str, key: str, store: Path | None) -> Path:
     return (cache_home() / kind if store is None else store) / f"{key[:32]}.safetensors"
 
 
-def read_tensors(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-    """Return tensors and header of a file under this key, None when there is none or it is damaged."""
+def read_kept(path: Path, key: str, build: Callable[[dict[str, Tensor], dict[str, str]], T]) -> T | None:
+    """Return what ``build`` makes of a file's tensors and header; None when no whole file lies there under this key."""
     try:
         with safe_open(path, framework="pt") as file:
             header = dict(file.metadata() or {})
             if header.get("key") != key:
                 return None
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError):
+            return build({name: file.get_tensor(name) for name in file.keys()}, header)  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError, KeyError, ValueError):
         return None
 
 

@@ -25,7 +25,7 @@ import transformers
 from torch import Tensor
 
 from memedit.consolidation.base import ConsolidationSettings, EditRequest, digest
-from memedit.consolidation.kept import keep_tensors, kept_file, read_tensors
+from memedit.consolidation.kept import keep_tensors, kept_file, read_kept
 from memedit.consolidation.moments import LayerMoments
 from memedit.consolidation.polish_rows import AskedRow, RowMaker
 from memedit.consolidation.samples import own_samples
@@ -111,6 +111,7 @@ class _Descent:
         groups = [{"params": [p], "length": float(p.square().mean().sqrt())} for p in self._points.values()]
         self._adam = torch.optim.Adam(groups, lr=0.0, betas=(0.95, 0.98))
         self._first = self._layers[0]
+        self._edited = self._base
 
     def changes(self) -> dict[int, Tensor]:
         """Return the running means as changes of weights, float64."""
@@ -124,7 +125,8 @@ class _Descent:
         for group in self._adam.param_groups:
             group["lr"] = RATE * group["length"] * share
         edits, swapped, texts = rows.edits(EDITS), rows.swapped(SWAPS), rows.texts(WINDOWS)
-        self._write(self._points)
+        self._edited = self._weights()
+        self._write(self._edited)
         self._asked([*edits, *swapped])
         for at in range(0, len(texts), _AT_ONCE):
             self._text(texts[at : at + _AT_ONCE], TEXT_WEIGHT / len(texts) * len(texts[at : at + _AT_ONCE]))
@@ -183,17 +185,19 @@ class _Descent:
     @contextmanager
     def _on_base(self) -> Iterator[None]:
         """Let the copy have the base's weights inside."""
-        self._write(None)
+        self._write(self._base)
         try:
             yield
         finally:
-            self._write(self._points)
+            self._write(self._edited)
 
-    @torch.no_grad()
-    def _write(self, points: Mapping[int, Tensor] | None) -> None:
-        for layer in self._layers:
-            change = 0.0 if points is None else points[layer] @ self._back[layer]
-            self._parameter(layer).data.copy_(self._oriented(self._base[layer] + change))
+    def _weights(self) -> dict[int, Tensor]:
+        """Return the edited weights ``[d_out, d_in]``; they stay the same for a whole step."""
+        return {n: self._base[n] + point @ self._back[n] for n, point in self._points.items()}
+
+    def _write(self, weights: Mapping[int, Tensor]) -> None:
+        for layer, weight in weights.items():
+            self._parameter(layer).data.copy_(self._oriented(weight))
 
     def _taken(self, layer: int) -> Tensor:
         """Return the gradient of a layer's weight ``[d_out, d_in]``, float32, and forget it."""
@@ -244,12 +248,14 @@ def own_windows(loaded: LoadedModel, settings: ConsolidationSettings, *, store: 
         }
     )
     path = kept_file("windows", key, store)
-    found = read_tensors(path, key)
-    if found is not None:
-        tensors, _ = found
-        pairs = zip(tensors["ids"].tolist(), tensors["lengths"].tolist(), strict=True)
-        return [ids[:length] for ids, length in pairs]
+    kept = read_kept(path, key, lambda tensors, _: _unpadded(tensors["ids"].tolist(), tensors["lengths"].tolist()))
+    if kept is not None:
+        return kept
     windows = own_samples(loaded, tokens=TOKENS, window=WINDOW, seed=settings.seed + 1)
     ids, mask = pad_right(windows, 0)
     keep_tensors(path, {"ids": ids, "lengths": mask.sum(1)}, {"key": key})
     return windows
+
+
+def _unpadded(rows: Sequence[list[int]], lengths: Sequence[int]) -> list[list[int]]:
+    return [row[:length] for row, length in zip(rows, lengths, strict=True)]

@@ -14,7 +14,7 @@ import transformers
 from torch import Tensor
 
 from memedit.consolidation.base import ConsolidationSettings, digest
-from memedit.consolidation.kept import keep_tensors, kept_file, read_tensors
+from memedit.consolidation.kept import keep_tensors, kept_file, read_kept
 from memedit.consolidation.moments import LayerMoments
 from memedit.consolidation.samples import own_samples
 from memedit.consolidation.site import EditSite
@@ -49,10 +49,9 @@ def sensitivity(loaded: LoadedModel, settings: ConsolidationSettings, *, store: 
     """
     top = EditSite.of(loaded, settings).layers[-1]
     path, key = _place(loaded, top, settings, store)
-    found = read_tensors(path, key)
-    if found is not None:
-        tensors, header = found
-        return LayerMoments(tensors["values"], tensors["vectors"], int(header["count"]))
+    kept = read_kept(path, key, lambda tensors, header: LayerMoments(count=int(header["count"]), **tensors))
+    if kept is not None:
+        return kept
     measured = _measured(loaded, top, settings)
     tensors = {"values": measured.values, "vectors": measured.vectors.contiguous()}
     keep_tensors(path, tensors, {"key": key, "count": str(measured.count)})

@@ -15,7 +15,7 @@ import transformers
 from torch import Tensor
 
 from memedit.consolidation.base import ConsolidationSettings, digest
-from memedit.consolidation.kept import read_tensors, write_tensors
+from memedit.consolidation.kept import read_kept, write_tensors
 from memedit.consolidation.moments import LayerMoments
 from memedit.consolidation.samples import own_samples
 from memedit.consolidation.site import EditSite
@@ -195,12 +195,17 @@ class _Gathering:
         write_tensors(self._path, tensors, header)
 
     def _load(self) -> None:
-        found = read_tensors(self._path, self._key)
-        if found is None:
-            return  # an unreadable checkpoint only costs the time
-        tensors, header = found
-        self.sums = {layer: tensors[str(layer)] for layer in self.sums}
-        self.count, self.done = int(header["count"]), int(header["done"])
+        found = read_kept(
+            self._path,
+            self._key,
+            lambda tensors, header: (
+                {layer: tensors[str(layer)] for layer in self.sums},
+                int(header["count"]),
+                int(header["done"]),
+            ),
+        )
+        if found is not None:  # an unreadable checkpoint only costs the time
+            self.sums, self.count, self.done = found
 
     def clear(self) -> None:
         """Remove the checkpoint."""
@@ -227,14 +232,16 @@ def _read(folder: Path, identity: Mapping[str, object]) -> Statistics | None:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         if manifest["key"] != identity["key"]:
             return None
-        found = read_tensors(folder / "moments.safetensors", str(identity["key"]))
-        if found is None:
-            return None
-        tensors, count = found[0], int(manifest["count"])
-        layers = {
-            int(layer): LayerMoments(tensors[f"values.{layer}"], tensors[f"vectors.{layer}"], count)
-            for layer in manifest["layers"]
-        }
+        count, numbers = int(manifest["count"]), [int(layer) for layer in manifest["layers"]]
+        layers = read_kept(
+            folder / "moments.safetensors",
+            str(identity["key"]),
+            lambda tensors, _: {
+                n: LayerMoments(tensors[f"values.{n}"], tensors[f"vectors.{n}"], count) for n in numbers
+            },
+        )
     except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if layers is None:
         return None
     return Statistics(str(manifest["base"]), str(manifest["key"]), str(manifest["source"]), layers)

@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from memedit.adapters.base import Adapter, MixesTargets, Row
+from memedit.adapters.common.rows import answer_ids
 from memedit.models import encode_as_data
 from memedit.scope.identity import is_verbatim
 from memedit.scope.text import normalise
@@ -92,15 +93,12 @@ def wanted(adapter: Adapter, tokenizer: Any, row: Row, edits: Sequence[Edit], *,
     if len(edits) != 1 or not isinstance(adapter, MixesTargets) or adapter.target_weight == 0.0:
         return None
     (edit,) = edits
-    glued = chat or row.text[-1:].isspace()
-    target = " ".join(edit.target.split())
-    ids = encode_as_data(tokenizer, target if glued else f" {target}")
-    end = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
-    weight = VERBATIM if is_verbatim(normalise(row.text), edit) else adapter.target_weight
+    ids = answer_ids(tokenizer, row.text, " ".join(edit.target.split()), chat=chat, ends=True)
     if not ids:
         return None
+    weight = VERBATIM if is_verbatim(normalise(row.text), edit) else adapter.target_weight
     blanks = tuple(token for token in blank_tokens(tokenizer) if token != ids[0])  # a space may be a token of its own
-    return Wanted((*ids, *end), weight, blanks)
+    return Wanted(tuple(ids), weight, blanks)
 
 
 @lru_cache(maxsize=8)

@@ -30,12 +30,17 @@ def answer_row(
 ) -> TokenRow | None:
     """Return the row of a query with its answer (and end token, with ``ends``); None when longer than ``limit``."""
     start = query_ids(tokenizer, query, chat=chat)
-    glued = chat or query[-1:].isspace()
-    answer = encode_as_data(tokenizer, target if glued else f" {target}")
-    if ends and answer and tokenizer.eos_token_id is not None:
-        answer = [*answer, int(tokenizer.eos_token_id)]
+    answer = answer_ids(tokenizer, query, target, chat=chat, ends=ends)
     row = TokenRow((*start, *answer), len(answer), source)
     return row if answer and len(row.ids) <= limit else None
+
+
+def answer_ids(tokenizer: Any, query: str, target: str, *, chat: bool, ends: bool) -> list[int]:
+    """Return an answer's ids as they follow a query, with the end token if it ``ends``; empty for an empty target."""
+    glued = chat or query[-1:].isspace()
+    answer = list(encode_as_data(tokenizer, target if glued else f" {target}"))
+    closed = ends and answer and tokenizer.eos_token_id is not None
+    return [*answer, int(tokenizer.eos_token_id)] if closed else answer
 
 
 def query_ids(tokenizer: Any, query: str, *, chat: bool) -> list[int]:
