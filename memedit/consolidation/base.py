@@ -3,8 +3,10 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import Field, asdict, dataclass, fields, replace
 from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from memedit.errors import ConfigError, InputError
 
@@ -111,7 +113,10 @@ class ConsolidationSettings:
         for name in ("layers", "context_tokens"):  # files and command lines give lists
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        problems = [f"{name} must be {wanted}, got {getattr(self, name)!r}" for name, wanted in self._problems()]
+        wrong = [(field.name, _of_type(field)) for field in fields(self) if not _fits(getattr(self, field.name), field)]
+        problems = [
+            f"{name} must be {wanted}, got {getattr(self, name)!r}" for name, wanted in wrong or self._problems()
+        ]
         if problems:
             raise ConfigError(problems, "consolidation settings")
 
@@ -154,6 +159,20 @@ class ConsolidationSettings:
         fields = asdict(self)
         del fields["batch_tokens"]
         return digest(fields)
+
+
+def _of_type(field: Field[Any]) -> str:
+    return f"of type {getattr(field.type, '__name__', field.type)}"
+
+
+def _fits(value: Any, field: Field[Any]) -> bool:
+    """Say whether a value is of the field's type, as it stands: nothing is converted."""
+    kind: Any = field.type
+    try:
+        TypeAdapter(kind, config=ConfigDict(strict=True)).validate_python(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def artefact_fingerprint(base: str, settings: ConsolidationSettings) -> str:

@@ -9,7 +9,16 @@ import pytest
 import torch
 from consolidation_bench import REQUESTS, SETTINGS, TEXTS, tiny_loaded, weights_of
 
-from memedit.consolidation import EditRequest, Statistics, applied, build_statistics, compute_artefacts, polish, solve
+from memedit.consolidation import (
+    ConsolidationSettings,
+    EditRequest,
+    Statistics,
+    applied,
+    build_statistics,
+    compute_artefacts,
+    polish,
+    solve,
+)
 from memedit.consolidation.polish_rows import RowMaker
 from memedit.consolidation.rows import prompt_ids, target_ids
 from memedit.errors import ConfigError, InputError
@@ -88,6 +97,8 @@ def test_the_words_of_every_edit_are_needed(tmp_path: Path) -> None:
 
 
 def test_steps_cannot_be_negative() -> None:
+    with pytest.raises(ConfigError, match=r"layers must be of type tuple.*\n.*polish must be of type int, got 'many'"):
+        ConsolidationSettings(polish="many", layers=(1, "two"))
     with pytest.raises(ConfigError, match="polish must be 0 or more"):
         replace(LAX, polish=-1)
 
