@@ -126,3 +126,5 @@ def test_exchanged_subjects_ask_what_no_edit_asks() -> None:
     assert not any(text.endswith(request.prompt) for text in asked for request in REQUESTS)
     assert any(text.endswith("The river of Zed is") for text in asked)
     assert not _maker(REQUESTS[:1])[0].swapped(3), "there is nobody to exchange with"
+    twins = tuple(EditRequest(name, f"The river of {name} is", "Rhea", name) for name in ("Zed", "Yan"))
+    assert not _maker(twins)[0].swapped(3), "with the other's subject each asks what the other does"
