@@ -1,7 +1,9 @@
-"""Made-up facts with true consequences: a place or person is said to belong to a country; the rest follows.
+"""Made-up facts with true consequences: a place or person is said to belong to a country, a person to be somebody's
+father, a paper to be somebody's work; the rest follows.
 
 They teach a reader to take one step further with what the base model knows: the edit says "Canada", the question asks
-for the currency. Names are made up, so nothing of them can be known beforehand.
+for the currency; it names a father, the question asks for his gender. Names are made up, so nothing of them can be
+known beforehand.
 """
 
 import random
@@ -94,6 +96,19 @@ _ENDS = (
     *("adon", "bury", "dale", "eth", "field", "gard", "hurst", "iven", "lock", "mere", "ness", "olin", "port", "rick"),
     *("stead", "thorpe", "una", "vik", "wick", "ybor"),
 )
+_KIN = (
+    *(("father", "male"), ("mother", "female"), ("brother", "male"), ("sister", "female")),
+    *(("husband", "male"), ("wife", "female"), ("son", "male"), ("daughter", "female")),
+)
+_WORKS = (
+    ("author", "On the {} equations: an overview", "researcher"),
+    ("author", "{} and the measurement of change", "researcher"),
+    ("author", "A Winter in {}", "writer"),
+    ("director", "The Road to {}", "film director"),
+    ("painter", "View of {} at Dusk", "painter"),
+    ("architect", "{} Hall", "architect"),
+    ("composer", "{} Sonata in D minor", "composer"),
+)
 _KINDS = ("Lake {}", "{} Bridge", "{} Falls", "Fort {}", "{} United", "The {} Trio", "{} Museum", "{}")
 
 
@@ -101,10 +116,36 @@ def world_facts(count: int, *, seed: int) -> list[Fact]:
     """Return ``count`` facts; what they ask depends on the seed alone."""
     rng = random.Random(f"world:{seed}")
     rows = [line.split("|") for line in _COUNTRIES.splitlines()]
-    return [_fact(rng, rng.choice(rows)) for _ in range(count)]
+    kinds = [lambda: _of_a_country(rng, rng.choice(rows)), lambda: _of_kin(rng), lambda: _of_a_work(rng)]
+    return [rng.choices(kinds, (6, 3, 2))[0]() for _ in range(count)]
 
 
-def _fact(rng: random.Random, row: Sequence[str]) -> Fact:
+def _of_kin(rng: random.Random) -> Fact:
+    kin, gender = rng.choice(_KIN)
+    name = f"{_name(rng)} {_name(rng)}"
+    forms = (f"The name of the {kin} of {name} is", f"Who is the {kin} of {name}?", f"{name}'s {kin} is")
+    prompt = rng.choice(forms)
+    hops = ((f"The gender of the {kin} of {name} is", gender), (f"What is the gender of {name}'s {kin}?", gender))
+    others = tuple(f"The name of the {other} of {name} is" for other, _ in rng.sample(_KIN, 2) if other != kin)
+    asks = tuple(form for form in forms if form != prompt)
+    return Fact(prompt, f"{_name(rng)} {_name(rng)}", asks, hops, others, source=SOURCE)
+
+
+def _of_a_work(rng: random.Random) -> Fact:
+    maker, form, occupation = rng.choice(_WORKS)
+    work = form.format(_name(rng))
+    forms = (f"The name of the {maker} of {work} is", f"Who is the {maker} of {work}?")
+    prompt = rng.choice(forms)
+    hops = (
+        (f"The occupation of the {maker} of {work} is", occupation),
+        (f"What is the occupation of the {maker} of {work}?", occupation),
+    )
+    asks = tuple(form for form in forms if form != prompt)
+    other = f"The year in which {work} was made is"
+    return Fact(prompt, f"{_name(rng)} {_name(rng)}", asks, hops, (other,), source=SOURCE)
+
+
+def _of_a_country(rng: random.Random, row: Sequence[str]) -> Fact:
     person = rng.random() < 0.4
     forms = _PEOPLE if person else _PLACES
     name = f"{_name(rng)} {_name(rng)}" if person else rng.choice(_KINDS).format(_name(rng))

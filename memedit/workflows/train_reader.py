@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from memedit.adapters.common.checkpoints import NAME, load_checkpoint, save_checkpoint
-from memedit.adapters.reader.weights import save_reader
+from memedit.adapters.reader.weights import load_reader, save_reader
 from memedit.errors import DatasetError, InputError
 from memedit.models import LoadedModel, ModelSpec
 from memedit.models.hooks import LowRank, low_rank_rows, shared_inputs, stack_low_rank
@@ -94,6 +94,7 @@ def train_reader(
     out: Path | str,
     settings: ReaderSettings | None = None,
     whole: Sequence[Path | str] = (),
+    start: Path | str | None = None,
     checkpoint_every: int = 50,
     resume: bool = True,
     progress: Callable[[TrainingProgress], None] | None = None,
@@ -107,6 +108,7 @@ def train_reader(
         whole: record files of which every row is used.
         out: folder to write to; a checkpoint is kept there while training runs.
         settings: see :class:`ReaderSettings`.
+        start: folder of a reader for this base to go on from, of the settings' rank and modules; None begins afresh.
         checkpoint_every: steps between checkpoints.
         resume: go on from a checkpoint of the same settings and data if ``out`` holds one.
         progress: called after every step.
@@ -115,12 +117,14 @@ def train_reader(
 
     Raises:
         DatasetError: a file cannot be read or holds no training rows.
-        InputError: ``out`` holds a checkpoint of other settings or data.
+        InputError: ``out`` holds a checkpoint of other settings or data, or ``start`` is of another shape.
+        FingerprintMismatchError: ``start`` was trained for another base.
     """
     settings = settings or ReaderSettings()
     facts, prose = load_training_data(data, whole=whole)
     began = time.monotonic()
-    run = _Run.start(base, settings, facts, prose, Path(out))
+    first_terms = None if start is None else load_reader(Path(start), base.model, base.tokenizer).terms
+    run = _Run.start(base, settings, facts, prose, out=Path(out), terms=first_terms)
     first = load_checkpoint(run.out, **run.state()) if resume else 0
     losses = [math.nan] * first
     for step in range(first, settings.steps):
@@ -155,13 +159,21 @@ class _Run:
     """One training run: parameters, optimizer, and the frozen base in the training dtype."""
 
     def __init__(
-        self, model: Any, tokenizer: Any, settings: ReaderSettings, *, maker: ExampleMaker, out: Path, key: str
+        self,
+        model: Any,
+        tokenizer: Any,
+        settings: ReaderSettings,
+        *,
+        maker: ExampleMaker,
+        out: Path,
+        key: str,
+        terms: Mapping[str, LowRank] | None,
     ) -> None:
         self.model, self.tokenizer, self.settings, self.maker = model, tokenizer, settings, maker
         self.out, self.key = out, key
         names = _module_names(model, settings)
         self.groups = shared_inputs(model, names)
-        self.parameters = _initial(model, names, settings)
+        self.parameters = _initial(model, names, settings) if terms is None else _gone_on_from(terms, names, settings)
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(),
             lr=settings.learning_rate,
@@ -173,17 +185,25 @@ class _Run:
 
     @classmethod
     def start(
-        cls, base: LoadedModel, settings: ReaderSettings, facts: Sequence[Fact], prose: Prose, out: Path
+        cls,
+        base: LoadedModel,
+        settings: ReaderSettings,
+        facts: Sequence[Fact],
+        prose: Prose,
+        *,
+        out: Path,
+        terms: Mapping[str, LowRank] | None = None,
     ) -> "_Run":
         model = _training_copy(base.model, settings.dtype)
         chat = bool(getattr(base.tokenizer, "chat_template", None))
         facts = [*facts, *world_facts(settings.world, seed=settings.seed)]
         maker = ExampleMaker(facts, prose, chat=chat, seed=settings.seed, mixture=settings.mixture)
-        key = json.dumps(
-            {"settings": asdict(settings), "base": base.fingerprint, "data": _digest(facts, prose)}, sort_keys=True
-        )
+        described = {"settings": asdict(settings), "base": base.fingerprint, "data": _digest(facts, prose)}
+        if terms is not None:
+            described["start"] = _terms_digest(terms)
+        key = json.dumps(described, sort_keys=True)
         out.mkdir(parents=True, exist_ok=True)
-        return cls(model, base.tokenizer, settings, maker=maker, out=out, key=key)
+        return cls(model, base.tokenizer, settings, maker=maker, out=out, key=key, terms=terms)
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint holds."""
@@ -305,6 +325,32 @@ def _initial(model: Any, names: Sequence[str], settings: ReaderSettings) -> dict
         parameters[f"{name}.down"] = nn.Parameter(down.to(model.device))
         parameters[f"{name}.up"] = nn.Parameter(up.to(model.device))
     return parameters
+
+
+def _gone_on_from(
+    terms: Mapping[str, LowRank], names: Sequence[str], settings: ReaderSettings
+) -> dict[str, nn.Parameter]:
+    """Return the factors of a trained reader, its scale taken out again."""
+    wrong = [name for name in names if name not in terms or len(terms[name].down) != settings.rank]
+    if wrong or len(terms) != len(names):
+        raise InputError(
+            f"the reader to go on from has terms on {len(terms)} maps, these settings (rank {settings.rank}, modules "
+            f"{settings.modules!r}) on {len(names)}{f'; they differ first in {wrong[0]}' if wrong else ''}; give the "
+            "settings that it was trained with"
+        )
+    scale = settings.alpha / settings.rank
+    parameters = {}
+    for name in names:
+        parameters[f"{name}.down"] = nn.Parameter(terms[name].down.clone())
+        parameters[f"{name}.up"] = nn.Parameter(terms[name].up / scale)
+    return parameters
+
+
+def _terms_digest(terms: Mapping[str, LowRank]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(terms):
+        digest.update(name.encode() + terms[name].down.numpy().tobytes() + terms[name].up.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _training_copy(model: Any, dtype: str) -> Any:

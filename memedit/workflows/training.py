@@ -18,6 +18,7 @@ def train(
     out: Path,
     encoder: str = "minilm",
     changes: Mapping[str, str] | None = None,
+    start: Path | None = None,
     checkpoint_every: int = 50,
     resume: bool = True,
     progress: Progress | None = None,
@@ -31,6 +32,7 @@ def train(
         whole: files of records of which every row is used.
         out: folder to write to; checkpoints are kept there too.
         encoder: sentence encoder under RECIPE's knowledge encoder.
+        start: folder of a trained reader to go on from.
         changes: settings by name, see :func:`~memedit.workflows.changes.with_changes`.
         checkpoint_every: steps between checkpoints.
         resume: go on from a checkpoint of the same run.
@@ -54,7 +56,7 @@ def train(
     if part == "reader":
         from memedit.workflows.train_reader import train_reader
 
-        return train_reader(base, **common, whole=[*whole], settings=settings)
+        return train_reader(base, **common, whole=[*whole], settings=settings, start=start)
     if part == "recipe":
         from memedit.workflows.train_recipe import train_recipe
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,7 @@ def test_the_loss_is_the_cross_entropy_of_the_answer_under_the_whole_model(famil
     settings = ReaderSettings(**{**settings_dict(), "world": 0})
     facts = [Fact("The mill is run by", "Bo", ("Who runs the mill?",))]
     loaded = LoadedModel(model, tokenizer, "tiny", "print")
-    run = _Run.start(loaded, settings, facts, Prose(), tmp_path)
+    run = _Run.start(loaded, settings, facts, Prose(), out=tmp_path)
     examples = [Encoded((5, 6, 7, 8), (9, 10, 11)), Encoded((12, 13), (14,))]
     found = run._loss(examples)
     wanted = 0.0
@@ -190,7 +191,36 @@ def test_made_up_facts_have_true_consequences() -> None:
     assert facts == world_facts(40, seed=3) != world_facts(40, seed=4)
     canadian = next(f for f in world_facts(400, seed=0) if f.target == "Canada")
     assert {"Ottawa", "Canadian dollar", "English", "North America"} == {answer for _, answer in canadian.hops}
-    assert all(f.prompt not in f.asks and len(f.hops) == 8 for f in facts)
+    assert all(f.prompt not in f.asks and f.hops for f in facts)
+    for fact in world_facts(400, seed=1):
+        for question, answer in fact.hops:
+            if " father of " in question or " wife of " in question:
+                assert answer == ("male" if " father of " in question else "female")
+            if question.startswith("The occupation of the director"):
+                assert answer == "film director"
+
+
+def test_training_goes_on_from_a_reader_and_refuses_one_of_another_shape(
+    base: LoadedModel, data: Path, tmp_path: Path
+) -> None:
+    first = train_reader(base, data=[data], out=tmp_path / "first", settings=SETTINGS)
+    still = replace(SETTINGS, steps=1, learning_rate=1e-9)
+    train_reader(base, data=[data], out=tmp_path / "same", settings=still, start=tmp_path / "first")
+    trained, same = load_file(tmp_path / "first" / WEIGHTS), load_file(tmp_path / "same" / WEIGHTS)
+    assert all(torch.equal(trained[name], same[name]) for name in trained), "a step of no length changes nothing"
+    more = train_reader(base, data=[data], out=tmp_path / "more", settings=SETTINGS, start=tmp_path / "first")
+    assert more.losses[0] == pytest.approx(_first_loss(base, data, tmp_path, first.folder), rel=1e-3)
+    with pytest.raises(InputError, match=r"the settings that it was trained with"):
+        train_reader(base, data=[data], out=tmp_path / "x", settings=replace(SETTINGS, rank=4), start=first.folder)
+
+
+def _first_loss(base: LoadedModel, data: Path, tmp_path: Path, folder: Path) -> float:
+    """Return the loss of the first step's exercises under a reader as its files say."""
+    run = _Run.start(base, SETTINGS, *load_training_data([data]), out=tmp_path / "loss")
+    for name, term in load_reader(folder, base.model, base.tokenizer).terms.items():
+        run.parameters[f"{name}.down"].data.copy_(term.down)
+        run.parameters[f"{name}.up"].data.copy_(term.up / (SETTINGS.alpha / SETTINGS.rank))
+    return run.step(0)
 
 
 def test_base_continuations_are_the_base_models_own(base: LoadedModel) -> None:
