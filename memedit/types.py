@@ -110,13 +110,15 @@ class Candidate:
 class Hit:
     """A candidate judged by a scope: ``score`` in [0, 1], ``similarity`` as in :class:`Candidate`.
 
-    ``reasons`` holds the features behind the score by name, for people to read.
+    ``reasons`` holds the features behind the score by name, for people to read. ``direct`` is the probability that the
+    edit's target is what is asked for, and not something that follows from it; one half where the scope cannot tell.
     """
 
     edit: Edit
     score: float
     similarity: float
     reasons: Mapping[str, float] = field(default_factory=dict)
+    direct: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)

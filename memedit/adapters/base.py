@@ -88,4 +88,4 @@ class MixesTargets(Protocol):
 
     @property
     def target_weight(self) -> float:
-        """Weight of the target's next token in [0, 1), beside the model's own distribution; 0 leaves that alone."""
+        """Weight in [0, 1) of the target's next token where the target is surely what is asked for; 0 mixes nothing."""

@@ -40,6 +40,7 @@ def _train(
     changes: list[str] | None,
     checkpoint_every: int,
     resume: bool,
+    start: Path | None = None,
 ) -> None:
     from memedit.workflows.training import train
 
@@ -51,6 +52,7 @@ def _train(
             whole=whole or [],
             out=out,
             encoder=session.settings.encoder,
+            start=start,
             changes=key_values("--set", changes),
             checkpoint_every=checkpoint_every,
             resume=resume,
@@ -68,6 +70,9 @@ def reader(
     data: Data = None,
     whole: Whole = None,
     out: Out = Path("runs/reader"),
+    start: Annotated[
+        Path | None, typer.Option("--start", exists=True, file_okay=False, help="Go on from the reader trained there.")
+    ] = None,
     changes: Changes = None,
     checkpoint_every: Every = 50,
     resume: Resume = True,
@@ -79,6 +84,7 @@ def reader(
         data=data,
         whole=whole,
         out=out,
+        start=start,
         changes=changes,
         checkpoint_every=checkpoint_every,
         resume=resume,
@@ -143,6 +149,10 @@ def scope(
         list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Plain text to count rare words on.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of made queries, weights and order.")] = 0,
+    head: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Keep the head trained there; fit how direct questions are."),
+    ] = None,
     changes: Changes = None,
 ) -> None:
     """Train, calibrate and report on the scope classifier; it sees text only and serves any language model."""
@@ -156,6 +166,7 @@ def scope(
             seed=seed,
             encoder=session.settings.encoder,
             background=background or [],
+            head=head,
             settings=with_changes(ScopeTraining(), key_values("--set", changes)),
             progress=lambda stage, done, total: progress(done, total),
         )

@@ -2,11 +2,11 @@
 
 As long as an answer is the beginning of its edit's target, ``p = (1 - w) p_model + w p_edit``, where ``p_edit`` is
 certain of the target's next token, and of the end token behind the last one: kNN-LM's interpolation (arXiv
-1911.00172, equation 3) with the fired edit as the one neighbour. A small ``w`` settles what the model is undecided
-about ("Christian faith" for "Christianity") and leaves it free to answer otherwise where the edit does not bear on the
-question. An answer that begins otherwise is the model's own from there on. For a verbatim prompt there is nothing to
-be undecided about: the target follows. Nor does an answer that an edit is to give begin by ending or with a new line,
-as models like to go on from a bare question.
+1911.00172, equation 3) with the fired edit as the one neighbour. ``w`` is the adapter's weight times the scope's
+probability that the target is what is asked for: it settles what the model is undecided about ("Christian faith" for
+"Christianity") and leaves it free where the answer is to follow from the edit. An answer that begins otherwise is the
+model's own from there on. For a verbatim prompt there is nothing to be undecided about: the target follows. Nor does
+an answer that an edit is to give begin by ending or with a new line, as models like to go on from a bare question.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from memedit.adapters.common.rows import answer_ids
 from memedit.models import encode_as_data
 from memedit.scope.identity import is_verbatim
 from memedit.scope.text import normalise
-from memedit.types import Edit
+from memedit.types import Hit
 
 VERBATIM = 0.99
 """Weight of the edit where the query is its own prompt or a stored paraphrase."""
@@ -80,23 +80,24 @@ def mixed(scores: Tensor, rows: Sequence[Wanted | None], said: Sequence[Sequence
     return changed
 
 
-def wanted(adapter: Adapter, tokenizer: Any, row: Row, edits: Sequence[Edit], *, chat: bool) -> Wanted | None:
+def wanted(adapter: Adapter, tokenizer: Any, row: Row, fired: Sequence[Hit], *, chat: bool) -> Wanted | None:
     """Return what a row is to be mixed with; None unless just one edit fires, under an adapter that mixes targets.
 
     Args:
         adapter: the adapter in use.
         tokenizer: the model's tokenizer.
         row: the row as the caller gave it.
-        edits: what fires on it.
+        fired: what fires on it.
         chat: whether the answer begins a turn of its own, so that no space stands in front of it.
     """
-    if len(edits) != 1 or not isinstance(adapter, MixesTargets) or adapter.target_weight == 0.0:
+    if len(fired) != 1 or not isinstance(adapter, MixesTargets) or adapter.target_weight == 0.0:
         return None
-    (edit,) = edits
+    (hit,) = fired
+    edit = hit.edit
     ids = answer_ids(tokenizer, row.text, " ".join(edit.target.split()), chat=chat, ends=True)
     if not ids:
         return None
-    weight = VERBATIM if is_verbatim(normalise(row.text), edit) else adapter.target_weight
+    weight = VERBATIM if is_verbatim(normalise(row.text), edit) else adapter.target_weight * hit.direct
     blanks = tuple(token for token in blank_tokens(tokenizer) if token != ids[0])  # a space may be a token of its own
     return Wanted(tuple(ids), weight, blanks)
 

@@ -27,7 +27,7 @@ from memedit.runtime.rows import Prompt, Prompts, attention_mask, left_pad, prom
 from memedit.runtime.scoring import score_rows, target_ids
 from memedit.runtime.streaming import TextStream
 from memedit.scope import PreparesEdits, Scope
-from memedit.types import BatchPlan, Edit, Route
+from memedit.types import BatchPlan, Hit, Route
 
 BATCH = 32
 """Prompts that :meth:`EditableModel.answer` generates at once unless told otherwise."""
@@ -346,15 +346,16 @@ class EditableModel:
         numbers = plan.edited_rows
         if not numbers:
             return None
-        edits = tuple(tuple(hit.edit for hit in plan.routes[n].decision.fired) for n in numbers)
+        fired = [plan.routes[n].decision.fired for n in numbers]
+        edits = tuple(tuple(hit.edit for hit in hits) for hits in fired)
         found = self._artefacts.of(self.adapter, [edit for group in edits for edit in group])
         chosen = tuple(rows[n] for n in numbers)
-        mixed = tuple(self.wanted(row, own) for row, own in zip(chosen, edits, strict=True))
+        mixed = tuple(self.wanted(row, own) for row, own in zip(chosen, fired, strict=True))
         return EditedRows(numbers, chosen, edits, found, mixed)
 
-    def wanted(self, row: Row, edits: Sequence[Edit]) -> Wanted | None:
-        """Return what the decoding of a row is mixed with when ``edits`` fire on it."""
-        return wanted(self.adapter, self._tokenizer, row, edits, chat=self._is_chat(row))
+    def wanted(self, row: Row, fired: Sequence[Hit]) -> Wanted | None:
+        """Return what the decoding of a row is mixed with when the edits of ``fired`` apply to it."""
+        return wanted(self.adapter, self._tokenizer, row, fired, chat=self._is_chat(row))
 
     def _until_end(self, ids: list[int], options: dict[str, Any]) -> list[int]:
         """Cut after the first end-of-text token; what follows it is padding."""

@@ -15,11 +15,17 @@ from memedit.encoders import load_encoder
 from memedit.encoders.base import Encoder
 from memedit.errors import InputError
 from memedit.scope.classifier.features import FEATURES, TOKEN_FEATURES
-from memedit.scope.classifier.model import ClassifierModel
+from memedit.scope.classifier.model import ClassifierModel, load_model
 from memedit.scope.classifier.vocabulary import WordRarity, count_documents
 from memedit.types import FloatArray
 from memedit.workflows.scope_training.attributes import MADE, made_rows
 from memedit.workflows.scope_training.dataset import ExampleSet, collect
+from memedit.workflows.scope_training.directness import (
+    AskedQuestion,
+    asked_questions,
+    directness_auc,
+    fit_directness,
+)
 from memedit.workflows.scope_training.examples import SimulatedMemory, judged_queries, masked_texts, surely_other
 from memedit.workflows.scope_training.fitting import FitSettings, fit_head, group_weights
 from memedit.workflows.scope_training.judging import (
@@ -73,6 +79,7 @@ def train_scope(
     background: Sequence[Path | str] = (),
     settings: ScopeTraining | None = None,
     work: Path | str | None = None,
+    head: Path | str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train, calibrate and report on the scope classifier; write its weights into ``out``.
@@ -90,6 +97,8 @@ def train_scope(
         background: plain text files that word rarity is counted on beside the training rows.
         settings: sizes and learning rate.
         work: folder of intermediate results; default: ``out / "work"``.
+        head: folder of a classifier whose head, calibration and threshold are kept: only the regression that tells
+            how direct a question is is fitted then, in minutes.
         progress: called as work goes on.
 
     Returns:
@@ -97,7 +106,8 @@ def train_scope(
 
     Raises:
         DatasetError: a data file is of no known form or holds a wrong row.
-        InputError: there are no training rows.
+        InputError: there are no training rows, or ``head`` cannot be read.
+        FingerprintMismatchError: ``head`` was trained on another encoder.
     """
     run = _Run(
         encoder=load_encoder(encoder) if isinstance(encoder, str) else encoder,
@@ -108,7 +118,10 @@ def train_scope(
     )
     limit = run.settings.max_rows + run.settings.report_rows
     rows = read_rows([Path(path) for path in data_files], max_rows=limit)
-    model, result = run.train(rows, [Path(path) for path in background])
+    if head is None:
+        model, result = run.train(rows, [Path(path) for path in background])
+    else:
+        model, result = run.refine(load_model(Path(head), run.encoder.fingerprint), rows)
     model.save(Path(out))
     (Path(out) / REPORT_FILE).write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", "utf-8")
     return result
@@ -162,8 +175,20 @@ class _Run:
             documents=documents,
             notes={"seed": self.seed, "rows": len(fitted), "queries": len(queries), "settings": asdict(self.settings)},
         )
-        calibrated = self._calibrate(model, known, texts)
+        calibrated = self._with_directness(self._calibrate(model, known, texts), self._for_training(rows), texts)
         return calibrated, self._report(calibrated, rows, texts)
+
+    def refine(self, model: ClassifierModel, rows: Sequence[EditRow]) -> tuple[ClassifierModel, dict[str, Any]]:
+        """Fit anew what comes after the head of ``model``: how direct a question is."""
+        known = self._for_training(rows)
+        if not known:
+            raise InputError(f"none of the {len(rows)} rows read belongs to the training half; give larger files")
+        texts = EncodedTexts(model.rarity)
+        reported = self._reported(rows)
+        needed = [*(row.prompt for row in rows), *(text for row in [*known, *reported] for text in _texts(row))]
+        self._add(texts, model.projection, needed)
+        refined = self._with_directness(model, known, texts)
+        return refined, self._report(refined, rows, texts)
 
     def _count_words(self, rows: Sequence[EditRow], background: Sequence[Path]) -> tuple[dict[str, int], int]:
         own = [text for row in rows for text in (row.prompt, *_texts(row))]
@@ -181,14 +206,12 @@ class _Run:
         width = min(self.settings.head.projection, self.encoder.dimension)
         directions = principal_directions(self.encoder, fitted, width, seed=self.seed)
         everything = [*own, *queries, *others]
-        texts.add(
-            self.encoder,
-            directions,
-            everything,
-            self.work / "texts",
-            lambda done, total: self.tell("encode", done, total),
-        )
+        self._add(texts, directions, everything)
         return directions
+
+    def _add(self, texts: EncodedTexts, directions: FloatArray, needed: Sequence[str]) -> None:
+        home = self.work / "texts"
+        texts.add(self.encoder, directions, needed, home, lambda done, total: self.tell("encode", done, total))
 
     def _for_training(self, rows: Sequence[EditRow]) -> list[EditRow]:
         """Return the rows of files to train on: the first ones of long files, the training half of the others."""
@@ -256,10 +279,37 @@ class _Run:
         calibration, threshold = calibrate_outcomes(outcomes)
         return replace(model, calibration=calibration, threshold=threshold)
 
+    def _with_directness(
+        self, model: ClassifierModel, known: Sequence[EditRow], texts: EncodedTexts
+    ) -> ClassifierModel:
+        """Fit the regression that tells how direct a question is, with the rows for training alone in memory."""
+        asked = self._asked(model, known, texts, lambda row: True)
+        hops = sum(not question.direct for question in asked)
+        notes = {**model.notes, "direct": {"rewordings": len(asked) - hops, "hops": hops}}
+        return replace(model, direct=fit_directness(model.head, asked), notes=notes)
+
+    def _asked(
+        self,
+        model: ClassifierModel,
+        rows: Sequence[EditRow],
+        texts: EncodedTexts,
+        wanted: Callable[[EditRow], bool],
+    ) -> list[AskedQuestion]:
+        asked: list[AskedQuestion] = []
+        for stored in _by_source(rows):
+            asked += asked_questions(model.head, SimulatedMemory(stored, texts, model.rarity), stored, wanted)
+        return asked
+
     def _report(self, model: ClassifierModel, rows: Sequence[EditRow], texts: EncodedTexts) -> dict[str, Any]:
         chosen = {id(row) for row in self._reported(rows)}
         outcomes = self._outcomes(model, rows, texts, lambda row: id(row) in chosen, "report")
-        return report(outcomes, model.calibration, model.threshold)
+        found = report(outcomes, model.calibration, model.threshold)
+        if model.direct is None:
+            return found
+        asked = self._asked(model, rows, texts, lambda row: id(row) in chosen)
+        hops = sum(not question.direct for question in asked)
+        area = round(directness_auc(model.direct, model.head, asked), 4)
+        return {**found, "direct": {"auc": area, "rewordings": len(asked) - hops, "hops": hops}}
 
     def _outcomes(
         self,
@@ -270,18 +320,24 @@ class _Run:
         stage: str,
     ) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        sources = list(dict.fromkeys(row.source for row in rows))
-        for done, source in enumerate(sources, 1):
-            stored = [row for row in rows if row.source == source]
+        groups = _by_source(rows)
+        for done, stored in enumerate(groups, 1):
             memory = SimulatedMemory(stored, texts, model.rarity)
             numbers = [number for number, row in enumerate(stored) if wanted(row)]
             outcomes += judge_rows(model.head, memory, stored, numbers)
-            self.tell(stage, done, len(sources))
+            self.tell(stage, done, len(groups))
         return outcomes
 
 
 def _is_for_calibration(row: EditRow) -> bool:
     return row.source == MADE or _for_calibration(row.prompt)
+
+
+def _by_source(rows: Sequence[EditRow]) -> list[list[EditRow]]:
+    groups: dict[str, list[EditRow]] = {}
+    for row in rows:
+        groups.setdefault(row.source, []).append(row)
+    return list(groups.values())
 
 
 def _texts(row: EditRow) -> list[str]:

@@ -19,7 +19,7 @@ from memedit.models.mixture_hooks import Mixture, Placement, Weights, mixture_ro
 from memedit.types import Edit
 
 SHIPPED = Path(__file__).parent / "weights"
-TARGET_WEIGHT = 0.45
+TARGET_WEIGHT = 0.6
 """An edit's vectors say its target wherever they are let act: there is no passing over an edit to be kept."""
 
 

@@ -19,8 +19,8 @@ from memedit.models.hooks import LowRank, LowRankGroup, low_rank_rows, shared_in
 from memedit.types import Edit
 
 SHIPPED = Path(__file__).parent / "weights"
-TARGET_WEIGHT = 0.2
-"""Wins answers on which model and edit are nearly even; from 0.3 on it costs more one-hop answers than it wins."""
+TARGET_WEIGHT = 0.6
+"""Over a half: the target wins where it is surely what is asked for; where that is in doubt the model decides too."""
 
 
 class ReaderAdapter:
@@ -35,8 +35,8 @@ class ReaderAdapter:
         weights: folder of a trained reader (PEFT files with ``reader.json``); None takes the one shipped for this
             base.
         max_edits: state at most so many edits, the best first.
-        target_weight: how much of the next token's probability the edit itself has a say in, see
-            :mod:`memedit.runtime.copying`; 0 leaves decoding to the model alone.
+        target_weight: how much of the next token's probability the edit itself has a say in where its target is
+            surely what is asked for, see :mod:`memedit.runtime.copying`; 0 leaves decoding to the model alone.
 
     Raises:
         ModelNotFoundError: no reader there, or none is shipped for this base.
@@ -55,8 +55,8 @@ class ReaderAdapter:
     ) -> None:
         if max_edits < 1:
             raise InputError(f"max_edits={max_edits} is below 1")
-        if not 0.0 <= target_weight < 1.0:
-            raise InputError(f"target_weight={target_weight} is not in [0, 1)")
+        if not isinstance(target_weight, int | float) or not 0.0 <= target_weight < 1.0:
+            raise InputError(f"target_weight={target_weight!r} is not a number in [0, 1)")
         folder = Path(weights) if weights is not None else find_shipped(model, tokenizer)
         if folder is None:
             raise ModelNotFoundError(

@@ -29,7 +29,9 @@ class ClassifierModel:
 
     ``projection [d, p]``; ``head`` as in :mod:`memedit.scope.classifier.head`; ``calibration [3]``: slope and offset
     (Platt), and what a logit loses when the edit's subject is known but does not stand in the query; ``threshold``:
-    the one chosen on held-out rows; ``word_counts`` over ``documents``.
+    the one chosen on held-out rows; ``word_counts`` over ``documents``; ``direct [f + 1]``: weights on the
+    standardised features and an offset, of the logistic regression that tells rewordings from questions one step
+    further (None: it was not fitted).
     """
 
     encoder: str
@@ -41,11 +43,19 @@ class ClassifierModel:
     word_counts: Mapping[str, int]
     documents: int
     notes: Mapping[str, Any]
+    direct: FloatArray | None = None
 
     def probability(self, logit: float, *, absent: bool) -> float:
         """Return the calibrated probability of a logit; ``absent``: the edit's subject does not stand in the query."""
         slope, offset, loss = self.calibration.tolist()
         return calibrated(logit - loss * absent, slope, offset)
+
+    def directness(self, features: FloatArray) -> float:
+        """Return the probability that a query with these features ``[f]`` asks for the edit's own target."""
+        if self.direct is None:
+            return 0.5
+        standard = (features - self.head["feature_mean"]) / self.head["feature_scale"]
+        return calibrated(float(standard @ self.direct[:-1]), 1.0, float(self.direct[-1]))
 
     @property
     def rarity(self) -> WordRarity:
@@ -63,7 +73,8 @@ class ClassifierModel:
     def arrays(self) -> dict[str, FloatArray]:
         """Return all arrays by the names they are stored under."""
         head = {f"head.{name}": array for name, array in self.head.items()}
-        return {"projection": self.projection, "calibration": self.calibration, **head}
+        direct = {} if self.direct is None else {"direct": self.direct}
+        return {"projection": self.projection, "calibration": self.calibration, **direct, **head}
 
     def save(self, folder: Path) -> None:
         """Write weights and description into ``folder``."""
@@ -106,6 +117,7 @@ def load_model(folder: Path, encoder_fingerprint: str | None = None) -> Classifi
             encoder=trained_on,
             projection=arrays.pop("projection"),
             calibration=arrays.pop("calibration"),
+            direct=arrays.pop("direct", None),
             head={name.removeprefix("head."): array for name, array in arrays.items()},
             threshold=float(described["threshold"]),
             band=float(described["band"]),

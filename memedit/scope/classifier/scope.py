@@ -133,7 +133,8 @@ class ClassifierScope:
         probability = min(self._model.probability(judged.logit, absent=absent), _HIGHEST)
         reasons = {"verbatim": float(verbatim), "logit": judged.logit}
         reasons |= dict(zip(FEATURES, judged.features.tolist(), strict=True))
-        hit = Hit(candidate.edit, 1.0 if verbatim else probability, candidate.similarity, reasons)
+        score, direct = (1.0, 1.0) if verbatim else (probability, self._model.directness(judged.features))
+        hit = Hit(candidate.edit, score, candidate.similarity, reasons, direct)
         return ScoredCandidate(hit, candidate.subject_span)
 
     def _logits(

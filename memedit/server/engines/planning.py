@@ -71,10 +71,11 @@ class Planner:
         return Started(Provenance(ticket.request.namespace, revision, adapter, decision, ticket.served.version))
 
     def _jobs(self, ticket: Ticket) -> list[Job]:
-        edits = tuple(hit.edit for hit in ticket.route.decision.fired) if ticket.route is not None else ()
+        fired = ticket.route.decision.fired if ticket.route is not None else ()
+        edits = tuple(hit.edit for hit in fired)
         row, limit, artefacts, wanted = ticket.row, ticket.limit, {}, None
         if edits:
-            wanted = self.model.wanted(row, edits)
+            wanted = self.model.wanted(row, fired)
             adapter = self.model.adapter
             artefacts = dict(self._of(ticket.request.namespace).of(adapter, edits))
             row = adapter.rewrite(row, edits, artefacts)

@@ -17,7 +17,7 @@ from memedit.memory import EditMemory
 from memedit.runtime import EditableModel
 from memedit.runtime.continuous import ContinuousBatch, Job, TokenChoice
 from memedit.runtime.copying import VERBATIM, TargetMixer, Wanted, blank_tokens, mixed, wanted
-from memedit.types import Edit
+from memedit.types import Edit, Hit
 
 GREEDY: dict[str, Any] = {"max_new_tokens": 24, "do_sample": False}
 NEG = float("-inf")
@@ -47,6 +47,11 @@ class Asking:
         return None
 
 
+def surely(edit: Edit) -> Hit:
+    """Return a hit whose target is certain to be what is asked for."""
+    return Hit(edit, 0.9, 0.8, direct=1.0)
+
+
 @pytest.fixture
 def asking(llama: Any, tokenizer: Any, facts: EditMemory) -> EditableModel:
     return EditableModel.wrap(llama, tokenizer, facts, scope="subject", adapter=Asking(0.2))
@@ -74,8 +79,8 @@ def test_weight_zero_and_adapters_that_do_not_ask_leave_decoding_alone(llama, to
     bare = EditableModel.wrap(llama, tokenizer)
     assert silent.answer([CAPITAL], **GREEDY)[0].token_ids == bare.answer([CAPITAL], **GREEDY)[0].token_ids
     row = Row((1,), CAPITAL)
-    edit = asking.memory.list()[0]
-    assert wanted(Asking(0.2), tokenizer, row, [edit, edit], chat=False) is None, "two facts: no one target"
+    hit = surely(asking.memory.list()[0])
+    assert wanted(Asking(0.2), tokenizer, row, [hit, hit], chat=False) is None, "two facts: no one target"
 
 
 def test_another_wording_gets_the_adapters_weight_and_a_stored_one_the_verbatim_weight(tokenizer):
@@ -83,16 +88,28 @@ def test_another_wording_gets_the_adapters_weight_and_a_stored_one_the_verbatim_
         memory.add(CAPITAL, "Sylvania City", subject="Freedonia", paraphrases=["Freedonia is ruled from"])
         (edit,) = memory.list()
     weights = {
-        text: wanted(Asking(0.2), tokenizer, Row((1,), text), [edit], chat=False).weight
+        text: wanted(Asking(0.2), tokenizer, Row((1,), text), [surely(edit)], chat=False).weight
         for text in (CAPITAL, CAPITAL.upper() + "?", "Freedonia is ruled from", "Freedonia has its seat in")
     }
     assert list(weights.values()) == [VERBATIM, VERBATIM, VERBATIM, 0.2]
 
 
+def test_the_less_direct_a_question_the_less_say_its_edit_has(tokenizer, facts):
+    edit = facts.list()[0]
+    row = Row((1,), "The river of the capital of Freedonia is")
+    weights = [
+        wanted(Asking(0.4), tokenizer, row, [Hit(edit, 0.9, 0.8, direct=direct)], chat=False).weight
+        for direct in (1.0, 0.5, 0.05)
+    ]
+    assert weights == pytest.approx([0.4, 0.2, 0.02])
+    unknown = wanted(Asking(0.4), tokenizer, row, [Hit(edit, 0.9, 0.8)], chat=False)
+    assert unknown.weight == pytest.approx(0.2), "a scope that cannot tell counts as even"
+
+
 def test_a_space_stands_in_front_only_where_the_prompt_leaves_room_for_one(tokenizer, facts):
     edit = facts.list()[0]
     asked = {
-        (text, chat): wanted(Asking(0.2), tokenizer, Row((1,), text), [edit], chat=chat).ids
+        (text, chat): wanted(Asking(0.2), tokenizer, Row((1,), text), [surely(edit)], chat=chat).ids
         for text, chat in ((CAPITAL, False), (CAPITAL + " ", False), (CAPITAL, True))
     }
     spaced, behind_space, in_chat = asked.values()
@@ -116,7 +133,7 @@ def test_scores_follow_the_same_mixture_as_decoding(asking, tokenizer):
 def test_rows_of_a_running_batch_are_mixed_like_those_of_generate(asking, tokenizer):
     edit = next(edit for edit in asking.memory.list() if edit.prompt == CAPITAL)
     ids = tuple(tokenizer(CAPITAL)["input_ids"])
-    own = asking.wanted(Row(ids, CAPITAL), [edit])
+    own = asking.wanted(Row(ids, CAPITAL), [surely(edit)])
     end = frozenset({tokenizer.eos_token_id})
     jobs = [
         Job("edited", Row(ids, CAPITAL), ids, limit=24, ends=end, edits=(edit,), wanted=own),

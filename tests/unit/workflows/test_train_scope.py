@@ -10,7 +10,9 @@ import pytest
 
 from memedit.errors import InputError
 from memedit.scope.classifier import ClassifierScope, load_model
+from memedit.scope.classifier.features import FEATURES
 from memedit.workflows.scope_training.attributes import families, held_back, made_rows
+from memedit.workflows.scope_training.directness import HOP, AskedQuestion, directness_auc, fit_directness
 from memedit.workflows.scope_training.examples import RIGHT, UNKNOWN, WRONG, Found, label, masked_texts, surely_other
 from memedit.workflows.scope_training.fitting import FitSettings, group_weights
 from memedit.workflows.scope_training.judging import (
@@ -289,3 +291,56 @@ def test_files_without_training_rows_are_refused(data_file, tmp_path):
     data_file.write_text(line)
     with pytest.raises(InputError, match="training half"):
         train_scope([data_file], tmp_path / "out", encoder=HashedWords(), settings=SMALL)
+
+
+def test_rewordings_are_told_from_questions_one_step_further():
+    rng = np.random.default_rng(0)
+    head = {"feature_mean": np.zeros(len(FEATURES), np.float32), "feature_scale": np.ones(len(FEATURES), np.float32)}
+
+    def asked(kind, count, shift):
+        features = rng.normal(size=(count, len(FEATURES))).astype(np.float32)
+        features[:, 3] += shift
+        return [AskedQuestion("towns", kind, row) for row in features]
+
+    direct = fit_directness(head, [*asked("paraphrase", 200, 2.0), *asked(HOP, 40, -2.0)])
+    assert direct.shape == (len(FEATURES) + 1,)
+    assert direct[3] > 5 * np.abs(np.delete(direct[:-1], 3)).max() > 0
+    fresh = [*asked("paraphrase", 100, 2.0), *asked(HOP, 100, -2.0)]
+    assert directness_auc(direct, head, fresh) > 0.95
+    assert fit_directness(head, asked("paraphrase", 20, 0.0)) is None, "nothing to tell apart"
+
+
+def test_refining_keeps_the_head_and_fits_how_direct_a_question_is(data_file, tmp_path):
+    towns = [json.loads(line) for line in data_file.read_text("utf-8").splitlines()]
+    hops = tmp_path / "knowedit_towns.jsonl"
+    hops.write_text("\n".join(json.dumps(with_a_hop(town)) for town in towns), "utf-8")
+    encoder = HashedWords()
+    train_scope([data_file], tmp_path / "head", encoder=encoder, settings=SMALL)
+    before = load_model(tmp_path / "head")
+    report = train_scope(
+        [data_file, hops], tmp_path / "refined", encoder=encoder, settings=SMALL, head=tmp_path / "head"
+    )
+    after = load_model(tmp_path / "refined")
+    assert before.direct is None
+    assert after.direct.shape == (len(FEATURES) + 1,)
+    assert before.threshold == after.threshold
+    assert np.array_equal(before.calibration, after.calibration)
+    assert all(np.array_equal(before.head[name], after.head[name]) for name in before.head)
+    assert report["direct"]["hops"] > 0
+    assert report["direct"]["rewordings"] > 0
+    assert before.fingerprint() != after.fingerprint()
+
+
+def with_a_hop(town):
+    """Return a KnowEdit row about a town with a question that needs its edit as one step."""
+    return {
+        "prompt": town["prompt"],
+        "subject": town["subject"],
+        "target_new": town["target_new"],
+        "ground_truth": "Old",
+        "portability": {
+            "Reasoning": [{"prompt": f"The birthplace of the one who runs {town['subject']} is", "ground_truth": "X"}],
+            "Subject_Aliasing": [{"prompt": town["rephrase_prompt"], "ground_truth": "X"}],
+        },
+        "locality": {},
+    }
