@@ -5,7 +5,7 @@ that is too little: what they do to each other's rows, and to text, is not what 
 the changes of all layers are moved together down the gradient of
 
     mean over edits of max(0, NLL(target) - stop_loss)        behind the bare prompt and behind passing text
-    + ``TEXT_WEIGHT`` KL(base, edited)                        on text that the model wrote itself
+    + ``TEXT_WEIGHT`` KL(base, edited)                        on the statistics' text and text of the model's own
     + ``SWAP_WEIGHT`` KL(base, edited)                        behind edits' prompts with another edit's subject
 
 with Adam, in coordinates in which keys of ordinary text are white (``D (C / mean + EASE)^1/2``): steps go furthest
@@ -25,15 +25,16 @@ import transformers
 from torch import Tensor
 
 from memedit.consolidation.base import ConsolidationSettings, EditRequest, digest
+from memedit.consolidation.contexts import opening_ids
 from memedit.consolidation.kept import keep_tensors, kept_file, read_kept
 from memedit.consolidation.moments import LayerMoments
 from memedit.consolidation.polish_rows import AskedRow, RowMaker
 from memedit.consolidation.samples import own_samples
 from memedit.consolidation.site import EditSite
-from memedit.consolidation.statistics import Statistics
+from memedit.consolidation.statistics import OWN, Statistics
 from memedit.models import LoadedModel
 from memedit.models.fingerprint import tokenizer_digest
-from memedit.models.segments import Inputs, Segments, pad_right
+from memedit.models.segments import Inputs, Segments, pad_right, unpadded
 from memedit.models.training import training_copy
 from memedit.types import WeightTerm
 
@@ -79,7 +80,7 @@ def polished(
     layers = {layer: site.module_name(layer) for layer in site.layers if site.module_name(layer) in terms}
     start = {layer: torch.from_numpy(terms[name].matrix()).double() for layer, name in layers.items()}
     run = _Descent(loaded, start, {layer: statistics.of(layer) for layer in layers}, settings)
-    rows = RowMaker(loaded.tokenizer, requests, own_windows(loaded, settings), settings.seed)
+    rows = RowMaker(loaded.tokenizer, requests, _texts(loaded, statistics, settings), settings.seed)
     for step in range(settings.polish):
         run.step(step, rows)
         if progress is not None:
@@ -248,7 +249,7 @@ def own_windows(loaded: LoadedModel, settings: ConsolidationSettings, *, store: 
         }
     )
     path = kept_file("windows", key, store)
-    kept = read_kept(path, key, lambda tensors, _: _unpadded(tensors["ids"].tolist(), tensors["lengths"].tolist()))
+    kept = read_kept(path, key, lambda tensors, _: unpadded(tensors["ids"], tensors["lengths"]))
     if kept is not None:
         return kept
     windows = own_samples(loaded, tokens=TOKENS, window=WINDOW, seed=settings.seed + 1)
@@ -257,5 +258,16 @@ def own_windows(loaded: LoadedModel, settings: ConsolidationSettings, *, store: 
     return windows
 
 
-def _unpadded(rows: Sequence[list[int]], lengths: Sequence[int]) -> list[list[int]]:
-    return [row[:length] for row, length in zip(rows, lengths, strict=True)]
+def _texts(loaded: LoadedModel, statistics: Statistics, settings: ConsolidationSettings) -> list[list[Sequence[int]]]:
+    """Return windows of the model's own text, and of the caller's where the statistics were measured on that."""
+    if statistics.source == OWN:
+        return [[window[:WINDOW] for window in statistics.windows]]
+    return [[*own_windows(loaded, settings)], _given(loaded, statistics)]
+
+
+def _given(loaded: LoadedModel, statistics: Statistics) -> list[Sequence[int]]:
+    """Return the text of the statistics in windows that open as texts do."""
+    opening = list(opening_ids(loaded.tokenizer))
+    length = WINDOW - len(opening)
+    ids = [token for window in statistics.windows for token in window]
+    return [[*opening, *ids[at : at + length]] for at in range(0, len(ids), length) if len(ids) - at > 1]

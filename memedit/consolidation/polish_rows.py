@@ -31,14 +31,14 @@ class RowMaker:
     Args:
         tokenizer: the model's.
         requests: the edits, in the order of their ids.
-        windows: ids of text that the model wrote itself, opening tokens included.
+        texts: windows of text as ids, opening tokens included, source by source; each is drawn from as often.
         seed: of the draw.
     """
 
     def __init__(
-        self, tokenizer: Any, requests: Sequence[EditRequest], windows: Sequence[Sequence[int]], seed: int
+        self, tokenizer: Any, requests: Sequence[EditRequest], texts: Sequence[Sequence[Sequence[int]]], seed: int
     ) -> None:
-        self._tokenizer, self._requests, self._windows = tokenizer, list(requests), windows
+        self._tokenizer, self._requests, self._texts = tokenizer, list(requests), texts
         self._opening = opening_ids(tokenizer)
         self._stop = tuple(encode_as_data(tokenizer, "."))
         self._random = random.Random(seed)
@@ -77,13 +77,16 @@ class RowMaker:
 
     def texts(self, count: int) -> list[Sequence[int]]:
         """Return some windows of text."""
-        return self._random.choices(self._windows, k=count)
+        return [self._window() for _ in range(count)]
+
+    def _window(self) -> Sequence[int]:
+        return self._random.choice(self._random.choice(self._texts))
 
     def _front(self) -> tuple[tuple[int, ...], bool]:
         """Return what stands in front of a prompt, and whether the prompt needs a space there."""
         if self._random.random() < _BARE:
             return self._opening, False
-        window = self._random.choice(self._windows)[len(self._opening) :]
+        window = self._window()[len(self._opening) :]
         length = self._random.randint(_FEWEST, _MOST)
         start = self._random.randrange(max(1, len(window) - length))
         return (*self._opening, *window[start : start + length], *self._stop), True

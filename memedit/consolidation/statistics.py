@@ -23,14 +23,17 @@ from memedit.errors import InputError
 from memedit.models import LoadedModel, cache_home, encode_as_data
 from memedit.models.fingerprint import tokenizer_digest
 from memedit.models.hooks import capture
-from memedit.models.segments import Inputs, Segments, pad_right
+from memedit.models.segments import Inputs, Segments, pad_right, unpadded
 from memedit.whole_files import write_json
 
-VERSION = 1
+VERSION = 2
 """Raised when statistics are computed differently, so that kept ones are not used again."""
 TOKENS = 100_000
 WINDOW = 256
 """Tokens of a window; keys of its first token are left out: that one parks attention, whatever it is."""
+OWN, GIVEN = "own samples", "texts"
+"""Where the text came from: the model, or the caller."""
+KEPT_TOKENS = 200_000
 _ROWS = 8
 _SAVE_EVERY = 20
 
@@ -39,12 +42,16 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Second moments by layer; ``base`` is the fingerprint of the model, ``key`` the hash of all they depend on."""
+    """Second moments by layer; ``base`` is the fingerprint of the model, ``key`` the hash of all they depend on.
+
+    ``windows`` are the token ids that they were measured on, at most ``KEPT_TOKENS`` of them.
+    """
 
     base: str
     key: str
     source: str
     layers: Mapping[int, LayerMoments]
+    windows: Sequence[Sequence[int]] = ()
 
     def of(self, layer: int) -> LayerMoments:
         """Return the moments of a layer.
@@ -109,7 +116,7 @@ def build_statistics(
             gathering.save()
         if progress is not None:
             progress(sum(map(len, windows[: (number + 1) * _ROWS])), total)
-    return _finish(folder, gathering, identity)
+    return _finish(folder, gathering, identity, windows[: KEPT_TOKENS // WINDOW])
 
 
 def statistics_identity(
@@ -124,7 +131,7 @@ def statistics_identity(
         "base": loaded.fingerprint,
         "modules": [site.module_name(layer) for layer in site.layers],
         "layers": list(site.layers),
-        "source": "own samples" if documents is None else "texts",
+        "source": OWN if documents is None else GIVEN,
         "data": content.hexdigest(),
         "tokens": tokens,
         "window": WINDOW,
@@ -212,7 +219,9 @@ class _Gathering:
         self._path.unlink(missing_ok=True)
 
 
-def _finish(folder: Path, gathering: _Gathering, identity: Mapping[str, object]) -> Statistics:
+def _finish(
+    folder: Path, gathering: _Gathering, identity: Mapping[str, object], windows: Sequence[Sequence[int]]
+) -> Statistics:
     """Diagonalise, keep, and return; the manifest is written last, so that a folder with one is whole."""
     moments = {
         layer: LayerMoments.of(total / gathering.count, gathering.count) for layer, total in gathering.sums.items()
@@ -220,10 +229,12 @@ def _finish(folder: Path, gathering: _Gathering, identity: Mapping[str, object])
     tensors: dict[str, Tensor] = {}
     for layer, found in moments.items():
         tensors[f"values.{layer}"], tensors[f"vectors.{layer}"] = found.values, found.vectors.contiguous()
+    ids, mask = pad_right(windows, 0)
+    tensors |= {"windows": ids.int(), "lengths": mask.sum(1)}
     write_tensors(folder / "moments.safetensors", tensors, {"key": str(identity["key"]), "count": str(gathering.count)})
     write_json(folder / "manifest.json", {**identity, "count": gathering.count})
     gathering.clear()
-    return Statistics(str(identity["base"]), str(identity["key"]), str(identity["source"]), moments)
+    return Statistics(str(identity["base"]), str(identity["key"]), str(identity["source"]), moments, windows)
 
 
 def _read(folder: Path, identity: Mapping[str, object]) -> Statistics | None:
@@ -233,15 +244,16 @@ def _read(folder: Path, identity: Mapping[str, object]) -> Statistics | None:
         if manifest["key"] != identity["key"]:
             return None
         count, numbers = int(manifest["count"]), [int(layer) for layer in manifest["layers"]]
-        layers = read_kept(
+        found = read_kept(
             folder / "moments.safetensors",
             str(identity["key"]),
-            lambda tensors, _: {
-                n: LayerMoments(tensors[f"values.{n}"], tensors[f"vectors.{n}"], count) for n in numbers
-            },
+            lambda tensors, _: (
+                {n: LayerMoments(tensors[f"values.{n}"], tensors[f"vectors.{n}"], count) for n in numbers},
+                unpadded(tensors["windows"], tensors["lengths"]),
+            ),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if layers is None:
+    if found is None:
         return None
-    return Statistics(str(manifest["base"]), str(manifest["key"]), str(manifest["source"]), layers)
+    return Statistics(str(manifest["base"]), str(manifest["key"]), str(manifest["source"]), *found)

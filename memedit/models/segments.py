@@ -264,6 +264,11 @@ def pad_left(rows: Sequence[Sequence[int]], fill: int) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
+def unpadded(ids: Tensor, lengths: Tensor) -> list[list[int]]:
+    """Return the rows of ids ``[B, t]`` that were aligned at their starts, each ``lengths`` ``[B]`` long."""
+    return [row[:length] for row, length in zip(ids.tolist(), lengths.tolist(), strict=True)]
+
+
 def pad_right(rows: Sequence[Sequence[int]], fill: int) -> tuple[Tensor, Tensor]:
     """Return ids ``[B, t]`` and mask ``[B, t]`` of rows aligned at their starts."""
     width = max(1, *(len(row) for row in rows))

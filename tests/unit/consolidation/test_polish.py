@@ -82,6 +82,21 @@ def test_the_same_set_gives_the_same_bits_in_any_order(tmp_path: Path) -> None:
     assert (tmp_path / "cache" / "windows").is_dir(), "the second took its text from the first"
 
 
+def test_text_comes_from_the_statistics_and_from_the_model(tmp_path: Path) -> None:
+    loaded = tiny_loaded()
+    given = build_statistics(loaded, LAX, TEXTS, store=tmp_path)
+    own, theirs = polish._texts(loaded, given, LAX)
+    assert own == polish.own_windows(loaded, LAX)
+    assert loaded.tokenizer.decode([token for window in theirs for token in window]) in TEXTS[0]
+    assert max(map(len, theirs)) == polish.WINDOW
+    drawn = RowMaker(loaded.tokenizer, REQUESTS, [own, theirs], 0).texts(40)
+    assert any(window in theirs for window in drawn)
+    assert any(window in own for window in drawn)
+    sampled = build_statistics(loaded, LAX, None, store=tmp_path, tokens=200)
+    (alone,) = polish._texts(loaded, sampled, LAX)
+    assert alone == [window[: polish.WINDOW] for window in sampled.windows]
+
+
 def test_damaged_text_is_written_anew(tmp_path: Path) -> None:
     loaded = tiny_loaded()
     first = polish.own_windows(loaded, LAX)
@@ -106,7 +121,7 @@ def test_steps_cannot_be_negative() -> None:
 def _maker(requests: tuple[EditRequest, ...] = REQUESTS, seed: int = 0) -> tuple[RowMaker, Any]:
     loaded = tiny_loaded()
     windows = [loaded.tokenizer("some passing text that stands in front of things")["input_ids"]]
-    return RowMaker(loaded.tokenizer, requests, windows, seed), loaded.tokenizer
+    return RowMaker(loaded.tokenizer, requests, [windows], seed), loaded.tokenizer
 
 
 def test_every_edit_comes_once_before_any_comes_again() -> None:

@@ -129,3 +129,11 @@ def test_no_text_and_no_layer_are_errors(tmp_path: Path) -> None:
         _build(loaded, tmp_path, tokens=1)
     with pytest.raises(InputError, match="not for layer 2"):
         _build(loaded, tmp_path).of(2)
+
+
+def test_the_text_is_kept_with_what_was_measured_on_it(tmp_path):
+    loaded = tiny_loaded()
+    made = build_statistics(loaded, SETTINGS, TEXTS, store=tmp_path)
+    assert loaded.tokenizer.decode([i for window in made.windows for i in window]) == "".join(TEXTS)
+    kept = build_statistics(loaded, SETTINGS, TEXTS, store=tmp_path)
+    assert [list(window) for window in kept.windows] == [list(window) for window in made.windows]
