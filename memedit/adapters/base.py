@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from memedit.errors import InputError
 from memedit.types import Edit
 
 ChatMessages = Sequence[Mapping[str, Any]]
@@ -77,6 +78,21 @@ class DecodesInSteps(Protocol):
 
     def decoding(self, batch: AdapterBatch, artefacts: Mapping[str, bytes]) -> AbstractContextManager[None]:
         """Return a context in which one token of every row is decoded with its edits applied."""
+
+
+TARGET_WEIGHT = 0.6
+"""Over a half: the target wins where it is surely what is asked for; where that is in doubt the model decides too."""
+
+
+def check_target_weight(weight: float) -> float:
+    """Return the weight.
+
+    Raises:
+        InputError: it is no number in [0, 1).
+    """
+    if not isinstance(weight, int | float) or not 0.0 <= weight < 1.0:
+        raise InputError(f"target_weight={weight!r} is not a number in [0, 1)")
+    return float(weight)
 
 
 @runtime_checkable

@@ -108,7 +108,9 @@ def evaluation(
     *,
     data: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Data file of a published form.")],
     cases: Annotated[int, typer.Option(min=1, help="Cases stored and asked about.")] = 1_000,
-    method: Annotated[str, typer.Option(help="Timed with the base: in_context, rag or oracle.")] = "in_context",
+    method: Annotated[
+        str, typer.Option(help="Timed with the base: in_context:plain, rag or oracle.")
+    ] = "in_context:plain",
     batch_size: Annotated[int, typer.Option(min=1, help="Rows in one batch.")] = 64,
 ) -> None:
     """Time an evaluation, beside the bare model's `generate` on the same prompts in the same batches."""

@@ -18,7 +18,7 @@ from memedit.evaluation.settings import EvalSettings
 from memedit.evaluation.stream import Queries, StreamOrder, sample_queries
 from memedit.types import Edit
 from memedit.workflows.answerers import EditedAnswerer, generation_arguments, pieces
-from memedit.workflows.eval_methods import Method, parse_methods
+from memedit.workflows.eval_methods import PLAIN, Method, parse_methods
 from memedit.workflows.eval_runs import Extras, StageRuns
 from memedit.workflows.eval_stage import Stage, Workbench
 from memedit.workflows.evaluate import EvaluationConfig
@@ -30,7 +30,7 @@ def run(
     data: DataFile,
     *,
     cases: int = 1000,
-    method: str | None = "in_context",
+    method: str | None = PLAIN,
     model: str = "smollm2",
     scope: str = "default",
     encoder: str = "minilm",
@@ -46,7 +46,7 @@ def run(
     Args:
         data: a data file.
         cases: so many cases are stored and asked about.
-        method: a method of the ``in_context`` kind, whose prompts the bare model can be given; None times the base.
+        method: in_context:plain, rag or oracle, whose prompts the bare model can be given; None times the base.
         model: alias, path or hub id.
         scope: scope of the method.
         encoder: sentence encoder.
@@ -107,7 +107,7 @@ def run(
 def _methods(method: str | None, scope: str) -> list[Method]:
     known = {m.name: m for m in parse_methods([method or "base"], scope=scope)}
     chosen = [known["base"]] if method in (None, "base") else [known["base"], known[str(method)]]
-    if any(m.adapter not in (None, "in_context") for m in chosen):
+    if any(m.adapter not in (None, PLAIN) for m in chosen):
         raise InputError(
             f"method {method!r} changes more than the prompt; there is no bare generate to compare it with"
         )

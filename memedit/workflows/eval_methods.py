@@ -15,8 +15,10 @@ from memedit.types import Candidate, Edit, Encoding, Hit, ScopeDecision
 WEIGHTS = ("rome", "memit", "alphaedit", "rect", "prune")
 ELDERS = ("elder", "elder:both", "elder:published", "elder:published_scope")
 """Forms of ELDER; see :data:`memedit.workflows.eval_elder.VARIANTS`."""
+PLAIN = "in_context:plain"
+"""In-context editing as published: edits as text, and decoding left to the model."""
 METHODS = (
-    *BASELINES, "in_context", "reader", "recipe", "serac", *ELDERS, *(f"weights:{w}" for w in WEIGHTS), "hybrid",
+    *BASELINES, "in_context", PLAIN, "reader", "recipe", "serac", *ELDERS, *(f"weights:{w}" for w in WEIGHTS), "hybrid",
 )  # fmt: skip
 """Names a method may have; the baselines ``rag`` and ``oracle`` also take an adapter, as in ``oracle:reader``."""
 HYBRID_SOLVER = "alphaedit"
@@ -49,8 +51,8 @@ class Method:
 
     @property
     def shares(self) -> bool:
-        """Whether its rows may be taken from another method that fed the model the same tokens."""
-        return self.is_baseline and self.adapter is not None
+        """Whether its rows may be taken from another that fed the model the same tokens and decoded in the same way."""
+        return self.is_baseline and self.adapter == PLAIN
 
     @property
     def thresholded(self) -> bool:
@@ -86,11 +88,11 @@ def _parse(name: str, scope: str) -> Method:
     if head == "hybrid":
         return Method(name, "default", own_scope or scope, weights=HYBRID_SOLVER)
     if head in ("rag", "oracle"):
-        adapter = tail or "in_context"
-        if adapter not in ADAPTERS:
+        adapter = tail or PLAIN
+        if adapter not in (*ADAPTERS, PLAIN):
             raise UnknownNameError(unknown_name_message("adapter", adapter, list(ADAPTERS)))
         return Method(name, adapter, "nearest" if head == "rag" else "oracle")
-    if whole in ELDERS:
+    if whole == PLAIN or whole in ELDERS:
         return Method(name, whole, own_scope or _SCOPES.get(whole, scope))
     module = ADAPTERS.path(head).partition(":")[0]
     if importlib.util.find_spec(module.rpartition(".")[0]) is None or importlib.util.find_spec(module) is None:

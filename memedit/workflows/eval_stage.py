@@ -20,7 +20,7 @@ from memedit.types import Edit, EditState
 from memedit.workflows.answerers import BareAnswerer, EditedAnswerer
 from memedit.workflows.consolidation.settings import JobSettings, evaluation_job
 from memedit.workflows.eval_elder import VARIANTS, train_stream, variant_fingerprint
-from memedit.workflows.eval_methods import Method, OracleScope, nearest_scope
+from memedit.workflows.eval_methods import PLAIN, Method, OracleScope, nearest_scope
 from memedit.workflows.eval_weights import (
     WeightsAnswerer,
     WrittenWeights,
@@ -86,7 +86,8 @@ class Workbench:
     def adapter(self, name: str) -> Adapter:
         """Return the adapter of this name for the base model."""
         if name not in self._adapters:
-            self._adapters[name] = create_adapter(name, self.loaded.model, self.loaded.tokenizer)
+            chosen, options = ("in_context", {"target_weight": 0.0}) if name == PLAIN else (name, {})
+            self._adapters[name] = create_adapter(chosen, self.loaded.model, self.loaded.tokenizer, **options)
         return self._adapters[name]
 
     def scope(self, name: str) -> Scope:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memedit.adapters.base import AdapterBatch, Row
+from memedit.adapters.base import TARGET_WEIGHT, AdapterBatch, Row
 from memedit.adapters.elder.codes import EditCode
 from memedit.adapters.elder.deferral import GATES, THRESHOLD, in_reach
 from memedit.adapters.elder.files import load_mixture
@@ -19,8 +19,6 @@ from memedit.models.mixture_hooks import Mixture, Placement, Weights, mixture_ro
 from memedit.types import Edit
 
 SHIPPED = Path(__file__).parent / "weights"
-TARGET_WEIGHT = 0.6
-"""An edit's vectors say its target wherever they are let act: there is no passing over an edit to be kept."""
 
 
 class ElderAdapter:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
-from memedit.adapters.base import AdapterBatch, Row
+from memedit.adapters.base import TARGET_WEIGHT, AdapterBatch, Row, check_target_weight
 from memedit.adapters.in_context.layout import LAYOUT_VERSION, chat_note, completion_prefix
 from memedit.errors import InputError
 from memedit.models.chat import ChatLayout, chat_layout
@@ -26,15 +26,22 @@ class InContextAdapter:
         model: the frozen base.
         tokenizer: its tokenizer.
         max_edits: state at most so many edits, the best first.
+        target_weight: how much of the next token's probability the edit itself has a say in where its target is
+            surely what is asked for, see :mod:`memedit.runtime.copying`; 0 leaves decoding to the model alone, as
+            in-context editing is published (IKE's prompts without demonstrations, arXiv 2305.12740).
+
+    Raises:
+        InputError: an option is out of its range.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, max_edits: int = 8) -> None:
+    def __init__(self, model: Any, tokenizer: Any, *, max_edits: int = 8, target_weight: float = TARGET_WEIGHT) -> None:
         if max_edits < 1:
             raise InputError(f"max_edits={max_edits} is below 1")
+        self._target_weight = check_target_weight(target_weight)
         self._tokenizer = tokenizer
         self._max_edits = max_edits
         self._layout = chat_layout(tokenizer)
-        text = f"{LAYOUT_VERSION}|{max_edits}|{tokenizer_digest(tokenizer)}"
+        text = f"{LAYOUT_VERSION}|{max_edits}|{target_weight}|{tokenizer_digest(tokenizer)}"
         self._fingerprint = hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -44,8 +51,13 @@ class InContextAdapter:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of prompt layout and tokenizer."""
+        """Hash of prompt layout, the target's weight and tokenizer."""
         return self._fingerprint
+
+    @property
+    def target_weight(self) -> float:
+        """Weight of the edit's own next token in decoding."""
+        return self._target_weight
 
     def prepare(self, edits: Sequence[Edit]) -> Mapping[str, bytes]:
         """Return nothing: an edit's text is all that is needed."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from memedit.adapters.base import AdapterBatch, Row
+from memedit.adapters.base import TARGET_WEIGHT, AdapterBatch, Row, check_target_weight
 from memedit.adapters.reader.layout import insert_edits
 from memedit.adapters.reader.weights import WEIGHTS, load_reader, mismatch, read_record
 from memedit.errors import InputError, ModelNotFoundError
@@ -19,8 +19,6 @@ from memedit.models.hooks import LowRank, LowRankGroup, low_rank_rows, shared_in
 from memedit.types import Edit
 
 SHIPPED = Path(__file__).parent / "weights"
-TARGET_WEIGHT = 0.6
-"""Over a half: the target wins where it is surely what is asked for; where that is in doubt the model decides too."""
 
 
 class ReaderAdapter:
@@ -55,8 +53,6 @@ class ReaderAdapter:
     ) -> None:
         if max_edits < 1:
             raise InputError(f"max_edits={max_edits} is below 1")
-        if not isinstance(target_weight, int | float) or not 0.0 <= target_weight < 1.0:
-            raise InputError(f"target_weight={target_weight!r} is not a number in [0, 1)")
         folder = Path(weights) if weights is not None else find_shipped(model, tokenizer)
         if folder is None:
             raise ModelNotFoundError(
@@ -65,11 +61,13 @@ class ReaderAdapter:
             )
         found = load_reader(folder, model, tokenizer)
         self._model, self._tokenizer, self._max_edits = model, tokenizer, max_edits
-        self._target_weight = target_weight
+        self._target_weight = check_target_weight(target_weight)
         self._layout = chat_layout(tokenizer)
         self._groups = placed_groups(model, found.terms)
         digest = hashlib.sha256((folder / WEIGHTS).read_bytes())
-        digest.update(f"{found.record['layout']}|{found.record['config']}|{found.record['tokenizer']}".encode())
+        digest.update(
+            f"{target_weight}|{found.record['layout']}|{found.record['config']}|{found.record['tokenizer']}".encode()
+        )
         self._fingerprint = digest.hexdigest()
 
     @property
@@ -79,7 +77,7 @@ class ReaderAdapter:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the trained weights, the prompt layout, and the base's config and tokenizer."""
+        """Hash of the trained weights, the target's weight, the prompt layout, and the base's config and tokenizer."""
         return self._fingerprint
 
     @property

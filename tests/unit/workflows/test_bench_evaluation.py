@@ -24,13 +24,13 @@ def tiny_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("memedit.encoders.load_encoder", lambda name: HashingEncoder())
 
 
-@pytest.mark.parametrize(("method", "sets"), [(None, 1), ("in_context", 2)])
+@pytest.mark.parametrize(("method", "sets"), [(None, 1), ("in_context:plain", 2)])
 def test_the_reference_runs_every_row_the_evaluation_runs(tmp_path: Path, method: str | None, sets: int) -> None:
     data = name_files([write_rows(tmp_path / "facts.jsonl", counterfact_rows())], [])[0]
     found = bench_evaluation.run(data, method=method, scope="subject", batch_size=4)
     cases_in_force = found["rows"] / sets / 3
     assert 1 <= cases_in_force <= 6
-    assert found["methods"] == ["base", "in_context"][:sets]
+    assert found["methods"] == ["base", "in_context:plain"][:sets]
     assert found["ratio"] > 0.5
     assert found["evaluation_s"] > 0 < found["bare_s"]
 

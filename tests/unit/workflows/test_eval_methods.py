@@ -4,7 +4,7 @@ import pytest
 
 from memedit.errors import InputError, UnknownNameError
 from memedit.types import EditDraft, Encoding
-from memedit.workflows.eval_methods import OracleScope, parse_methods
+from memedit.workflows.eval_methods import PLAIN, OracleScope, parse_methods
 
 
 def test_the_baselines_always_stand_in_front() -> None:
@@ -17,12 +17,18 @@ def test_the_baselines_always_stand_in_front() -> None:
 def test_scope_and_adapter_of_methods() -> None:
     methods = {m.name: m for m in parse_methods(["in_context", "oracle:reader", "reader@similarity"], scope="subject")}
     assert (methods["base"].adapter, methods["base"].scope) == (None, None)
-    assert (methods["rag"].adapter, methods["rag"].scope) == ("in_context", "nearest")
+    assert (methods["rag"].adapter, methods["rag"].scope) == ("in_context:plain", "nearest")
+    assert (methods["in_context"].adapter, methods["in_context"].is_baseline) == ("in_context", False)
     assert (methods["oracle:reader"].adapter, methods["oracle:reader"].scope) == ("reader", "oracle")
     assert methods["in_context"].scope == "subject"
     assert methods["reader@similarity"].scope == "similarity"
-    assert [name for name, m in methods.items() if m.shares] == ["rag", "oracle", "oracle:reader"]
+    assert [name for name, m in methods.items() if m.shares] == ["rag", "oracle"]
     assert [name for name, m in methods.items() if m.thresholded] == ["in_context", "reader@similarity"]
+
+
+def test_plain_in_context_editing_is_a_method_of_its_own() -> None:
+    found = {m.name: m for m in parse_methods(["in_context:plain@subject"])}["in_context:plain@subject"]
+    assert (found.adapter, found.scope, found.is_baseline, found.thresholded) == (PLAIN, "subject", False, True)
 
 
 def test_methods_that_write_weights() -> None:

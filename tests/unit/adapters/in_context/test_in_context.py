@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tiny import tiny_model, tiny_tokenizer
 
 from memedit.adapters import ADAPTERS, Adapter, AdapterBatch, Row, create_adapter
+from memedit.adapters.base import MixesTargets
 from memedit.adapters.in_context.layout import REPEATS, chat_note, completion_prefix
 from memedit.errors import InputError, UnknownNameError
 from memedit.models import control_ids, render_chat
@@ -132,6 +133,16 @@ def test_the_registry_names_what_it_has():
         create_adapter("in_context", MODEL, TOKENIZER, no_such_option=1)
     with pytest.raises(InputError, match="below 1"):
         create_adapter("in_context", MODEL, TOKENIZER, max_edits=0)
+
+
+def test_the_targets_say_is_an_option_and_part_of_the_fingerprint(adapter):
+    plain = create_adapter("in_context", MODEL, TOKENIZER, target_weight=0.0)
+    assert isinstance(plain, MixesTargets)
+    assert plain.target_weight == 0.0 < adapter.target_weight < 1.0
+    assert plain.fingerprint != adapter.fingerprint
+    for wrong in (1.0, -0.1, float("nan"), "half"):
+        with pytest.raises(InputError, match=r"target_weight=.* is not a number in \[0, 1\)"):
+            create_adapter("in_context", MODEL, TOKENIZER, target_weight=wrong)
 
 
 def test_no_reader_ships_for_a_tiny_model():
