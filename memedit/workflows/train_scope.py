@@ -97,8 +97,8 @@ def train_scope(
         background: plain text files that word rarity is counted on beside the training rows.
         settings: sizes and learning rate.
         work: folder of intermediate results; default: ``out / "work"``.
-        head: folder of a classifier whose head, calibration and threshold are kept: only the regression that tells
-            how direct a question is is fitted then, in minutes.
+        head: folder of a classifier whose head, calibration and threshold are kept: only the network that tells how
+            direct a question is is fitted then, in minutes.
         progress: called as work goes on.
 
     Returns:
@@ -148,7 +148,9 @@ class _Run:
         relations = Relations(fitted)
         queries = QueryMaker(fitted, relations, self.seed).all()
         masked = [text for query in queries for text in masked_texts(query, fitted)]
-        made = [row.prompt for row in fitted] + [t for r in known if r.source == MADE for t in (r.prompt, *_texts(r))]
+        further = [row for part in self._made_with_hops(self._for_training(rows)) for row in part]
+        own = [*(row for row in known if row.source == MADE), *further]
+        made = [row.prompt for row in fitted] + [text for row in own for text in (row.prompt, *_texts(row))]
         directions = self._encode(texts, rows, [query.text for query in queries], [*masked, *made])
         queries = surely_other(queries, fitted, texts.vector, limit=_SAME_RELATION)
         memory = SimulatedMemory(fitted, texts, WordRarity(counts, documents))
@@ -185,7 +187,9 @@ class _Run:
             raise InputError(f"none of the {len(rows)} rows read belongs to the training half; give larger files")
         texts = EncodedTexts(model.rarity)
         reported = self._reported(rows)
-        needed = [*(row.prompt for row in rows), *(text for row in [*known, *reported] for text in _texts(row))]
+        made = [row for part in self._made_with_hops(known) for row in part]
+        needed = [row.prompt for row in [*rows, *made]]
+        needed += [text for row in [*known, *reported, *made] for text in _texts(row)]
         self._add(texts, model.projection, needed)
         refined = self._with_directness(model, known, texts)
         return refined, self._report(refined, rows, texts)
@@ -282,11 +286,12 @@ class _Run:
     def _with_directness(
         self, model: ClassifierModel, known: Sequence[EditRow], texts: EncodedTexts
     ) -> ClassifierModel:
-        """Fit the regression that tells how direct a question is, with the rows for training alone in memory."""
-        asked = self._asked(model, known, texts, lambda row: True)
+        """Fit how direct a question is, with the rows for training, and made ones, in memory."""
+        fitted, _ = self._made_with_hops(known)
+        asked = self._asked(model, [*known, *fitted], texts, lambda row: True)
         hops = sum(not question.direct for question in asked)
         notes = {**model.notes, "direct": {"rewordings": len(asked) - hops, "hops": hops}}
-        return replace(model, direct=fit_directness(model.head, asked), notes=notes)
+        return replace(model, direct=fit_directness(model.head, asked, seed=self.seed), notes=notes)
 
     def _asked(
         self,
@@ -306,10 +311,20 @@ class _Run:
         found = report(outcomes, model.calibration, model.threshold)
         if model.direct is None:
             return found
-        asked = self._asked(model, rows, texts, lambda row: id(row) in chosen)
-        hops = sum(not question.direct for question in asked)
-        area = round(directness_auc(model.direct, model.head, asked), 4)
-        return {**found, "direct": {"auc": area, "rewordings": len(asked) - hops, "hops": hops}}
+        fitted, held_back = self._made_with_hops(self._for_training(rows))
+        new = {id(row) for row in held_back}
+        groups = {
+            "files": self._asked(model, rows, texts, lambda row: id(row) in chosen and row.source != MADE),
+            "unseen relations": self._asked(model, [*fitted, *held_back], texts, lambda row: id(row) in new),
+        }
+        return {**found, "direct": {name: _direct_rates(model, asked) for name, asked in groups.items()}}
+
+    def _made_with_hops(self, known: Sequence[EditRow]) -> tuple[list[EditRow], list[EditRow]]:
+        """Return made edits with questions one step further: those to fit, and those on relations held back."""
+        count, hops = self.settings.made_rows, 2
+        fitted = made_rows(random.Random(self.seed + 3), known, count, hops=hops)
+        held_back = made_rows(random.Random(self.seed + 4), known, count // 8, reported=True, hops=hops)
+        return fitted, held_back
 
     def _outcomes(
         self,
@@ -331,6 +346,12 @@ class _Run:
 
 def _is_for_calibration(row: EditRow) -> bool:
     return row.source == MADE or _for_calibration(row.prompt)
+
+
+def _direct_rates(model: ClassifierModel, asked: Sequence[AskedQuestion]) -> dict[str, float | int | None]:
+    hops = sum(not question.direct for question in asked)
+    area = directness_auc(model.direct or {}, model.head, asked)
+    return {"auc": round(area, 4) if np.isfinite(area) else None, "rewordings": len(asked) - hops, "hops": hops}
 
 
 def _by_source(rows: Sequence[EditRow]) -> list[list[EditRow]]:

@@ -64,6 +64,25 @@ def test_other_wordings_fire_the_right_edit(memory, scope):
     assert [row[:1] for row in found] == [[target] for target in asked.values()]
 
 
+def test_rewordings_are_more_direct_than_questions_one_step_further(memory, scope):
+    asked = {
+        "Who is the mayor of Tolburia?": True,
+        "The author of The Copper Meridian is": True,
+        "What is the gender of the mayor of Tolburia?": False,
+        "Which country is the author of the novel The Copper Meridian a citizen of?": False,
+        "What is the population of the city which the Halden Orchestra is based in?": False,
+    }
+    encodings = memory.encoder.encode_tokens(list(asked))
+    decisions = scope.decide(encodings, memory.candidates(encodings), threshold=0.0)
+    found = {text: decision.considered[0].direct for text, decision in zip(asked, decisions, strict=True)}
+    direct, further = ([found[text] for text, kind in asked.items() if kind is side] for side in (True, False))
+    assert min(direct) > 0.6, found
+    assert max(further) < 0.4, found
+    (verbatim,) = memory.encoder.encode_tokens([FACTS[0][0]])
+    (decision,) = scope.decide([verbatim], memory.candidates([verbatim]))
+    assert decision.fired[0].direct == 1.0
+
+
 def test_other_questions_are_left_alone(memory, scope):
     asked = [
         "The mayor of Portland is",

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from memedit.errors import FingerprintMismatchError, InputError
+from memedit.scope.classifier.direct import direct_logits
 from memedit.scope.classifier.features import FEATURES, TOKEN_FEATURES
 from memedit.scope.classifier.vocabulary import WordRarity
 from memedit.types import FloatArray
@@ -29,9 +30,9 @@ class ClassifierModel:
 
     ``projection [d, p]``; ``head`` as in :mod:`memedit.scope.classifier.head`; ``calibration [3]``: slope and offset
     (Platt), and what a logit loses when the edit's subject is known but does not stand in the query; ``threshold``:
-    the one chosen on held-out rows; ``word_counts`` over ``documents``; ``direct [f + 1]``: weights on the
-    standardised features and an offset, of the logistic regression that tells rewordings from questions one step
-    further (None: it was not fitted).
+    the one chosen on held-out rows; ``word_counts`` over ``documents``; ``direct``: layers of the network
+    that tells rewordings from questions one step further, as in :mod:`memedit.scope.classifier.direct` (None: it was
+    not fitted).
     """
 
     encoder: str
@@ -43,7 +44,7 @@ class ClassifierModel:
     word_counts: Mapping[str, int]
     documents: int
     notes: Mapping[str, Any]
-    direct: FloatArray | None = None
+    direct: Mapping[str, FloatArray] | None = None
 
     def probability(self, logit: float, *, absent: bool) -> float:
         """Return the calibrated probability of a logit; ``absent``: the edit's subject does not stand in the query."""
@@ -55,7 +56,7 @@ class ClassifierModel:
         if self.direct is None:
             return 0.5
         standard = (features - self.head["feature_mean"]) / self.head["feature_scale"]
-        return calibrated(float(standard @ self.direct[:-1]), 1.0, float(self.direct[-1]))
+        return calibrated(float(direct_logits(self.direct, standard[None])[0]), 1.0, 0.0)
 
     @property
     def rarity(self) -> WordRarity:
@@ -73,7 +74,7 @@ class ClassifierModel:
     def arrays(self) -> dict[str, FloatArray]:
         """Return all arrays by the names they are stored under."""
         head = {f"head.{name}": array for name, array in self.head.items()}
-        direct = {} if self.direct is None else {"direct": self.direct}
+        direct = {f"direct.{name}": array for name, array in (self.direct or {}).items()}
         return {"projection": self.projection, "calibration": self.calibration, **direct, **head}
 
     def save(self, folder: Path) -> None:
@@ -117,8 +118,8 @@ def load_model(folder: Path, encoder_fingerprint: str | None = None) -> Classifi
             encoder=trained_on,
             projection=arrays.pop("projection"),
             calibration=arrays.pop("calibration"),
-            direct=arrays.pop("direct", None),
-            head={name.removeprefix("head."): array for name, array in arrays.items()},
+            direct=_under("direct.", arrays) or None,
+            head=_under("head.", arrays),
             threshold=float(described["threshold"]),
             band=float(described["band"]),
             word_counts=described["word_counts"],
@@ -135,6 +136,10 @@ def load_model(folder: Path, encoder_fingerprint: str | None = None) -> Classifi
             "use that encoder, train a classifier for this one (memedit train scope), or choose scope 'subject'"
         )
     return model
+
+
+def _under(prefix: str, arrays: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def ships_for(encoder_fingerprint: str) -> bool:

@@ -35,17 +35,20 @@ def held_back(relation: str) -> bool:
     return zlib.crc32(relation.encode()) % _HELD_BACK == 0
 
 
-def made_rows(rng: random.Random, rows: Sequence[EditRow], count: int, *, reported: bool = False) -> list[EditRow]:
+def made_rows(
+    rng: random.Random, rows: Sequence[EditRow], count: int, *, reported: bool = False, hops: int = 0
+) -> list[EditRow]:
     """Make ``count`` edits: their other wordings are inside, other relations of the family outside.
 
-    Half of the subjects are those of ``rows``, half made up: a memory holds many names that no encoder has read.
-    Edits and questions are about relations that are fitted or, if ``reported``, about those held back.
+    With ``hops`` so many questions about what the edit names are inside as well ("How tall is the mother of X?"). Half
+    of the subjects are those of ``rows``, half made up: a memory holds many names that no encoder has read. Edits and
+    questions are about relations that are fitted or, if ``reported``, about those held back.
     """
     subjects = [row.subject for row in rows if row.named and row.subject]
-    return [_made(rng, number, subjects, reported) for number in range(count if len(subjects) > 1 else 0)]
+    return [_made(rng, number, subjects, reported, hops) for number in range(count if len(subjects) > 1 else 0)]
 
 
-def _made(rng: random.Random, number: int, subjects: Sequence[str], reported: bool) -> EditRow:
+def _made(rng: random.Random, number: int, subjects: Sequence[str], reported: bool, hops: int) -> EditRow:
     subject, stranger = rng.sample(subjects, 2) if rng.random() < 0.5 else (_name(rng), _name(rng))
     relations = families()[rng.choice(list(families()))]
     own, *others = rng.sample([name for name in relations if held_back(name) == reported], 4)
@@ -59,9 +62,19 @@ def _made(rng: random.Random, number: int, subjects: Sequence[str], reported: bo
         target=f"answer {number}",
         subject=subject,
         named=True,
-        inside=tuple(("paraphrase", text) for text in inside),
+        inside=(
+            *(("paraphrase", text) for text in inside),
+            *(("hop", _asked_of(rng, f"the {own} of {subject}", reported)) for _ in range(hops)),
+        ),
         outside=tuple(outside),
     )
+
+
+def _asked_of(rng: random.Random, thing: str, reported: bool) -> str:
+    """Ask some relation of a thing."""
+    relations = families()[rng.choice(list(families()))]
+    wordings = relations[rng.choice([name for name in relations if held_back(name) == reported])]
+    return rng.choice(wordings).format(thing)
 
 
 def _name(rng: random.Random) -> str:

@@ -1,4 +1,4 @@
-"""How direct a question is: a logistic regression that tells rewordings of an edit from questions one step further.
+"""How direct a question is: a small network that tells rewordings of an edit from questions one step further.
 
 "Who is the sister of X's mayor?" falls under the edit that names the mayor, but is not answered by it. Both are in
 scope, so the score does not tell them apart; the features behind it do.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from memedit.scope.classifier.direct import direct_logits
 from memedit.scope.classifier.head import Weights, head_logits
 from memedit.scope.text import normalise
 from memedit.types import FloatArray
@@ -21,7 +22,8 @@ from memedit.workflows.scope_training.rows import EditRow
 HOP = "hop"
 DIRECT_SHARE = 0.75
 """Share of direct questions that probabilities are stated for: people reword more than they reason."""
-_PENALTY = 2e-3
+_HIDDEN, _STEPS = 24, 1500
+_RATE, _DECAY, _PENALTY = 1e-2, 1e-2, 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,11 @@ def asked_questions(
     return asked
 
 
-def fit_directness(head: Weights, asked: Sequence[AskedQuestion]) -> FloatArray | None:
-    """Return weights on the features and an offset ``[f + 1]``; None when there are not both kinds of question.
+def fit_directness(head: Weights, asked: Sequence[AskedQuestion], *, seed: int) -> Weights | None:
+    """Return the layers of a small network on the features (:func:`memedit.scope.classifier.direct.direct_logits`).
 
-    A group (file and kind) of n questions weighs sqrt(n); direct ones have ``DIRECT_SHARE`` of all weight.
+    None when there are not both kinds of question. A group (file and kind) of n questions weighs sqrt(n); direct ones
+    have ``DIRECT_SHARE`` of all weight.
     """
     labels = np.array([question.direct for question in asked], np.float64)
     if len(set(labels.tolist())) < 2:
@@ -66,34 +69,45 @@ def fit_directness(head: Weights, asked: Sequence[AskedQuestion]) -> FloatArray 
     weights = np.array([sizes[question.source, question.kind] ** -0.5 for question in asked])
     for label, share in ((1.0, DIRECT_SHARE), (0.0, 1 - DIRECT_SHARE)):
         weights[labels == label] *= share / weights[labels == label].sum()
-    features = np.stack([question.features for question in asked])
-    return _logistic((features - head["feature_mean"]) / head["feature_scale"], labels, weights)
+    return _fitted(_standard(head, asked), labels, weights, seed)
 
 
-def directness_auc(direct: FloatArray, head: Weights, asked: Sequence[AskedQuestion]) -> float:
+def directness_auc(direct: Weights, head: Weights, asked: Sequence[AskedQuestion]) -> float:
     """Return the probability that a direct question comes out as more direct than another; NaN without both kinds."""
-    scores = [
-        float((question.features - head["feature_mean"]) / head["feature_scale"] @ direct[:-1]) for question in asked
-    ]
     sides: dict[bool, list[float]] = {True: [], False: []}
-    for question, score in zip(asked, scores, strict=True):
-        sides[question.direct].append(score)
+    if not asked:
+        return float("nan")
+    for question, logit in zip(asked, direct_logits(direct, _standard(head, asked)), strict=True):
+        sides[question.direct].append(float(logit))
     return auc(sides[True], sides[False])
 
 
-def _logistic(design: FloatArray, labels: np.ndarray, weights: np.ndarray) -> FloatArray:
-    """Fit a weighted logistic regression with a quadratic penalty, by L-BFGS in float64."""
-    inputs, wanted, share = (torch.from_numpy(np.asarray(a, np.float64)) for a in (design, labels, weights))
-    found = torch.zeros(inputs.shape[1] + 1, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([found], max_iter=500, line_search_fn="strong_wolfe")
+def _standard(head: Weights, asked: Sequence[AskedQuestion]) -> FloatArray:
+    features = np.stack([question.features for question in asked])
+    standard: FloatArray = (features - head["feature_mean"]) / head["feature_scale"]
+    return standard
 
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        logits = inputs @ found[:-1] + found[-1]
+
+def _fitted(design: FloatArray, labels: np.ndarray, weights: np.ndarray, seed: int) -> Weights:
+    """Fit by AdamW on all questions at once, the step falling to nothing."""
+    inputs, wanted, share = (torch.from_numpy(np.asarray(a, np.float32)) for a in (design, labels, weights))
+    generator = torch.Generator().manual_seed(seed)
+    layers = {
+        "hidden.weight": torch.randn(_HIDDEN, inputs.shape[1], generator=generator) / inputs.shape[1] ** 0.5,
+        "hidden.bias": torch.zeros(_HIDDEN),
+        "out.weight": torch.randn(_HIDDEN, generator=generator) / _HIDDEN**0.5,
+        "out.bias": torch.zeros(1),
+    }
+    parameters = [layer.requires_grad_() for layer in layers.values()]
+    optimizer = torch.optim.AdamW(parameters, lr=_RATE, weight_decay=_DECAY)
+    for step in range(_STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = _RATE * (1 - step / _STEPS)
+        hidden = torch.tanh(inputs @ layers["hidden.weight"].T + layers["hidden.bias"])
+        logits = hidden @ layers["out.weight"] + layers["out.bias"]
         each = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-        total = (share * each).sum() + _PENALTY * found[:-1].square().sum()
-        total.backward()  # type: ignore[no-untyped-call]
-        return total
-
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return found.detach().numpy().astype(np.float32)
+        loss = (share * each).sum() + _PENALTY * torch.stack([p.square().sum() for p in parameters]).sum()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return {name: layer.detach().numpy() for name, layer in layers.items()}
