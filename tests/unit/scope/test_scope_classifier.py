@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -164,6 +165,35 @@ def test_model_survives_saving(encoder, weights):
     assert loaded.fingerprint() == made.fingerprint()
     assert (loaded.threshold, loaded.band, dict(loaded.notes)) == (made.threshold, made.band, dict(made.notes))
     assert random_model(encoder, seed=1).fingerprint() != made.fingerprint()
+
+
+def test_directness_is_a_function_of_the_features_and_even_where_it_was_not_fitted(encoder, tmp_path, bench, edits):
+    plain = random_model(encoder)
+    rng = np.random.default_rng(5)
+    layers = {
+        "hidden.weight": rng.standard_normal((4, len(FEATURES))).astype(np.float32),
+        "hidden.bias": rng.standard_normal(4).astype(np.float32),
+        "out.weight": rng.standard_normal(4).astype(np.float32),
+        "out.bias": np.float32([0.3]),
+    }
+    fitted = replace(plain, direct=layers)
+    fitted.save(tmp_path / "fitted")
+    plain.save(tmp_path / "plain")
+    loaded = load_model(tmp_path / "fitted", encoder.fingerprint)
+    assert loaded.fingerprint() == fitted.fingerprint() != plain.fingerprint()
+    assert loaded.head.keys() == plain.head.keys()
+    query, found = bench.ask("Tell me the capital of Peru and who sings Blue Moon", edits)
+    for folder, known in (("fitted", True), ("plain", False)):
+        (decision,) = ClassifierScope(encoder, weights=tmp_path / folder).decide([query], [found], threshold=0.0)
+        for hit in decision.considered:
+            features = np.array([hit.reasons[name] for name in FEATURES], np.float32)
+            standard = (features - plain.head["feature_mean"]) / plain.head["feature_scale"]
+            hidden = np.tanh(layers["hidden.weight"] @ standard + layers["hidden.bias"])
+            expected = 1 / (1 + np.exp(-(hidden @ layers["out.weight"] + 0.3))) if known else 0.5
+            assert hit.direct == pytest.approx(expected, abs=1e-5)
+    query, found = bench.ask("The capital of Peru is", edits)
+    (decision,) = ClassifierScope(encoder, weights=tmp_path / "fitted").decide([query], [found])
+    assert decision.fired[0].direct == 1.0, "an edit's own prompt asks for its target"
 
 
 def test_another_encoder_is_refused_with_the_reason(weights, encoder):
