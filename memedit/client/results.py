@@ -12,7 +12,10 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class FiredEdit:
-    """An edit and how well it fits a prompt: ``score`` in [0, 1] against the threshold, cosine ``similarity``."""
+    """An edit and how well it fits a prompt: ``score`` in [0, 1] against the threshold, cosine ``similarity``.
+
+    ``direct`` is the probability that its target itself is asked for.
+    """
 
     id: str
     prompt: str
@@ -20,6 +23,7 @@ class FiredEdit:
     score: float
     similarity: float
     reasons: Mapping[str, float] = field(default_factory=dict)
+    direct: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,7 @@ def audit_of(body: Json) -> AuditEntry:
 
 def fired_of(bodies: Any) -> tuple[FiredEdit, ...]:
     """Return judged edits."""
-    names = ("id", "prompt", "target", "score", "similarity", "reasons")
+    names = ("id", "prompt", "target", "score", "similarity", "reasons", "direct")
     return tuple(FiredEdit(**{name: body[name] for name in names if name in body}) for body in bodies or ())
 
 

@@ -20,6 +20,7 @@ def shown_hits(hits: Sequence[Hit], *, detail: bool = True) -> list[Body]:
             "target": hit.edit.target,
             "score": float(hit.score),
             "similarity": float(hit.similarity),
+            "direct": float(hit.direct),
             "reasons": {name: float(value) for name, value in hit.reasons.items()} if detail else {},
         }
         for hit in hits

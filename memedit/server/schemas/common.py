@@ -35,13 +35,17 @@ class ErrorBody(Out):
 
 
 class FiredEdit(Out):
-    """An edit and how well it fits a prompt: ``score`` in [0, 1] against the threshold, cosine ``similarity``."""
+    """An edit and how well it fits a prompt: ``score`` in [0, 1] against the threshold, cosine ``similarity``.
+
+    ``direct`` is the probability that its target itself is asked for.
+    """
 
     id: str
     prompt: str
     target: str
     score: float
     similarity: float
+    direct: float = 0.5
     reasons: dict[str, float] = Field(default_factory=dict)
 
 
