@@ -4,7 +4,7 @@ The closed form knows an edit by its subject's last token and ordinary text by s
 that is too little: what they do to each other's rows, and to text, is not what each was solved for. Starting from it,
 the changes of all layers are moved together down the gradient of
 
-    mean over edits of max(0, NLL(target) - stop_loss)        behind the bare prompt and behind passing text
+    mean over edits of max(0, NLL(target) - stop_loss)        behind passing text and without, in other words at times
     + ``TEXT_WEIGHT`` KL(base, edited)                        on the statistics' text and text of the model's own
     + ``SWAP_WEIGHT`` KL(base, edited)                        behind edits' prompts with another edit's subject
 
@@ -32,13 +32,14 @@ from memedit.consolidation.polish_rows import AskedRow, RowMaker
 from memedit.consolidation.samples import own_samples
 from memedit.consolidation.site import EditSite
 from memedit.consolidation.statistics import OWN, Statistics
+from memedit.consolidation.wordings import other_wordings
 from memedit.models import LoadedModel
 from memedit.models.fingerprint import tokenizer_digest
 from memedit.models.segments import Inputs, Segments, pad_right, unpadded
 from memedit.models.training import training_copy
 from memedit.types import WeightTerm
 
-TEXT_WEIGHT, SWAP_WEIGHT = 10.0, 0.5
+TEXT_WEIGHT, SWAP_WEIGHT = 20.0, 0.15
 EASE = 0.1
 """Added to the eigenvalues of the key statistics, in units of their mean."""
 EDITS, SWAPS, WINDOWS = 64, 12, 4
@@ -80,7 +81,8 @@ def polished(
     layers = {layer: site.module_name(layer) for layer in site.layers if site.module_name(layer) in terms}
     start = {layer: torch.from_numpy(terms[name].matrix()).double() for layer, name in layers.items()}
     run = _Descent(loaded, start, {layer: statistics.of(layer) for layer in layers}, settings)
-    rows = RowMaker(loaded.tokenizer, requests, _texts(loaded, statistics, settings), settings.seed)
+    wordings = other_wordings(loaded, requests, seed=settings.seed)
+    rows = RowMaker(loaded.tokenizer, requests, _texts(loaded, statistics, settings), settings.seed, wordings)
     for step in range(settings.polish):
         run.step(step, rows)
         if progress is not None:

@@ -1,17 +1,20 @@
-"""What polishing looks at: edits behind passing text, prompts with another edit's subject, and plain text."""
+"""What polishing looks at: edits behind passing text and in other words, prompts with another edit's subject, text."""
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from memedit.consolidation.base import EditRequest
 from memedit.consolidation.contexts import opening_ids
-from memedit.consolidation.rows import prompt_ids, subject_end, target_ids
+from memedit.consolidation.rows import prompt_ids, target_ids
+from memedit.consolidation.wordings import Template, template_of
 from memedit.models import encode_as_data
 
 _BARE = 0.4
 """Share of prompts with no text in front."""
+_REWORDED = 0.35
+"""Share of edits asked in other words, of those there are any for."""
 _FEWEST, _MOST = 3, 16
 """Tokens of text in front of the others."""
 
@@ -33,10 +36,16 @@ class RowMaker:
         requests: the edits, in the order of their ids.
         texts: windows of text as ids, opening tokens included, source by source; each is drawn from as often.
         seed: of the draw.
+        wordings: other templates that ask for the same, see :mod:`~memedit.consolidation.wordings`.
     """
 
     def __init__(
-        self, tokenizer: Any, requests: Sequence[EditRequest], texts: Sequence[Sequence[Sequence[int]]], seed: int
+        self,
+        tokenizer: Any,
+        requests: Sequence[EditRequest],
+        texts: Sequence[Sequence[Sequence[int]]],
+        seed: int,
+        wordings: Mapping[Template, Sequence[Template]] | None = None,
     ) -> None:
         self._tokenizer, self._requests, self._texts = tokenizer, list(requests), texts
         self._opening = opening_ids(tokenizer)
@@ -44,7 +53,8 @@ class RowMaker:
         self._random = random.Random(seed)
         self._waiting: list[EditRequest] = []
         self._prompts = {request.prompt for request in requests}
-        self._named = [r for r in requests if subject_end(r.prompt, r.subject) is not None]
+        self._named = [(r, template) for r in requests if (template := template_of(r)) is not None]
+        self._wordings = {} if wordings is None else wordings
 
     def edits(self, count: int) -> list[AskedRow]:
         """Return rows of the next ``count`` edits: each comes once before any comes again."""
@@ -54,8 +64,9 @@ class RowMaker:
                 self._waiting = self._random.sample(self._requests, len(self._requests))
             request = self._waiting.pop()
             front, spaced = self._front()
-            prompt = (*front, *prompt_ids(self._tokenizer, request, spaced=spaced)[0])
-            wanted = target_ids(self._tokenizer, request)
+            asked = self._reworded(request)
+            prompt = (*front, *prompt_ids(self._tokenizer, asked, spaced=spaced)[0])
+            wanted = target_ids(self._tokenizer, asked)
             rows.append(AskedRow((*prompt, *wanted[:-1]), len(prompt) - 1, tuple(wanted)))
         return rows
 
@@ -65,8 +76,8 @@ class RowMaker:
         for _ in range(4 * count):
             if len(self._named) < 2 or len(rows) == count:
                 break
-            one, other = self._random.sample(self._named, 2)
-            text = _with_subject(one, other.subject or "")
+            (one, (before, behind)), (other, _) = self._random.sample(self._named, 2)
+            text = f"{before}{(other.subject or '').strip()}{behind}"
             if text in self._prompts or one.subject == other.subject:
                 continue
             front, spaced = self._front()
@@ -82,6 +93,15 @@ class RowMaker:
     def _window(self) -> Sequence[int]:
         return self._random.choice(self._random.choice(self._texts))
 
+    def _reworded(self, request: EditRequest) -> EditRequest:
+        """Return the edit in the words of a template that asks for the same, at times."""
+        template = template_of(request)
+        others = self._wordings.get(template, ()) if template is not None else ()
+        if not others or self._random.random() >= _REWORDED:
+            return request
+        before, behind = self._random.choice(others)
+        return replace(request, prompt=f"{before}{(request.subject or '').strip()}{behind}")
+
     def _front(self) -> tuple[tuple[int, ...], bool]:
         """Return what stands in front of a prompt, and whether the prompt needs a space there."""
         if self._random.random() < _BARE:
@@ -90,11 +110,3 @@ class RowMaker:
         length = self._random.randint(_FEWEST, _MOST)
         start = self._random.randrange(max(1, len(window) - length))
         return (*self._opening, *window[start : start + length], *self._stop), True
-
-
-def _with_subject(request: EditRequest, subject: str) -> str:
-    """Return the prompt with another subject in the place of its own."""
-    end = subject_end(request.prompt, request.subject)
-    assert end is not None
-    own = (request.subject or "").strip()
-    return request.prompt[: end - len(own)] + subject.strip() + request.prompt[end:]

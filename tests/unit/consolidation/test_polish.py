@@ -134,6 +134,19 @@ def test_every_edit_comes_once_before_any_comes_again() -> None:
     assert row.ids[row.start + 1 :] == row.wanted[:-1]
 
 
+def test_edits_are_at_times_asked_in_the_words_of_templates_that_agree() -> None:
+    _, tokenizer = _maker()
+    zed, foo = EditRequest("b", "Zed plays the", "piano", "Zed"), EditRequest("a", "The river of Foo is", "Bar", "Foo")
+    other = {("", " plays the"): [("The instrument of ", " is the")]}
+    window = tokenizer("some passing text that stands in front of things")["input_ids"]
+    maker = RowMaker(tokenizer, [foo, zed], [[window]], 0, other)
+    said = [tokenizer.decode(row.ids) for _ in range(40) for row in maker.edits(2)]
+    reworded = [text for text in said if "The instrument of Zed is the pian" in text]
+    assert 5 < len(reworded) < 30
+    assert sum("Zed plays the pian" in text for text in said) == 40 - len(reworded)
+    assert sum("The river of Foo is" in text for text in said) == 40, "it has no other wording"
+
+
 def test_exchanged_subjects_ask_what_no_edit_asks() -> None:
     maker, tokenizer = _maker()
     asked = [tokenizer.decode(row.ids) for row in maker.swapped(30)]

@@ -1,0 +1,60 @@
+"""Other wordings of a question: templates that the base answers alike, whoever is put in."""
+
+from typing import Any
+
+import pytest
+import torch
+from consolidation_bench import tiny_loaded
+
+from memedit.consolidation import EditRequest, wordings
+from memedit.consolidation.wordings import other_wordings, template_of
+
+NAMES = ("Zed", "Yan", "Foo", "Ann Bee")
+FORMS = (("The river of ", " is"), ("", " lies on the river"), ("Which song did ", " write?"))
+REQUESTS = [
+    EditRequest(f"{n}{k}", f"{before}{name}{behind}", "Rhea", name)
+    for n, name in enumerate(NAMES)
+    for k, (before, behind) in enumerate(FORMS)
+]
+
+
+def test_a_template_is_the_prompt_without_its_subject() -> None:
+    assert template_of(EditRequest("a", "The river of Zed is", "Rhea", "Zed ")) == ("The river of ", " is")
+    assert template_of(EditRequest("a", "The river of Zed is", "Rhea", "Yan")) is None
+    assert template_of(EditRequest("a", "The river of Zed is", "Rhea")) is None
+
+
+def test_templates_go_together_that_are_answered_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first two are answered by one token for each name, the third by another."""
+
+    def roots(_loaded: Any, prompts: list[str], _seed: int) -> torch.Tensor:
+        found = torch.zeros(len(prompts), 8)
+        for row, prompt in enumerate(prompts):
+            name = next(n for n, name in enumerate(NAMES) if name in prompt)
+            found[row, name + (4 if "song" in prompt else 0)] = 1.0
+        return found
+
+    monkeypatch.setattr(wordings, "_roots", roots)
+    found = other_wordings(tiny_loaded(), REQUESTS, seed=0)
+    assert found == {FORMS[0]: [FORMS[1]], FORMS[1]: [FORMS[0]], FORMS[2]: []}
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
+def test_projected_roots_keep_the_coefficients_of_the_models_own_distributions(family: str) -> None:
+    loaded = tiny_loaded(family)
+    prompts = [request.prompt for request in REQUESTS]
+    found = wordings._roots(loaded, prompts, seed=0)
+    with torch.no_grad():
+        whole = torch.stack(
+            [loaded.model(**loaded.tokenizer(text, return_tensors="pt")).logits[0, -1].softmax(-1) for text in prompts]
+        ).sqrt()
+    assert torch.allclose(found @ found.T, whole @ whole.T, atol=0.25)
+    assert (found @ found.T - whole @ whole.T).abs().mean() < 0.08
+    assert torch.equal(found, wordings._roots(loaded, prompts, seed=0))
+
+
+def test_one_template_or_one_subject_has_nothing_to_agree_with() -> None:
+    loaded = tiny_loaded()
+    assert other_wordings(loaded, REQUESTS[:1], seed=0) == {}
+    assert other_wordings(loaded, REQUESTS[:3], seed=0) == {}
+    assert other_wordings(loaded, [EditRequest("a", "Who knows?", "nobody")], seed=0) == {}
