@@ -286,9 +286,15 @@ def consolidation_undo(
     ] = None,
     statistics_tokens: Annotated[int, typer.Option(min=2, help="Tokens of it.")] = 20_000,
     seed: Seed = 0,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A consolidation setting; repeatable.")
+    ] = None,
 ) -> None:
     """Say how far weights and answers differ by the order of edits, and after withdrawing from never having had."""
+    from memedit.cli.options import key_values
+    from memedit.consolidation.base import ConsolidationSettings
     from memedit.workflows.bench_consolidation import run
+    from memedit.workflows.changes import with_changes
 
     with session.output.progress("consolidating") as progress:
         found = run(
@@ -296,6 +302,7 @@ def consolidation_undo(
             model=session.settings.model.name,
             method=method,
             data=data,
+            settings=with_changes(ConsolidationSettings(), key_values("--set", changes)),
             statistics_text=statistics_text,
             statistics_tokens=statistics_tokens,
             seed=seed,
