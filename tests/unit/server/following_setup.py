@@ -12,6 +12,7 @@ from memory.hashing_encoder import HashingEncoder
 from running_server import RunningServer, serve
 from tiny import tiny_model, tiny_tokenizer
 
+from memedit.adapters import Adapter, create_adapter
 from memedit.config import ModelConfig
 from memedit.consolidation.apply import write_delta
 from memedit.consolidation.delta_files import load_delta
@@ -70,11 +71,17 @@ class Following:
                 folder = self.store.folder(version)
                 write_delta(loaded, load_delta(folder / DELTA))
                 found = LoadedVersion(folder, self.store.record(version))
+            adapter = plain(loaded.model, loaded.tokenizer)
             model = EditableModel.wrap(
-                loaded.model, loaded.tokenizer, self.memory, scope="subject", adapter="in_context", version=found
+                loaded.model, loaded.tokenizer, self.memory, scope="subject", adapter=adapter, version=found
             )
             self.known[key] = model.answer([prompt], max_new_tokens=limit, do_sample=False)[0].text
         return self.known[key]
+
+
+def plain(model: Any, tokenizer: Any) -> Adapter:
+    """Edits as text and nothing else: with the target's say in decoding all versions would say the target."""
+    return create_adapter("in_context", model, tokenizer, target_weight=0.0)
 
 
 def text_of(response: httpx.Response) -> str:
@@ -98,7 +105,8 @@ def following_server(folder: Path, publish: str | None = None, **options: Any) -
         if publish is not None:
             store.promote(publish)
         lookups = Lookups(memory, scope="subject", weights=ServedWeights("default"))
-        model = EditableModel.wrap(base.model, base.tokenizer, memory, scope=lookups.scope, adapter="in_context")
+        adapter = plain(base.model, base.tokenizer)
+        model = EditableModel.wrap(base.model, base.tokenizer, memory, scope=lookups.scope, adapter=adapter)
         follower = Follower(lookups.weights, store, FrozenBase(base.model, base.tokenizer, "tiny"))
         setup = ConsolidationSetup(str(folder / "edits.db"), "minilm", ModelConfig(name=str(folder / "model")))
         settings = ServerSettings(auth=False, requests_per_minute=0)
