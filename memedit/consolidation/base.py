@@ -1,5 +1,6 @@
 """What consolidation works from: requests for edits, and settings. No torch."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -169,10 +170,15 @@ def _fits(value: Any, field: Field[Any]) -> bool:
     """Say whether a value is of the field's type, as it stands: nothing is converted."""
     kind: Any = field.type
     try:
-        TypeAdapter(kind, config=ConfigDict(strict=True)).validate_python(value)
+        _type_adapter(kind).validate_python(value)
     except ValidationError:
         return False
     return True
+
+
+@functools.cache
+def _type_adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind, config=ConfigDict(strict=True))
 
 
 def artefact_fingerprint(base: str, settings: ConsolidationSettings) -> str:

@@ -168,10 +168,7 @@ class _Descent:
 
     def _lower(self, rows: Sequence[Sequence[int]]) -> tuple[Inputs, Tensor]:
         """Return inputs, and the hidden states in front of the first edited layer, which no edit changes."""
-        ids, mask = pad_right(rows, 0)
-        device = self._model.device
-        ids, mask = ids.to(device), mask.to(device)
-        inputs = Inputs(ids, torch.arange(ids.shape[1], device=device).expand_as(ids), mask)
+        inputs = Inputs.of(rows, self._model.device)
         with torch.no_grad():
             return inputs, self._segments.hidden(inputs, last=self._first - 1)[0]
 

@@ -26,7 +26,7 @@ from memedit.consolidation.site import EditSite
 from memedit.errors import InputError
 from memedit.models import LoadedModel
 from memedit.models.hooks import capture
-from memedit.models.segments import Inputs, Segments, pad_right
+from memedit.models.segments import Inputs, Segments
 from memedit.types import WeightDelta, WeightTerm
 
 
@@ -96,12 +96,10 @@ class Relay:
     def _started(self, places: list[int], edits: Sequence[Sequence[EditRow]], contexts: Sequence[Context]) -> _Batch:
         tokens = [_ids(row, contexts) for own in edits for row in own]
         device = self._segments.model.device
-        ids, mask = pad_right(tokens, 0)
-        ids, mask = ids.to(device), mask.to(device)
-        inputs = Inputs(ids, torch.arange(ids.shape[1], device=device).expand_as(ids), mask)
+        inputs = Inputs.of(tokens, device)
         owners = torch.tensor([i for i, own in enumerate(edits) for _ in own], device=device)
         state, _ = self._segments.hidden(inputs, last=self._site.layers[0] - 1)
-        return _Batch(places, owners, inputs, mask.sum(1) - 1, state)
+        return _Batch(places, owners, inputs, inputs.mask.sum(1) - 1, state)
 
     @torch.no_grad()
     def at(self, layer: int) -> tuple[Tensor, Tensor]:

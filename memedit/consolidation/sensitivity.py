@@ -22,7 +22,7 @@ from memedit.consolidation.statistics import WINDOW
 from memedit.errors import InputError
 from memedit.models import LoadedModel
 from memedit.models.fingerprint import tokenizer_digest
-from memedit.models.segments import Inputs, Segments, frozen, pad_right
+from memedit.models.segments import Inputs, Segments, frozen
 
 VERSION = 1
 """Raised when the sensitivity is computed differently, so that a kept one is not used again."""
@@ -102,17 +102,16 @@ def _measured(loaded: LoadedModel, layer: int, settings: ConsolidationSettings) 
 
 def _gradients(segments: Segments, layer: int, windows: Sequence[Sequence[int]], draws: torch.Generator) -> Tensor:
     """Return the gradient ``[n, d_model]`` at every token but each window's first, which parks attention."""
-    ids, mask = pad_right(windows, 0)
     device = segments.model.device
-    inputs = Inputs(ids.to(device), torch.arange(ids.shape[1]).expand_as(ids).to(device), mask.to(device))
+    inputs = Inputs.of(windows, device)
     with torch.no_grad():
         state, _ = segments.hidden(inputs, last=layer)
     state = state.detach().requires_grad_()
-    rows, positions = mask.bool().nonzero(as_tuple=True)
-    logits = segments.logits(inputs, (rows.to(device), positions.to(device)), first=layer + 1, start=state).float()
+    rows, positions = inputs.mask.bool().nonzero(as_tuple=True)
+    logits = segments.logits(inputs, (rows, positions), first=layer + 1, start=state).float()
     drawn = torch.multinomial(logits.detach().softmax(-1).cpu(), 1, generator=draws)[:, 0].to(device)
     loss = torch.nn.functional.cross_entropy(logits, drawn, reduction="sum")
     (gradient,) = torch.autograd.grad(loss, state)
     later = positions > 0
-    found: Tensor = gradient[rows[later].to(device), positions[later].to(device)].float()
+    found: Tensor = gradient[rows[later], positions[later]].float()
     return found

@@ -180,17 +180,14 @@ class _Gathering:
     @torch.no_grad()
     def add(self, segments: Segments, windows: Sequence[Sequence[int]], pad: int) -> None:
         """Run one batch through the layers up to the top edited one and add its keys."""
-        ids, mask = pad_right(windows, pad)
-        device = segments.model.device
         names = {layer: self.site.module_name(layer) for layer in self.site.layers}
-        positions = torch.arange(ids.shape[1]).expand_as(ids)
-        inputs = Inputs(ids.to(device), positions.to(device), mask.to(device))
+        inputs = Inputs.of(windows, segments.model.device, pad=pad)
         with capture(segments.model, list(names.values()), outputs=False) as seen:
             segments.hidden(inputs, last=self.site.layers[-1])
-        counted = mask.bool().clone()
+        counted = inputs.mask.bool()
         counted[:, 0] = False
         for layer, name in names.items():
-            keys = seen.inputs[name][0][counted.to(device)].float()
+            keys = seen.inputs[name][0][counted].float()
             self.sums[layer] += (keys.T @ keys).double().cpu()
         self.count += int(counted.sum())
         self.done += 1

@@ -18,7 +18,7 @@ from memedit.consolidation.base import EditRequest
 from memedit.consolidation.contexts import opening_ids
 from memedit.consolidation.rows import prompt_ids, subject_end
 from memedit.models import LoadedModel
-from memedit.models.segments import Inputs, Segments, pad_right
+from memedit.models.segments import Inputs, Segments
 
 Template = tuple[str, str]
 """What stands before and behind the subject."""
@@ -75,10 +75,8 @@ def _roots(loaded: LoadedModel, prompts: Sequence[str], seed: int) -> Tensor:
     directions: Tensor | None = None
     found = []
     for start in range(0, len(rows), _ROWS):
-        part = rows[start : start + _ROWS]
-        ids, mask = pad_right(part, 0)
-        inputs = Inputs(ids.to(device), torch.arange(ids.shape[1], device=device).expand_as(ids), mask.to(device))
-        places = (torch.arange(len(part), device=device), torch.tensor([len(row) - 1 for row in part], device=device))
+        inputs = Inputs.of(rows[start : start + _ROWS], device)
+        places = (torch.arange(len(inputs.ids), device=device), inputs.mask.sum(1) - 1)
         state, _ = segments.hidden(inputs, last=0)
         roots = segments.logits(inputs, places, first=1, start=state).float().softmax(-1).sqrt().cpu()
         if directions is None:

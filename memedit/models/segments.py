@@ -34,6 +34,12 @@ class Inputs:
     mask: Tensor
     past: KeyValues | None = None
 
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]], device: torch.device, *, pad: int = 0) -> "Inputs":
+        """Return whole rows of token ids, aligned at their starts, with nothing cached."""
+        ids, mask = (tensor.to(device) for tensor in pad_right(rows, pad))
+        return cls(ids, torch.arange(ids.shape[1], device=device).expand_as(ids), mask)
+
     def rows(self, index: Tensor) -> "Inputs":
         """Return the chosen rows."""
         past = None if self.past is None else select_rows(self.past, index)

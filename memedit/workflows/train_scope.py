@@ -289,8 +289,7 @@ class _Run:
         """Fit how direct a question is, with the rows for training, and made ones, in memory."""
         fitted, _ = self._made_with_hops(known)
         asked = self._asked(model, [*known, *fitted], texts, lambda row: True)
-        hops = sum(not question.direct for question in asked)
-        notes = {**model.notes, "direct": {"rewordings": len(asked) - hops, "hops": hops}}
+        notes = {**model.notes, "direct": _counts(asked)}
         return replace(model, direct=fit_directness(model.head, asked, seed=self.seed), notes=notes)
 
     def _asked(
@@ -349,9 +348,13 @@ def _is_for_calibration(row: EditRow) -> bool:
 
 
 def _direct_rates(model: ClassifierModel, asked: Sequence[AskedQuestion]) -> dict[str, float | int | None]:
-    hops = sum(not question.direct for question in asked)
     area = directness_auc(model.direct or {}, model.head, asked)
-    return {"auc": round(area, 4) if np.isfinite(area) else None, "rewordings": len(asked) - hops, "hops": hops}
+    return {"auc": round(area, 4) if np.isfinite(area) else None, **_counts(asked)}
+
+
+def _counts(asked: Sequence[AskedQuestion]) -> dict[str, int]:
+    hops = sum(not question.direct for question in asked)
+    return {"rewordings": len(asked) - hops, "hops": hops}
 
 
 def _by_source(rows: Sequence[EditRow]) -> list[list[EditRow]]:

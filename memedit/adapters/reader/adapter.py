@@ -53,6 +53,7 @@ class ReaderAdapter:
     ) -> None:
         if max_edits < 1:
             raise InputError(f"max_edits={max_edits} is below 1")
+        self._target_weight = check_target_weight(target_weight)
         folder = Path(weights) if weights is not None else find_shipped(model, tokenizer)
         if folder is None:
             raise ModelNotFoundError(
@@ -61,7 +62,6 @@ class ReaderAdapter:
             )
         found = load_reader(folder, model, tokenizer)
         self._model, self._tokenizer, self._max_edits = model, tokenizer, max_edits
-        self._target_weight = check_target_weight(target_weight)
         self._layout = chat_layout(tokenizer)
         self._groups = placed_groups(model, found.terms)
         digest = hashlib.sha256((folder / WEIGHTS).read_bytes())

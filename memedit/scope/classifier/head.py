@@ -37,9 +37,15 @@ def head_logits(weights: Weights, query: QuerySide, edits: EditSide, comparison:
         ],
         axis=1,
     )
-    features = (comparison.features - weights["feature_mean"]) / weights["feature_scale"]
+    features = standardised(weights, comparison.features)
     hidden = np.concatenate([np.maximum(_linear(weights, "pool", pooled), 0.0), features], axis=1)
     return _linear(weights, "judge2", np.maximum(_linear(weights, "judge1", hidden), 0.0))[:, 0]
+
+
+def standardised(weights: Weights, features: FloatArray) -> FloatArray:
+    """Return features ``[..., f]`` less their mean in training, over their scale there."""
+    standard: FloatArray = (features - weights["feature_mean"]) / weights["feature_scale"]
+    return standard
 
 
 def _embed(weights: Weights, tokens: FloatArray, features: FloatArray) -> FloatArray:

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from memedit.errors import FingerprintMismatchError, InputError
 from memedit.scope.classifier.direct import direct_logits
 from memedit.scope.classifier.features import FEATURES, TOKEN_FEATURES
+from memedit.scope.classifier.head import standardised
 from memedit.scope.classifier.vocabulary import WordRarity
 from memedit.types import FloatArray
 
@@ -55,8 +56,7 @@ class ClassifierModel:
         """Return the probability that a query with these features ``[f]`` asks for the edit's own target."""
         if self.direct is None:
             return 0.5
-        standard = (features - self.head["feature_mean"]) / self.head["feature_scale"]
-        return calibrated(float(direct_logits(self.direct, standard[None])[0]), 1.0, 0.0)
+        return calibrated(float(direct_logits(self.direct, standardised(self.head, features[None]))[0]), 1.0, 0.0)
 
     @property
     def rarity(self) -> WordRarity:

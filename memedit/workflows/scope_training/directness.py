@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from memedit.scope.classifier.direct import direct_logits
-from memedit.scope.classifier.head import Weights, head_logits
+from memedit.scope.classifier.head import Weights, head_logits, standardised
 from memedit.scope.text import normalise
 from memedit.types import FloatArray
 from memedit.workflows.scope_training.examples import SimulatedMemory
@@ -83,9 +83,7 @@ def directness_auc(direct: Weights, head: Weights, asked: Sequence[AskedQuestion
 
 
 def _standard(head: Weights, asked: Sequence[AskedQuestion]) -> FloatArray:
-    features = np.stack([question.features for question in asked])
-    standard: FloatArray = (features - head["feature_mean"]) / head["feature_scale"]
-    return standard
+    return standardised(head, np.stack([question.features for question in asked]))
 
 
 def _fitted(design: FloatArray, labels: np.ndarray, weights: np.ndarray, seed: int) -> Weights:
