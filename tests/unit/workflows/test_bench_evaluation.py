@@ -15,6 +15,8 @@ from hashing_encoder import HashingEncoder
 from memedit.errors import InputError
 from memedit.evaluation.datasets import name_files
 from memedit.workflows import bench_evaluation
+from memedit.workflows.eval_methods import PLAIN
+from memedit.workflows.eval_stage import Workbench
 
 
 @pytest.fixture(autouse=True)
@@ -39,3 +41,8 @@ def test_methods_beyond_the_prompt_have_no_bare_reference(tmp_path: Path) -> Non
     data = name_files([write_rows(tmp_path / "facts.jsonl", counterfact_rows())], [])[0]
     with pytest.raises(InputError, match="no bare generate"):
         bench_evaluation.run(data, method="reader")
+
+
+def test_the_plain_form_leaves_decoding_to_the_model() -> None:
+    bench = Workbench(tiny_loaded(), HashingEncoder())
+    assert bench.adapter(PLAIN).target_weight == 0.0 < bench.adapter("in_context").target_weight
