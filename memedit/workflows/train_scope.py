@@ -38,6 +38,7 @@ from memedit.workflows.scope_training.network import HeadSize
 from memedit.workflows.scope_training.queries import QueryMaker, TrainingQuery
 from memedit.workflows.scope_training.relations import Relations
 from memedit.workflows.scope_training.rows import EditRow, read_rows
+from memedit.workflows.scope_training.same_relation import fit_relation, relation_pairs, without_relation
 from memedit.workflows.scope_training.texts import EncodedTexts, principal_directions
 from memedit.workflows.splits import WHOLE_ROWS, is_training_row
 
@@ -59,6 +60,8 @@ class ScopeTraining:
     file are reported on.
     ``made_rows``: edits made up beside those of
     the files. ``negatives``: wrong candidates kept per query. ``vocabulary``: words in the rarity table.
+    ``relation_rows``: the last so many training rows of each file, and twice ``made_rows``, are what the relation's
+    network is fitted on.
     """
 
     max_rows: int = WHOLE_ROWS
@@ -66,6 +69,7 @@ class ScopeTraining:
     negatives: int = 4
     made_rows: int = 1500
     vocabulary: int = 8000
+    relation_rows: int = 1500
     head: HeadSize = field(default_factory=HeadSize)
     fit: FitSettings = field(default_factory=FitSettings)
 
@@ -97,8 +101,8 @@ def train_scope(
         background: plain text files that word rarity is counted on beside the training rows.
         settings: sizes and learning rate.
         work: folder of intermediate results; default: ``out / "work"``.
-        head: folder of a classifier whose head, calibration and threshold are kept: only the network that tells how
-            direct a question is is fitted then, in minutes.
+        head: folder of a classifier whose head, calibration and threshold are kept: only the small networks above it
+            are fitted then (whether the same is asked of a subject; how directly), in minutes.
         progress: called as work goes on.
 
     Returns:
@@ -177,11 +181,12 @@ class _Run:
             documents=documents,
             notes={"seed": self.seed, "rows": len(fitted), "queries": len(queries), "settings": asdict(self.settings)},
         )
-        calibrated = self._with_directness(self._calibrate(model, known, texts), self._for_training(rows), texts)
-        return calibrated, self._report(calibrated, rows, texts)
+        calibrated = self._calibrate(model, known, texts)
+        finished = self._with_networks(calibrated, self._for_training(rows), texts)
+        return finished, self._report(finished, rows, texts)
 
     def refine(self, model: ClassifierModel, rows: Sequence[EditRow]) -> tuple[ClassifierModel, dict[str, Any]]:
-        """Fit anew what comes after the head of ``model``: how direct a question is."""
+        """Fit anew the small networks above the head of ``model``."""
         known = self._for_training(rows)
         if not known:
             raise InputError(f"none of the {len(rows)} rows read belongs to the training half; give larger files")
@@ -191,7 +196,7 @@ class _Run:
         needed = [row.prompt for row in [*rows, *made]]
         needed += [text for row in [*known, *reported, *made] for text in _texts(row)]
         self._add(texts, model.projection, needed)
-        refined = self._with_directness(model, known, texts)
+        refined = self._with_networks(model, known, texts)
         return refined, self._report(refined, rows, texts)
 
     def _count_words(self, rows: Sequence[EditRow], background: Sequence[Path]) -> tuple[dict[str, int], int]:
@@ -282,6 +287,37 @@ class _Run:
             return model
         calibration, threshold = calibrate_outcomes(outcomes)
         return replace(model, calibration=calibration, threshold=threshold)
+
+    def _with_networks(self, model: ClassifierModel, known: Sequence[EditRow], texts: EncodedTexts) -> ClassifierModel:
+        return self._with_directness(self._with_relation(model, known, texts), known, texts)
+
+    def _with_relation(self, model: ClassifierModel, known: Sequence[EditRow], texts: EncodedTexts) -> ClassifierModel:
+        """Fit whether a query asks the same of a subject, with the files' questions and those of made edits."""
+        plain = without_relation(model.head)
+        rows = [row for stored in _by_source(known) for row in stored[-self.settings.relation_rows :]]
+        rows += made_rows(random.Random(self.seed + 5), known, 2 * self.settings.made_rows)
+        queries = self._questions(rows, texts, model.projection)
+        judged = judged_queries(
+            SimulatedMemory(rows, texts, model.rarity),
+            rows,
+            Relations(rows),
+            queries,
+            negatives=self.settings.negatives,
+            seed=self.seed,
+        )
+        undecided, slope = model.undecided, float(model.calibration[0])
+        told = self._told("relation", judged, len(queries))
+        pairs = list(relation_pairs(plain, told, rows, queries, undecided=undecided))
+        head = fit_relation(plain, pairs, undecided=undecided, slope=slope, seed=self.seed)
+        notes = {**model.notes, "relation": {"rows": len(rows), "pairs": len(pairs)}}
+        return replace(model, head=head if head is not None else plain, notes=notes)
+
+    def _questions(self, rows: Sequence[EditRow], texts: EncodedTexts, directions: FloatArray) -> list[TrainingQuery]:
+        """Return the queries made from rows, encoded like the rows' prompts."""
+        queries = QueryMaker(rows, Relations(rows), self.seed).all()
+        masked = [text for query in queries for text in masked_texts(query, rows)]
+        self._add(texts, directions, [*(row.prompt for row in rows), *(query.text for query in queries), *masked])
+        return surely_other(queries, rows, texts.vector, limit=_SAME_RELATION)
 
     def _with_directness(
         self, model: ClassifierModel, known: Sequence[EditRow], texts: EncodedTexts

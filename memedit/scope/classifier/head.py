@@ -1,7 +1,9 @@
 """The scoring head: tokens of query and edit attend to each other, what they find is compared, pooled and judged.
 
 A small decomposable attention model (Parikh et al., 2016, arXiv 1606.01933) over the frozen encoder's token vectors,
-with the readable features of :mod:`memedit.scope.classifier.features` beside what it pools. Evaluated in NumPy.
+with the readable features of :mod:`memedit.scope.classifier.features` beside what it pools. Where the edit's subject
+stands in the query, a small network on logit and features has the last word: it only has to tell whether the same is
+asked of the subject, and has been fitted on many more relations than the data files hold. Evaluated in NumPy.
 """
 
 from collections.abc import Mapping
@@ -9,15 +11,19 @@ from collections.abc import Mapping
 import numpy as np
 
 from memedit.scope.classifier.batch import EditSide, QuerySide
-from memedit.scope.classifier.features import Comparison
+from memedit.scope.classifier.features import FEATURES, Comparison
+from memedit.scope.classifier.networks import network_logits, relation_inputs
 from memedit.scope.classifier.views import BoolArray
 from memedit.types import FloatArray
 
 Weights = Mapping[str, FloatArray]
 """``embed.weight [d, p + 5]``, ``attend.weight [d, d]``, ``compare.weight [d, 4d]``, ``pool.weight [h, 8d]``,
-``judge1.weight [h, h + f]``, ``judge2.weight [1, h]`` with their biases; ``feature_mean`` and ``feature_scale [f]``."""
+``judge1.weight [h, h + f]``, ``judge2.weight [1, h]`` with their biases; ``feature_mean`` and ``feature_scale [f]``;
+layers of the relation's network under ``relation.``, where it was fitted."""
 
+RELATION = "relation."
 _FAR = np.float32(-1e4)
+_STANDS = FEATURES.index("subject_stands")
 
 
 def head_logits(weights: Weights, query: QuerySide, edits: EditSide, comparison: Comparison) -> FloatArray:
@@ -39,7 +45,16 @@ def head_logits(weights: Weights, query: QuerySide, edits: EditSide, comparison:
     )
     features = standardised(weights, comparison.features)
     hidden = np.concatenate([np.maximum(_linear(weights, "pool", pooled), 0.0), features], axis=1)
-    return _linear(weights, "judge2", np.maximum(_linear(weights, "judge1", hidden), 0.0))[:, 0]
+    logits = _linear(weights, "judge2", np.maximum(_linear(weights, "judge1", hidden), 0.0))[:, 0]
+    layers = {name.removeprefix(RELATION): array for name, array in weights.items() if name.startswith(RELATION)}
+    if not layers:
+        return logits
+    return np.where(stands(comparison), network_logits(layers, relation_inputs(logits, features)), logits)
+
+
+def stands(comparison: Comparison) -> BoolArray:
+    """Say of which candidates ``[c]`` the subject stands in the query."""
+    return comparison.features[:, _STANDS] > 0
 
 
 def standardised(weights: Weights, features: FloatArray) -> FloatArray:

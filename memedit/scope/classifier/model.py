@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from memedit.errors import FingerprintMismatchError, InputError
-from memedit.scope.classifier.direct import direct_logits
 from memedit.scope.classifier.features import FEATURES, TOKEN_FEATURES
 from memedit.scope.classifier.head import standardised
+from memedit.scope.classifier.networks import network_logits
 from memedit.scope.classifier.vocabulary import WordRarity
 from memedit.types import FloatArray
 
@@ -32,7 +32,7 @@ class ClassifierModel:
     ``projection [d, p]``; ``head`` as in :mod:`memedit.scope.classifier.head`; ``calibration [3]``: slope and offset
     (Platt), and what a logit loses when the edit's subject is known but does not stand in the query; ``threshold``:
     the one chosen on held-out rows; ``word_counts`` over ``documents``; ``direct``: layers of the network
-    that tells rewordings from questions one step further, as in :mod:`memedit.scope.classifier.direct` (None: it was
+    that tells rewordings from questions one step further, as in :mod:`memedit.scope.classifier.networks` (None: it was
     not fitted).
     """
 
@@ -52,11 +52,17 @@ class ClassifierModel:
         slope, offset, loss = self.calibration.tolist()
         return calibrated(logit - loss * absent, slope, offset)
 
+    @property
+    def undecided(self) -> float:
+        """Return the logit at which the calibrated probability is the threshold."""
+        slope, offset, _ = self.calibration.tolist()
+        return float((np.log(self.threshold / (1 - self.threshold)) - offset) / slope)
+
     def directness(self, features: FloatArray) -> float:
         """Return the probability that a query with these features ``[f]`` asks for the edit's own target."""
         if self.direct is None:
             return 0.5
-        return calibrated(float(direct_logits(self.direct, standardised(self.head, features[None]))[0]), 1.0, 0.0)
+        return calibrated(float(network_logits(self.direct, standardised(self.head, features[None]))[0]), 1.0, 0.0)
 
     @property
     def rarity(self) -> WordRarity:

@@ -196,6 +196,46 @@ def test_directness_is_a_function_of_the_features_and_even_where_it_was_not_fitt
     assert decision.fired[0].direct == 1.0, "an edit's own prompt asks for its target"
 
 
+def test_the_relation_s_network_has_the_last_word_where_the_subject_stands_and_nowhere_else(
+    encoder, tmp_path, bench, edits
+):
+    plain = random_model(encoder)
+    rng = np.random.default_rng(6)
+    layers = {
+        "hidden.weight": rng.standard_normal((4, 1 + len(FEATURES))).astype(np.float32),
+        "hidden.bias": rng.standard_normal(4).astype(np.float32),
+        "out.weight": rng.standard_normal(4).astype(np.float32),
+        "out.bias": np.float32([0.3]),
+    }
+    head = {**plain.head, **{f"relation.{name}": array for name, array in layers.items()}}
+    for folder, weights in (("plain", plain.head), ("judged", head)):
+        replace(plain, head=weights).save(tmp_path / folder)
+    query, found = bench.ask("Tell me who sings Blue Moon", edits)
+    decided = {}
+    for folder in ("plain", "judged"):
+        (decision,) = ClassifierScope(encoder, weights=tmp_path / folder).decide([query], [found], threshold=0.0)
+        decided[folder] = {hit.edit.id: hit.reasons for hit in decision.considered}
+    standing = {item.edit.id for item in found if item.subject_span is not None and not item.edit.paraphrases}
+    assert len(decided["plain"]) == len(decided["judged"]) == len(edits)
+    for item in found:
+        before, after = decided["plain"][item.edit.id], decided["judged"][item.edit.id]
+        if item.subject_span is None:
+            assert after["logit"] == before["logit"]
+        elif item.edit.id in standing:
+            features = np.array([before[name] for name in FEATURES], np.float32)
+            standard = np.clip((features - plain.head["feature_mean"]) / plain.head["feature_scale"], -4, 4)
+            read = np.concatenate([[before["logit"] / 4], standard])
+            hidden = np.tanh(layers["hidden.weight"] @ read + layers["hidden.bias"])
+            assert after["logit"] == pytest.approx(float(hidden @ layers["out.weight"] + 0.3), abs=1e-4)
+        else:
+            assert after["logit"] != before["logit"]
+
+
+def test_a_logit_that_cannot_tell_has_the_threshold_for_its_probability(encoder):
+    model = replace(random_model(encoder), threshold=0.71)
+    assert model.probability(model.undecided, absent=False) == pytest.approx(0.71)
+
+
 def test_another_encoder_is_refused_with_the_reason(weights, encoder):
     other = HashedWords()
     other.fingerprint = "of another model"

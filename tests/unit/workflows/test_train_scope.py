@@ -7,13 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from memedit.errors import InputError
 from memedit.scope.classifier import ClassifierScope, load_model
 from memedit.scope.classifier.features import FEATURES
+from memedit.scope.classifier.networks import network_logits, relation_inputs
+from memedit.scope.classifier.vocabulary import WordRarity
 from memedit.workflows.scope_training.attributes import families, held_back, made_rows
 from memedit.workflows.scope_training.directness import HOP, AskedQuestion, directness_auc, fit_directness
-from memedit.workflows.scope_training.examples import RIGHT, UNKNOWN, WRONG, Found, label, masked_texts, surely_other
+from memedit.workflows.scope_training.examples import (
+    RIGHT,
+    UNKNOWN,
+    WRONG,
+    Found,
+    SimulatedMemory,
+    judged_queries,
+    label,
+    masked_texts,
+    surely_other,
+)
 from memedit.workflows.scope_training.fitting import FitSettings, group_weights
 from memedit.workflows.scope_training.judging import (
     Best,
@@ -24,10 +37,12 @@ from memedit.workflows.scope_training.judging import (
     platt,
     score,
 )
-from memedit.workflows.scope_training.network import HeadSize
+from memedit.workflows.scope_training.network import Head, HeadSize
 from memedit.workflows.scope_training.queries import QueryMaker, TrainingQuery
 from memedit.workflows.scope_training.relations import Relations, template_of
 from memedit.workflows.scope_training.rows import read_rows
+from memedit.workflows.scope_training.same_relation import RelationPair, fit_relation, relation_pairs
+from memedit.workflows.scope_training.texts import EncodedTexts, principal_directions
 from memedit.workflows.scope_training.wording import join, mistype, near_name, negate, one_hop_more, other_name, suppose
 from memedit.workflows.splits import is_training_row
 from memedit.workflows.train_scope import ScopeTraining, train_scope
@@ -312,6 +327,59 @@ def test_rewordings_are_told_from_questions_one_step_further():
     assert fit_directness(head, asked("paraphrase", 20, 0.0), seed=0) is None, "nothing to tell apart"
 
 
+def asked_pairs(group, right, count, shift, seed):
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(count, len(FEATURES))).astype(np.float32)
+    features[:, 3] += shift
+    return [
+        RelationPair(group, float(logit), row, right)
+        for logit, row in zip(rng.normal(size=count), features, strict=True)
+    ]
+
+
+def test_the_relation_s_network_tells_pairs_apart_on_the_head_s_scale():
+    plain = {"feature_mean": np.zeros(len(FEATURES), np.float32), "feature_scale": np.ones(len(FEATURES), np.float32)}
+    pairs = [*asked_pairs("made/paraphrase", True, 200, 2, 0), *asked_pairs("made/specificity", False, 300, -2, 1)]
+    head = fit_relation({**plain, "relation.of": np.ones(1)}, pairs, undecided=1.5, slope=2.0, seed=0)
+    assert "relation.of" not in head, "what was fitted before is gone"
+    fresh = [*asked_pairs("a", True, 100, 2, 2), *asked_pairs("b", False, 100, -2, 3)]
+    layers = {name.removeprefix("relation."): array for name, array in head.items() if name.startswith("relation.")}
+    inputs = relation_inputs(np.float32([pair.logit for pair in fresh]), np.stack([pair.features for pair in fresh]))
+    found = network_logits(layers, inputs) > 1.5
+    assert np.mean(found == [pair.right for pair in fresh]) > 0.95
+    doubled = fit_relation(plain, pairs, undecided=1.5, slope=1.0, seed=0)
+    assert doubled["relation.out.weight"] == pytest.approx(2 * head["relation.out.weight"])
+    assert fit_relation(plain, pairs[:10], undecided=0.0, slope=1.0, seed=0) is None, "nothing to tell apart"
+
+
+def test_pairs_are_of_edits_whose_subject_stands_in_the_query(data_file):
+    """And never verbatim prompts; of strangers' prompts only those that the head leaves alone are known to be wrong."""
+    rows = read_rows([data_file], max_rows=100)
+    texts = EncodedTexts(WordRarity({"the": 9}, 10))
+    encoder = HashedWords()
+    directions = principal_directions(encoder, [row.prompt for row in rows], 16, seed=0)
+    town, other = rows[0], rows[1]
+    queries = [
+        TrainingQuery(f"Tell me: {town.prompt}", 0, None, "g/paraphrase"),
+        TrainingQuery(town.prompt, 0, None, "verbatim"),
+        TrainingQuery(f"How large is {town.subject}?", None, 0, "g/specificity"),
+        TrainingQuery(f"How large is {other.subject}?", None, None, "g/locality"),
+    ]
+    texts.add(encoder, directions, [*(row.prompt for row in rows), *(q.text for q in queries)], data_file.parent / "t")
+    memory = SimulatedMemory(rows, texts, WordRarity({"the": 9}, 10))
+    torch.manual_seed(0)
+    head = Head(HeadSize(projection=16, width=8, hidden=12)).eval().arrays()
+    found = {}
+    for undecided in (-1e3, 1e3):
+        judged = judged_queries(memory, rows, Relations(rows), queries, negatives=4, seed=1)
+        pairs = list(relation_pairs(head, judged, rows, queries, undecided=undecided))
+        found[undecided] = [(pair.group, pair.right) for pair in pairs]
+        assert all(pair.features[FEATURES.index("subject_stands")] == 1 for pair in pairs)
+    told = [("g/paraphrase", True), ("g/specificity", False)]
+    assert found[-1e3] == told
+    assert found[1e3] == [*told, ("g/locality", False)]
+
+
 def test_refining_keeps_the_head_and_fits_how_direct_a_question_is(data_file, tmp_path):
     towns = [json.loads(line) for line in data_file.read_text("utf-8").splitlines()]
     hops = tmp_path / "knowedit_towns.jsonl"
@@ -327,7 +395,10 @@ def test_refining_keeps_the_head_and_fits_how_direct_a_question_is(data_file, tm
     assert any(not np.array_equal(before.direct[name], after.direct[name]) for name in after.direct)
     assert before.threshold == after.threshold
     assert np.array_equal(before.calibration, after.calibration)
-    assert all(np.array_equal(before.head[name], after.head[name]) for name in before.head)
+    fitted = {name for name in before.head if name.startswith("relation.")}
+    assert fitted
+    assert before.head.keys() == after.head.keys()
+    assert all(np.array_equal(before.head[name], after.head[name]) == (name not in fitted) for name in before.head)
     assert report["direct"]["files"]["rewordings"] > 0
     assert report["direct"]["files"]["hops"] > 0
     assert set(report["direct"]["unseen relations"]) == {"auc", "rewordings", "hops"}
