@@ -235,6 +235,10 @@ def consolidation(
     perplexity: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Text to take the perplexity of.")
     ] = None,
+    capability: Annotated[
+        Path | None,
+        typer.Option(exists=True, help="Capability file, or a folder of them: 25 questions each."),
+    ] = None,
     keep: Annotated[
         Path | None, typer.Option(file_okay=False, help="Folder for keys and targets, for another run.")
     ] = None,
@@ -261,6 +265,7 @@ def consolidation(
         statistics_text=statistics_text,
         statistics_tokens=statistics_tokens,
         perplexity_text=perplexity,
+        capability=capability,
         settings=with_changes(ConsolidationSettings(), key_values("--set", changes)),
         keep=keep,
     )

@@ -25,8 +25,9 @@ from memedit.errors import InputError
 from memedit.evaluation.answering import Scoring
 from memedit.evaluation.cases import Case, Probe, ProbeKind
 from memedit.evaluation.datasets import read_cases
+from memedit.evaluation.metrics.capability import Question, accuracy, capability_requests, read_tasks
 from memedit.evaluation.metrics.perplexity import perplexity, perplexity_requests, read_text
-from memedit.evaluation.metrics.statistics import Estimate, rate
+from memedit.evaluation.metrics.statistics import Estimate, mcnemar, rate
 from memedit.evaluation.requests import ScoreRequest, continuation
 from memedit.evaluation.touching import TouchedPrompts
 from memedit.models import LoadedModel, load_model
@@ -55,6 +56,8 @@ class Plan:
         statistics_tokens: so many tokens of it.
         perplexity_text: plain text to take the perplexity of; None leaves it out.
         perplexity_tokens: so many tokens of it.
+        capability: a file of multiple-choice questions, or a folder of them; None leaves them out.
+        capability_questions: so many from the front of each file.
         settings: of targets and solve.
         keep: folder for keys and targets, so that another run needs not compute them.
     """
@@ -70,6 +73,8 @@ class Plan:
     statistics_tokens: int = 100_000
     perplexity_text: Path | None = None
     perplexity_tokens: int = 8_000
+    capability: Path | None = None
+    capability_questions: int = 25
     settings: ConsolidationSettings = field(default_factory=ConsolidationSettings)
     keep: Path | None = None
     batch_size: int = 32
@@ -120,6 +125,8 @@ class _Bench:
         )
         self.layers = sorted(self.statistics.layers)
         self.settings_shown = {name: getattr(plan.settings, name) for name in plan.settings.__slots__}
+        self.questions = _questions(plan)
+        self.answered: list[bool] = []
         self.requests = [_request(case) for case in self.cases]
         started = time.process_time()
         self.artefacts, computed = self._artefacts()
@@ -153,7 +160,8 @@ class _Bench:
         solved = time.process_time() - started
         with nullcontext() if delta is None else applied(self.loaded, delta):
             figures = self._measure(count)
-        shown = {name: estimate.as_json() for name, estimate in figures.items()}
+            tested = self._capability()
+        shown = {name: estimate.as_json() for name, estimate in figures.items()} | tested
         change = {} if delta is None else {"relative_change": self._relative_change(delta)}
         return {
             "method": method or "base", "stream": stream, "edits": count, "solve_seconds": round(solved, 3),
@@ -208,6 +216,16 @@ class _Bench:
             found["perplexity"] = perplexity(self._score([_pair(window) for window in windows], rows=8), seed=0)
         return found
 
+    def _capability(self) -> dict[str, Any]:
+        """Return the share of questions answered rightly, and McNemar's test against the base, which comes first."""
+        if not self.questions:
+            return {}
+        scores = self._score([_pair(request) for request in capability_requests(self.questions)])
+        share, right = accuracy(self.questions, scores)
+        self.answered = self.answered or right
+        test = mcnemar(self.answered, right)
+        return {"capability": share.as_json(), "capability.p_value": round(test.p_value, 4)}
+
     def _score(self, pairs: Sequence[tuple[str, str]], *, rows: int | None = None) -> list[Scoring]:
         size = rows or self.plan.batch_size
         order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
@@ -225,6 +243,14 @@ def _standing(cases: Sequence[Case], wanted: int) -> list[Case]:
         raise InputError(f"the data file holds {len(cases)} edits, {wanted} are asked for")
     last = {case.edits[0].prompt: i for i, case in enumerate(cases)}
     return [replace(case) for i, case in enumerate(cases) if last[case.edits[0].prompt] == i]
+
+
+def _questions(plan: Plan) -> list[Question]:
+    """Return the first questions of every capability task."""
+    if plan.capability is None:
+        return []
+    tasks = read_tasks(plan.capability, limit=plan.capability_questions)
+    return [question for questions in tasks.values() for question in questions]
 
 
 def _request(case: Case) -> EditRequest:

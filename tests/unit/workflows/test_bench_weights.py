@@ -47,10 +47,20 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
+def _questions(tmp_path: Path) -> Path:
+    folder = tmp_path / "capability"
+    folder.mkdir(exist_ok=True)
+    rows = [{"sentence": f"A {word} day.", "label": i % 2} for i, word in enumerate(("sad", "fine", "bad", "new"))]
+    for task in ("cola", "sst2"):
+        (folder / f"{task}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
 def _plan(model: Path, data: Path, text: Path, tmp_path: Path) -> Plan:
     return Plan(
         str(model), data, edits=(2, 6), methods=("alphaedit", "rect"), sequential=3, statistics_text=text,
-        perplexity_text=text, perplexity_tokens=64, settings=SETTINGS, keep=tmp_path / "kept",
+        perplexity_text=text, perplexity_tokens=64, capability=_questions(tmp_path), capability_questions=3, settings=SETTINGS,
+        keep=tmp_path / "kept",
     )  # fmt: skip
 
 
@@ -68,6 +78,8 @@ def test_every_method_has_its_row(
     base, edited = rows["base", "batch", 6], rows["alphaedit", "batch", 6]
     assert edited["efficacy"]["value"] >= base["efficacy"]["value"]
     assert edited["perplexity"]["value"] != base["perplexity"]["value"]
+    assert (base["capability"]["n"], base["capability.p_value"]) == (6, 1.0)
+    assert 0 <= edited["capability.p_value"] <= 1
     assert all(0 < change < 10 for change in edited["relative_change"].values())
     assert found["seconds_per_edit"] > 0
     again = run(plan)
