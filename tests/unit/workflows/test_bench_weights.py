@@ -59,8 +59,8 @@ def _questions(tmp_path: Path) -> Path:
 def _plan(model: Path, data: Path, text: Path, tmp_path: Path) -> Plan:
     return Plan(
         str(model), data, edits=(2, 6), methods=("alphaedit", "rect"), sequential=3, statistics_text=text,
-        perplexity_text=text, perplexity_tokens=64, capability=_questions(tmp_path), capability_questions=3, settings=SETTINGS,
-        keep=tmp_path / "kept",
+        perplexity_text=text, perplexity_tokens=64, settings=SETTINGS, keep=tmp_path / "kept",
+        capability=_questions(tmp_path), capability_questions=3,
     )  # fmt: skip
 
 
