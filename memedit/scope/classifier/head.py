@@ -2,8 +2,9 @@
 
 A small decomposable attention model (Parikh et al., 2016, arXiv 1606.01933) over the frozen encoder's token vectors,
 with the readable features of :mod:`memedit.scope.classifier.features` beside what it pools. Where the edit's subject
-stands in the query, a small network on logit and features has the last word: it only has to tell whether the same is
-asked of the subject, and has been fitted on many more relations than the data files hold. Evaluated in NumPy.
+stands in the query, and that is no running text, a small network on logit and features has the last word: it only has
+to tell whether the same is asked of the subject, and has been fitted on many more relations than the data files hold.
+Evaluated in NumPy.
 """
 
 from collections.abc import Mapping
@@ -23,7 +24,9 @@ layers of the relation's network under ``relation.``, where it was fitted."""
 
 RELATION = "relation."
 _FAR = np.float32(-1e4)
-_STANDS = FEATURES.index("subject_stands")
+_STANDS, _LENGTH = FEATURES.index("subject_stands"), FEATURES.index("query_length")
+_LONG = 3.0
+"""``query_length`` (tens of words) from which on a segment is running text, foreign to the relation's network."""
 
 
 def head_logits(weights: Weights, query: QuerySide, edits: EditSide, comparison: Comparison) -> FloatArray:
@@ -49,7 +52,8 @@ def head_logits(weights: Weights, query: QuerySide, edits: EditSide, comparison:
     layers = {name.removeprefix(RELATION): array for name, array in weights.items() if name.startswith(RELATION)}
     if not layers:
         return logits
-    return np.where(stands(comparison), network_logits(layers, relation_inputs(logits, features)), logits)
+    anew = stands(comparison) & (comparison.features[:, _LENGTH] < _LONG)
+    return np.where(anew, network_logits(layers, relation_inputs(logits, features)), logits)
 
 
 def stands(comparison: Comparison) -> BoolArray:

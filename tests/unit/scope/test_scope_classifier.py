@@ -229,6 +229,12 @@ def test_the_relation_s_network_has_the_last_word_where_the_subject_stands_and_n
             assert after["logit"] == pytest.approx(float(hidden @ layers["out.weight"] + 0.3), abs=1e-4)
         else:
             assert after["logit"] != before["logit"]
+    query, found = bench.ask("Tell me who sings Blue Moon " + "and of much else " * 10, edits)
+    decided = {}
+    for folder in ("plain", "judged"):
+        (decision,) = ClassifierScope(encoder, weights=tmp_path / folder).decide([query], [found], threshold=0.0)
+        decided[folder] = {hit.edit.id: hit.reasons["logit"] for hit in decision.considered}
+    assert decided["plain"] == decided["judged"], "running text is the head's to judge"
 
 
 def test_a_logit_that_cannot_tell_has_the_threshold_for_its_probability(encoder):
