@@ -22,7 +22,8 @@ class ScopeScores:
     """Scores of one scope on one data set, by group.
 
     Of a query that an edit must fire on, the right edit's score where it wins the query, else -1: no threshold makes
-    it fire. Of a query that none may fire on, the best score of any edit, -1 where none is near.
+    it fire. Of a query that none may fire on, the best score of any edit, -1 where none is near. ``detected``: of
+    queries that an edit must fire on, too, the best score of any edit.
     """
 
     dataset: str
@@ -30,6 +31,7 @@ class ScopeScores:
     threshold: float
     edits: int
     groups: Mapping[str, Sequence[float]]
+    detected: Mapping[str, Sequence[float]]
 
     def hits(self) -> Sequence[float]:
         """Return the scores of paraphrases; of aliases and edit prompts where the data has no paraphrases."""
@@ -42,20 +44,29 @@ class ScopeScores:
 
 def pooled(scores: Sequence[ScopeScores]) -> ScopeScores:
     """Return the scores of one scope on all data sets together."""
+    first, edits = scores[0], sum(s.edits for s in scores)
+    groups, detected = _joined([s.groups for s in scores]), _joined([s.detected for s in scores])
+    return ScopeScores("all", first.scope, first.threshold, edits, groups, detected)
+
+
+def _joined(parts: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
     groups: dict[str, list[float]] = {}
-    for each in scores:
-        for group, values in each.groups.items():
+    for part in parts:
+        for group, values in part.items():
             groups.setdefault(group, []).extend(values)
-    first = scores[0]
-    return ScopeScores("all", first.scope, first.threshold, sum(s.edits for s in scores), groups)
+    return groups
 
 
 def summary(scores: ScopeScores) -> dict[str, Any]:
-    """Return AUCs, rates at the scope's own threshold, and the curve over all thresholds, as JSON."""
-    areas = {}
+    """Return AUCs, rates at the scope's own threshold, and the curve over all thresholds, as JSON.
+
+    Each AUC stands there twice: a query on which a wrong edit wins is a miss, or (``any_edit``) is found all the same.
+    """
+    areas, asked = {}, scores.hit_group()
     for group in REJECTS.values():
         if scores.hits() and scores.groups.get(group):
-            areas[f"{scores.hit_group()}_vs_{group}"] = auc(scores.hits(), scores.groups[group]).as_json()
+            areas[f"{asked}_vs_{group}"] = auc(scores.hits(), scores.groups[group]).as_json()
+            areas[f"{asked}_vs_{group}.any_edit"] = auc(scores.detected[asked], scores.groups[group]).as_json()
     at_threshold = {}
     for group, values in scores.groups.items():
         fires = [value >= scores.threshold for value in values]

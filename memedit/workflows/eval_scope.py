@@ -101,19 +101,21 @@ def _score(
     chosen.sort(key=lambda p: len(p.probe.prompt))
     places = filled.places()
     groups: list[dict[str, list[float]]] = [{} for _ in scopes]
+    detected: list[dict[str, list[float]]] = [{} for _ in scopes]
     for start in range(0, len(chosen), _BATCH):
         batch = chosen[start : start + _BATCH]
         encodings = filled.memory.encoder.encode_tokens([p.probe.prompt for p in batch])
         candidates = filled.memory.candidates(encodings)
-        for scope, by_group in zip(scopes, groups, strict=True):
+        for scope, by_group, best in zip(scopes, groups, detected, strict=True):
             for asked, decision in zip(batch, scope.decide(encodings, candidates, threshold=0.0), strict=True):
                 group, score = _scored(asked, decision, places)
                 by_group.setdefault(group, []).append(score)
+                best.setdefault(group, []).append(_best(decision))
         if progress is not None:
             progress(start + len(batch), len(chosen))
     return [
-        ScopeScores(dataset, scope.name, scope.threshold, len(filled.ids), by_group)
-        for scope, by_group in zip(scopes, groups, strict=True)
+        ScopeScores(dataset, scope.name, scope.threshold, len(filled.ids), by_group, best)
+        for scope, by_group, best in zip(scopes, groups, detected, strict=True)
     ]
 
 
@@ -122,4 +124,8 @@ def _scored(asked: AskedProbe, decision: ScopeDecision, places: dict[str, int]) 
     kind = asked.probe.kind
     if kind in HITS:
         return HITS[kind], max((h.score for h in decision.fired if places.get(h.edit.id) in asked.own), default=-1.0)
-    return REJECTS[kind], max((hit.score for hit in decision.fired), default=-1.0)
+    return REJECTS[kind], _best(decision)
+
+
+def _best(decision: ScopeDecision) -> float:
+    return max((hit.score for hit in decision.fired), default=-1.0)

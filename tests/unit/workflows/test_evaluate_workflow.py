@@ -207,6 +207,8 @@ def test_the_scope_laboratory_needs_no_model(tmp_path: Path, data: Path) -> None
     area = rows["subject"]["auc"]["paraphrase_vs_stranger"]
     assert area["ci_low"] <= area["value"] <= area["ci_high"] <= 1
     assert area["value"] > 0.5
+    for row in found["rows"]:
+        assert row["auc"]["paraphrase_vs_stranger.any_edit"]["value"] >= row["auc"]["paraphrase_vs_stranger"]["value"]
     assert rows["subject"]["at_threshold"]["edit.missed"]["value"] == 0
     curve = rows["similarity"]["curve"]
     missed = [point["paraphrase.missed"] for point in curve]
