@@ -7,7 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from memedit.adapters.base import TARGET_WEIGHT, AdapterBatch, Row, check_target_weight
-from memedit.adapters.in_context.layout import LAYOUT_VERSION, chat_note, completion_prefix
+from memedit.adapters.in_context.layout import (
+    LAYOUT_VERSION,
+    REPEATS,
+    REPEATS_BESIDE_TARGET,
+    chat_note,
+    completion_prefix,
+)
 from memedit.errors import InputError
 from memedit.models.chat import ChatLayout, chat_layout
 from memedit.models.fingerprint import tokenizer_digest
@@ -38,6 +44,7 @@ class InContextAdapter:
         if max_edits < 1:
             raise InputError(f"max_edits={max_edits} is below 1")
         self._target_weight = check_target_weight(target_weight)
+        self._lines = REPEATS_BESIDE_TARGET if target_weight else REPEATS
         self._tokenizer = tokenizer
         self._max_edits = max_edits
         self._layout = chat_layout(tokenizer)
@@ -68,7 +75,7 @@ class InContextAdapter:
         chosen = edits[: self._max_edits]
         if self._layout is not None and (turn := self._layout.last_user_span(row.ids)) is not None:
             return replace(row, ids=self._into_chat(self._layout, row.ids, turn[0], chosen))
-        prefix = encode_as_data(self._tokenizer, completion_prefix(chosen))
+        prefix = encode_as_data(self._tokenizer, completion_prefix(chosen, lines=self._lines))
         start = leading_bos(self._tokenizer, row.ids)
         return replace(row, ids=(*row.ids[:start], *prefix, *row.ids[start:]))
 

@@ -9,7 +9,7 @@ from tiny import tiny_model, tiny_tokenizer
 
 from memedit.adapters import ADAPTERS, Adapter, AdapterBatch, Row, create_adapter
 from memedit.adapters.base import MixesTargets
-from memedit.adapters.in_context.layout import REPEATS, chat_note, completion_prefix
+from memedit.adapters.in_context.layout import REPEATS, REPEATS_BESIDE_TARGET, chat_note, completion_prefix
 from memedit.errors import InputError, UnknownNameError
 from memedit.models import control_ids, render_chat
 from memedit.types import Edit, EditKind, EditState
@@ -53,10 +53,12 @@ def adapter() -> Adapter:
 
 def test_a_completion_gets_the_facts_in_front_of_its_own_ids(adapter):
     query = row("Who knows? The capital of Freedonia is")
-    fed = adapter.rewrite(query, [edit()], {})
-    text = TOKENIZER.decode(list(fed.ids))
-    assert text == "The capital of Freedonia is Sylvania\n" * REPEATS + query.text
-    assert fed.ids[-len(query.ids) :] == query.ids
+    plain = create_adapter("in_context", MODEL, TOKENIZER, target_weight=0.0)
+    for used, lines in ((adapter, REPEATS_BESIDE_TARGET), (plain, REPEATS)):
+        fed = used.rewrite(query, [edit()], {})
+        text = TOKENIZER.decode(list(fed.ids))
+        assert text == "The capital of Freedonia is Sylvania\n" * lines + query.text
+        assert fed.ids[-len(query.ids) :] == query.ids
 
 
 def test_the_best_of_several_facts_stands_nearest_to_the_query():
