@@ -126,7 +126,7 @@ class _Bench:
         self.layers = sorted(self.statistics.layers)
         self.settings_shown = {name: getattr(plan.settings, name) for name in plan.settings.__slots__}
         self.questions = _questions(plan)
-        self.answered: list[bool] = []
+        self.answered = self._answered()
         self.requests = [_request(case) for case in self.cases]
         started = time.process_time()
         self.artefacts, computed = self._artefacts()
@@ -160,7 +160,7 @@ class _Bench:
         solved = time.process_time() - started
         with nullcontext() if delta is None else applied(self.loaded, delta):
             figures = self._measure(count)
-            tested = self._capability()
+            tested = self._capability(self.answered if delta is None else self._answered())
         shown = {name: estimate.as_json() for name, estimate in figures.items()} | tested
         change = {} if delta is None else {"relative_change": self._relative_change(delta)}
         return {
@@ -216,15 +216,17 @@ class _Bench:
             found["perplexity"] = perplexity(self._score([_pair(window) for window in windows], rows=8), seed=0)
         return found
 
-    def _capability(self) -> dict[str, Any]:
-        """Return the share of questions answered rightly, and McNemar's test against the base, which comes first."""
-        if not self.questions:
-            return {}
+    def _answered(self) -> list[bool]:
+        """Return which questions the model as it stands answers rightly."""
         scores = self._score([_pair(request) for request in capability_requests(self.questions)])
-        share, right = accuracy(self.questions, scores)
-        self.answered = self.answered or right
+        return accuracy(self.questions, scores)[1] if self.questions else []
+
+    def _capability(self, right: Sequence[bool]) -> dict[str, Any]:
+        """Return the share of questions answered rightly, and McNemar's test against the base."""
+        if not right:
+            return {}
         test = mcnemar(self.answered, right)
-        return {"capability": share.as_json(), "capability.p_value": round(test.p_value, 4)}
+        return {"capability": rate(right).as_json(), "capability.p_value": round(test.p_value, 4)}
 
     def _score(self, pairs: Sequence[tuple[str, str]], *, rows: int | None = None) -> list[Scoring]:
         size = rows or self.plan.batch_size

@@ -296,11 +296,12 @@ class _Run:
         plain = without_relation(model.head)
         rows = [row for stored in _by_source(known) for row in stored[-self.settings.relation_rows :]]
         rows += made_rows(random.Random(self.seed + 5), known, 2 * self.settings.made_rows)
-        queries = self._questions(rows, texts, model.projection)
+        relations = Relations(rows)
+        queries = self._questions(rows, relations, texts, model.projection)
         judged = judged_queries(
             SimulatedMemory(rows, texts, model.rarity),
             rows,
-            Relations(rows),
+            relations,
             queries,
             negatives=self.settings.negatives,
             seed=self.seed,
@@ -312,9 +313,11 @@ class _Run:
         notes = {**model.notes, "relation": {"rows": len(rows), "pairs": len(pairs)}}
         return replace(model, head=head if head is not None else plain, notes=notes)
 
-    def _questions(self, rows: Sequence[EditRow], texts: EncodedTexts, directions: FloatArray) -> list[TrainingQuery]:
+    def _questions(
+        self, rows: Sequence[EditRow], relations: Relations, texts: EncodedTexts, directions: FloatArray
+    ) -> list[TrainingQuery]:
         """Return the queries made from rows, encoded like the rows' prompts."""
-        queries = QueryMaker(rows, Relations(rows), self.seed).all()
+        queries = QueryMaker(rows, relations, self.seed).all()
         masked = [text for query in queries for text in masked_texts(query, rows)]
         self._add(texts, directions, [*(row.prompt for row in rows), *(query.text for query in queries), *masked])
         return surely_other(queries, rows, texts.vector, limit=_SAME_RELATION)

@@ -49,11 +49,11 @@ def head_logits(weights: Weights, query: QuerySide, edits: EditSide, comparison:
     features = standardised(weights, comparison.features)
     hidden = np.concatenate([np.maximum(_linear(weights, "pool", pooled), 0.0), features], axis=1)
     logits = _linear(weights, "judge2", np.maximum(_linear(weights, "judge1", hidden), 0.0))[:, 0]
-    layers = {name.removeprefix(RELATION): array for name, array in weights.items() if name.startswith(RELATION)}
-    if not layers:
+    if f"{RELATION}out.weight" not in weights:
         return logits
     anew = stands(comparison) & (comparison.features[:, _LENGTH] < _LONG)
-    return np.where(anew, network_logits(layers, relation_inputs(logits, features)), logits)
+    judged = network_logits(weights, relation_inputs(logits, features), under=RELATION)
+    return np.where(anew, judged, logits)
 
 
 def stands(comparison: Comparison) -> BoolArray:

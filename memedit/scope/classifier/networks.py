@@ -12,10 +12,10 @@ Layers = Mapping[str, FloatArray]
 _LOGIT_SCALE, _FAR = np.float32(4.0), np.float32(4.0)
 
 
-def network_logits(layers: Layers, inputs: FloatArray) -> FloatArray:
-    """Return logits ``[n]`` of ``inputs [n, i]``."""
-    hidden = np.tanh(inputs @ layers["hidden.weight"].T + layers["hidden.bias"])
-    logits: FloatArray = hidden @ layers["out.weight"] + layers["out.bias"]
+def network_logits(layers: Layers, inputs: FloatArray, *, under: str = "") -> FloatArray:
+    """Return logits ``[n]`` of ``inputs [n, i]``; ``under``: what the layers' names begin with."""
+    hidden = np.tanh(inputs @ layers[f"{under}hidden.weight"].T + layers[f"{under}hidden.bias"])
+    logits: FloatArray = hidden @ layers[f"{under}out.weight"] + layers[f"{under}out.bias"]
     return logits
 
 
