@@ -14,7 +14,6 @@ and Juditsky 1992), since a step sees few edits and little text. It is a functio
 base, as the closed form is: edits come in the order of their ids and all draws go by the seed.
 """
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -100,8 +99,7 @@ class _Descent:
         moments: Mapping[int, LayerMoments],
         settings: ConsolidationSettings,
     ) -> None:
-        copied = training_copy(loaded.model, "auto")
-        self._model = copy.deepcopy(copied) if copied is loaded.model else copied
+        self._model = training_copy(loaded.model, "auto", own=True)
         self._segments, self._settings = Segments(self._model), settings
         self._site = EditSite.of(loaded, settings)
         self._layers = sorted(start)

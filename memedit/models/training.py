@@ -8,13 +8,19 @@ import torch
 from memedit.models.loading import resolve_dtype
 
 
-def training_copy(model: Any, dtype: str) -> Any:
+def training_copy(model: Any, dtype: str, *, own: bool = False) -> Any:
     """Return ``model`` frozen, in ``dtype``: itself where nothing changes, else a copy.
 
-    "auto" is bfloat16 where the processor computes in it, else the model's own dtype.
+    "auto" is bfloat16 where the processor computes in it, else the model's own dtype. With ``own`` it is a copy in any
+    case, which may be written to. On a processor a copy has plain attention: the gradient of the fused one takes
+    several times as long there on rows of a sentence or two.
     """
     wanted = _automatic(model) if dtype == "auto" else resolve_dtype(dtype)
-    copied = model if wanted == model.dtype else copy.deepcopy(model).to(wanted)
+    if wanted == model.dtype and not own:
+        return model.eval().requires_grad_(False)
+    copied = copy.deepcopy(model).to(wanted)
+    if copied.device.type == "cpu":
+        copied.set_attn_implementation("eager")
     return copied.eval().requires_grad_(False)
 
 

@@ -4,7 +4,6 @@ The idea is LTE's alignment phase (arXiv 2402.11905), with low-rank terms that a
 prompt holds edits, so that the base model answers everything else untouched.
 """
 
-import copy
 import hashlib
 import json
 import math
@@ -194,7 +193,7 @@ class _Run:
         out: Path,
         terms: Mapping[str, LowRank] | None = None,
     ) -> "_Run":
-        model = _training_copy(base.model, settings.dtype)
+        model = training_copy(base.model, settings.dtype, own=True)
         chat = bool(getattr(base.tokenizer, "chat_template", None))
         facts = [*facts, *world_facts(settings.world, seed=settings.seed)]
         maker = ExampleMaker(facts, prose, chat=chat, seed=settings.seed, mixture=settings.mixture)
@@ -351,15 +350,6 @@ def _terms_digest(terms: Mapping[str, LowRank]) -> str:
     for name in sorted(terms):
         digest.update(name.encode() + terms[name].down.numpy().tobytes() + terms[name].up.numpy().tobytes())
     return digest.hexdigest()
-
-
-def _training_copy(model: Any, dtype: str) -> Any:
-    """Return a frozen copy of the model in the training dtype."""
-    copied = training_copy(model, dtype)
-    copied = copy.deepcopy(copied) if copied is model else copied
-    if copied.device.type == "cpu":
-        copied.set_attn_implementation("eager")  # the fused kernel's backward pass is slower on short rows
-    return copied
 
 
 def _digest(facts: Sequence[Fact], prose: Prose) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memedit.models.hooks import contiguous_head
 from memedit.models.tokenizers import encode_as_data
 
 IGNORE = -100
@@ -105,13 +106,14 @@ def scored_logits(model: Any, rows: PaddedRows, prompts: Tensor | None = None) -
     embedded = model.get_input_embeddings()(ids).detach()
     if prompts is not None:
         embedded, mask = _with_prompts(embedded, mask, prompts[rows.sources].to(embedded))
-    out = model(
-        inputs_embeds=embedded,
-        attention_mask=mask,
-        position_ids=(mask.cumsum(1) - 1).clamp_min(0),
-        use_cache=False,
-        logits_to_keep=rows.width + 1,
-    )
+    with contiguous_head(model):
+        out = model(
+            inputs_embeds=embedded,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(1) - 1).clamp_min(0),
+            use_cache=False,
+            logits_to_keep=rows.width + 1,
+        )
     logits: Tensor = out.logits[:, -rows.width - 1 : -1]
     return logits
 

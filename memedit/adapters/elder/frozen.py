@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from memedit.adapters.elder.variants import Exercise
+from memedit.models.hooks import contiguous_head
 from memedit.models.mixture_hooks import Mixture, Placement, Weights, mixture_rows
 from memedit.models.partial import UpperLayers
 
@@ -112,7 +113,7 @@ class FrozenBase:
             fed = [_in_dtype(term, rows.hidden.dtype) for term in terms]
             own = tuple(None if w is None else w.to(rows.hidden.dtype) for w in weights)
             mixed = mixture_rows(self.model, fed, place, weights=own)
-        with self.upper.entered(rows.hidden), mixed:
+        with self.upper.entered(rows.hidden), mixed, contiguous_head(self.model):
             out = self.model(
                 input_ids=rows.mask.new_zeros((count, width)),
                 attention_mask=rows.mask,

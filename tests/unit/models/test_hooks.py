@@ -1,5 +1,7 @@
 """Hooks change what they say on the rows they say, and are gone afterwards."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from memedit.models.hooks import (
     LowRank,
     LowRankGroup,
     capture,
+    contiguous_head,
     low_rank_rows,
     override_embeddings,
     shared_inputs,
@@ -262,3 +265,17 @@ def test_capture_sees_what_modules_saw(setup) -> None:
     with torch.no_grad():
         again = model.get_submodule(name)(record.inputs[name][0])
     torch.testing.assert_close(again, record.outputs[name][0])
+
+
+@pytest.mark.parametrize("make", [llama, gpt2])
+def test_the_head_reads_a_slice_in_one_piece(make: Callable[[], nn.Module]) -> None:
+    model, ids = make(), torch.arange(2, 14).reshape(2, 6)
+    pieces: list[bool] = []
+    head = model.get_output_embeddings()
+    head.register_forward_hook(lambda _module, args, _output: pieces.append(args[0].is_contiguous()))
+    expected = model(ids, logits_to_keep=3).logits
+    with contiguous_head(model):
+        found = model(ids, logits_to_keep=3).logits
+    model(ids, logits_to_keep=3)
+    assert pieces == [False, True, False]
+    torch.testing.assert_close(found, expected)
