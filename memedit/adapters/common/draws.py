@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from memedit.encoders.knowledge import knowledge_text
+from memedit.encoders.knowledge import Fact
 from memedit.errors import InputError
 
 Form = tuple[str, str]
@@ -26,9 +26,9 @@ class EditExample:
     source: str = ""
 
     @property
-    def text(self) -> str:
-        """The sentence that stands for the edit."""
-        return knowledge_text(self.prompt, self.target)
+    def fact(self) -> Fact:
+        """What the edit says."""
+        return self.prompt, self.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class Sampler:
         chat: share of queries put as a chat's user turn.
         flatness: exponent that a source's number of examples is raised to: 1 draws every example alike, 0 every
             source.
+        words: share of edits whose target is a few words of another example's prompt: names that stand among no
+            record's targets, so that targets are spelt out and not told apart.
         alike: share of a batch that is drawn from prompts of one form, its last or first words, as the first edit's:
             edits that differ in their subject alone are what a query must tell apart.
     """
@@ -67,13 +69,14 @@ class Sampler:
         chat: float,
         flatness: float = 1.0,
         alike: float = 0.0,
+        words: float = 0.0,
     ) -> None:
         if not examples:
             raise InputError("there are no examples to train on")
         counts = Counter(example.source for example in examples)
         self._weights = list(accumulate(counts[example.source] ** (flatness - 1.0) for example in examples))
         self._examples, self._seed = tuple(examples), seed
-        self._swap, self._paraphrased, self._chat, self._alike = swap, paraphrased, chat, alike
+        self._swap, self._words, self._paraphrased, self._chat, self._alike = swap, words, paraphrased, chat, alike
         self._forms: dict[Form, list[EditExample]] = {}
         for example in self._examples if alike else ():
             for form in _forms(example.prompt):
@@ -103,10 +106,23 @@ class Sampler:
         return [*rng.sample(alike, min(len(alike), round(self._alike * size))), *drawn]
 
     def _swapped(self, rng: random.Random, example: EditExample) -> EditExample:
-        return replace(example, target=rng.choice(self._examples).target) if rng.random() < self._swap else example
+        kind = rng.random()
+        if kind < self._swap:
+            return replace(example, target=rng.choice(self._examples).target)
+        if kind < self._swap + self._words:
+            return replace(example, target=_some_words(rng, rng.choice(self._examples).prompt) or example.target)
+        return example
 
     def _query(self, rng: random.Random, example: EditExample) -> str:
         return rng.choice(example.asks) if example.asks and rng.random() < self._paraphrased else example.prompt
+
+
+def _some_words(rng: random.Random, text: str) -> str:
+    """Return one to three words in a row, from one that is written like a name on where there is any."""
+    words = [word.strip(".,:;?!\"'()") for word in text.split()]
+    names = [at for at, word in enumerate(words) if at and word[:1].isupper()]
+    start = rng.choice(names or range(len(words) or 1))
+    return " ".join(words[start : start + rng.randint(1, 3)])
 
 
 def _forms(prompt: str) -> tuple[Form, Form]:

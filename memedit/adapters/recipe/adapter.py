@@ -15,7 +15,6 @@ from torch import Tensor
 
 from memedit.adapters.base import AdapterBatch, Row
 from memedit.adapters.recipe.network import RECORD, load_network
-from memedit.encoders.knowledge import knowledge_text
 from memedit.errors import InputError, ModelNotFoundError
 from memedit.models.hooks import EmbeddingOverride, override_embeddings
 from memedit.types import Edit
@@ -83,7 +82,7 @@ class RecipeAdapter:
         for at in range(0, len(edits), self._batch_size):
             part = edits[at : at + self._batch_size]
             with torch.inference_mode():
-                vectors = self._network.encoder.knowledge([knowledge_text(e.prompt, e.target) for e in part])
+                vectors = self._network.encoder.knowledge([(e.prompt, e.target) for e in part])
                 prompts = self._network.prompts(vectors).to(torch.float16)
             made.update({edit.id: save({_NAME: p.clone()}) for edit, p in zip(part, prompts, strict=True)})
         return made

@@ -13,14 +13,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from memedit.adapters.recipe.prompts import PromptConfig, PromptHead, embedding_rms
+from memedit.adapters.recipe.prompts import PromptConfig, PromptHead, embedding_moments
 from memedit.encoders.knowledge import KnowledgeConfig, KnowledgeEncoder, load_knowledge_encoder
 from memedit.encoders.knowledge_files import open_knowledge_encoder, save_knowledge_encoder
 from memedit.errors import InputError, ModelNotFoundError
 from memedit.models.identity import BaseRecord
 
 WEIGHTS, RECORD = "prompts.safetensors", "recipe.json"
-FORMAT = 1
+FORMAT = 2
 
 
 class RecipeNetwork(nn.Module):
@@ -48,14 +48,15 @@ class RecipeRecord:
 
 
 def new_network(
-    model: Any, *, encoder: str | Path, knowledge: KnowledgeConfig, prompt_tokens: int, seed: int
+    model: Any, *, encoder: str | Path, knowledge: KnowledgeConfig, prompt_tokens: int, inner: int = 512, seed: int
 ) -> RecipeNetwork:
     """Build an untrained network for ``model``; ``seed`` decides it, the global random state stays."""
     hidden = int(model.get_input_embeddings().weight.shape[1])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        shape = PromptConfig(knowledge.width, prompt_tokens, hidden)
-        prompts = PromptHead(shape, gain=embedding_rms(model))
+        shape = PromptConfig(knowledge.width, prompt_tokens, hidden, inner)
+        rms, mean = embedding_moments(model)
+        prompts = PromptHead(shape, rms=rms, mean=mean)
     return RecipeNetwork(load_knowledge_encoder(encoder, knowledge, seed=seed), prompts)
 
 
@@ -121,7 +122,7 @@ def load_network(folder: Path, *, encoder: str | Path | None = None) -> tuple[Re
     """
     record = read_record(folder)
     knowledge = open_knowledge_encoder(folder, encoder=encoder)
-    prompts = PromptHead(record.prompts, gain=1.0)
+    prompts = PromptHead(record.prompts)
     try:
         prompts.load_state_dict({name: t.float() for name, t in load_file(folder / WEIGHTS).items()})
     except (SafetensorError, OSError, RuntimeError) as error:

@@ -28,58 +28,75 @@ from memedit.adapters.recipe.objective import (
     out_of_scope_contrastive,
     sentinel_contrastive,
 )
+from memedit.adapters.recipe.prompts import embedding_moments
 from memedit.errors import InputError, UnsupportedModelError
 from memedit.models.tokenizers import encode_as_data
 
 _FALSE_WORDS = 4096
+_SHARPNESS = 30.0
+"""What cosines are multiplied by in the cross-entropy."""
+_SIZE = 0.1
+"""Weight of how far a content token's mean square is from that of embeddings."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecipeSettings:
     """What a RECIPE network depends on besides base model and data.
 
-    ``warm_steps`` train encoder and heads without the language model: prompt token j must point at the embedding of
-    the target's token j, and the contrastive terms hold. ``steps`` follow with the paper's whole objective. One row
-    per edit and step is scored (its prompt, or with probability ``paraphrased`` a paraphrase), and off-topic queries
-    of ``locality`` of the edits. With ``ends`` the end token belongs to the answer, so that free generation stops
-    behind it. ``dtype`` is that of the frozen model; everything trained is float32.
+    ``warm_steps`` train encoder and heads without the language model: token j of what the head says an edit holds
+    must be the embedding of the target's token j (the end token's behind the target), and the contrastive terms hold;
+    that goes on to the end. ``steps`` follow with the paper's whole objective. In the first ``guided`` of them prompts
+    are made of the true embeddings, so that how to steer the language model is learnt from what the head is still
+    learning to say. One row per edit and step is scored (its prompt, or with probability ``paraphrased`` a
+    paraphrase), and off-topic queries of ``locality`` of the edits. With ``ends`` the end token belongs to the answer,
+    so that free generation stops behind it. ``swap`` of the targets are another edit's, ``words`` of them words out of
+    some prompt. ``dtype`` is that of the frozen model; everything trained is float32.
+
+    Rates: ``learning_rate`` of the heads (times ``warm_factor`` while warm), ``steer_rate`` and ``lead_rate`` of what
+    turns content into prompts, ``encoder_learning_rate`` of the encoder's LoRA.
     """
 
-    steps: int = 240
-    batch: int = 16
-    warm_steps: int = 200
-    warm_batch: int = 24
+    steps: int = 600
+    batch: int = 32
+    warm_steps: int = 400
+    warm_batch: int = 48
+    guided: int = 100
     learning_rate: float = 5e-4
     encoder_learning_rate: float = 2e-4
+    steer_rate: float = 2e-3
+    lead_rate: float = 2e-2
     warm_factor: float = 2.0
-    ramp: int = 40
+    ramp: int = 20
     weight_decay: float = 0.01
     clip: float = 1.0
-    locality: float = 0.5
+    locality: float = 0.25
     locality_positions: int = 3
-    locality_weight: float = 1.0
+    locality_weight: float = 0.1
     contrastive_weight: float = 1.0
+    token_weight: float = 1.0
     paraphrased: float = 0.6
-    swap: float = 0.25
+    swap: float = 0.2
+    words: float = 0.3
     flatness: float = 0.5
     alike: float = 0.4
     chat: float = 0.15
     ends: bool = True
     row_tokens: int = 64
-    micro_tokens: int = 512
+    micro_tokens: int = 2048
     seed: int = 0
     dtype: str = "auto"
 
     def __post_init__(self) -> None:
         counts = ("batch", "warm_batch", "locality_positions", "row_tokens", "micro_tokens")
         wrong = [name for name in counts if getattr(self, name) < 1]
-        wrong += [name for name in ("steps", "warm_steps", "ramp") if getattr(self, name) < 0]
+        wrong += [name for name in ("steps", "warm_steps", "guided", "ramp") if getattr(self, name) < 0]
         wrong += [
             n
-            for n in ("locality", "paraphrased", "swap", "chat", "flatness", "alike")
+            for n in ("locality", "paraphrased", "swap", "words", "chat", "flatness", "alike")
             if not 0 <= getattr(self, n) <= 1
         ]
-        if self.learning_rate <= 0 or self.encoder_learning_rate <= 0 or self.steps + self.warm_steps < 1:
+        rates = (self.learning_rate, self.encoder_learning_rate, self.steer_rate, self.lead_rate)
+        if min(rates) <= 0 or self.total < 1:
             wrong.append("learning rates or steps")
         if wrong:
             raise InputError(f"RECIPE settings out of range: {', '.join(wrong)}; got {self}")
@@ -125,21 +142,24 @@ class RecipeTrainer:
             raise UnsupportedModelError("the language model is not frozen; call requires_grad_(False) on it first")
         self.model, self.device = model, next(model.parameters()).device
         network.encoder.reduced = model.dtype == torch.bfloat16
+        if self.device.type == "cpu":
+            network.encoder.backbone.set_attn_implementation("eager")  # as in a training copy of the language model
+        self._rms, mean = embedding_moments(model)
+        self._mean = mean.to(self.device)
         self.parameters = network.trained_parameters()
         self.sampler = Sampler(
             examples,
             seed=settings.seed,
             swap=settings.swap,
+            words=settings.words,
             flatness=settings.flatness,
             alike=settings.alike,
             paraphrased=settings.paraphrased,
             chat=settings.chat if getattr(tokenizer, "chat_template", None) else 0.0,
         )
-        tuned = [p for name, p in self.parameters.items() if ".backbone." in name]
-        heads = [p for name, p in self.parameters.items() if ".backbone." not in name]
         groups = [
-            {"params": heads, "rate": settings.learning_rate},
-            {"params": tuned, "rate": settings.encoder_learning_rate},
+            {"params": [p for n, p in self.parameters.items() if _rate_of(n) == rate], "rate": getattr(settings, rate)}
+            for rate in ("learning_rate", "encoder_learning_rate", "steer_rate", "lead_rate")
         ]
         groups = [group for group in groups if group["params"]]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, foreach=True)
@@ -150,24 +170,25 @@ class RecipeTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * self._rate(number)
         draw = self.sampler.draw(number, self.settings.warm_batch if warm else self.settings.batch)
-        knowledge = self.network.encoder.knowledge([example.text for example in draw.examples])
-        contrastive = self._contrastive(draw, knowledge)
-        prompts = self.network.prompts(knowledge)
-        loss = self.settings.contrastive_weight * contrastive
+        knowledge = self.network.encoder.knowledge([example.fact for example in draw.examples])
+        content, contrastive = self.network.prompts.content(knowledge), self._contrastive(draw, knowledge)
+        ids = self._target_ids(draw)
+        said = self._token_loss(ids, content, number)
+        loss = self.settings.contrastive_weight * contrastive + self.settings.token_weight * said
         self.optimizer.zero_grad()
         if warm:
-            edit, locality = self._token_loss(draw, prompts, number), math.nan
-            torch.autograd.backward([loss + edit])
-            parts = StepLosses(float(edit.detach()), locality, float(contrastive.detach()))
+            torch.autograd.backward([loss])
+            edit, locality = float(said.detach()), math.nan
         else:
+            guided = number < self.settings.warm_steps + self.settings.guided
+            prompts = self.network.prompts.steer(self._embeddings(ids) if guided else content)
             leaf = prompts.detach().requires_grad_()
-            edited, locality = self._edit_loss(draw, leaf), self._locality_loss(draw, leaf)
+            edit, locality = self._edit_loss(draw, leaf), self._locality_loss(draw, leaf)
             gradient = leaf.grad if leaf.grad is not None else torch.zeros_like(leaf)
             torch.autograd.backward([loss, prompts], [torch.ones_like(loss), gradient])
-            parts = StepLosses(edited, locality, float(contrastive.detach()))
         nn.utils.clip_grad_norm_(list(self.parameters.values()), self.settings.clip)
         self.optimizer.step()
-        return parts
+        return StepLosses(edit, locality, float(contrastive.detach()))
 
     def _rate(self, number: int) -> float:
         """Ramp up, hold while warm, then fall along a cosine to a twentieth."""
@@ -188,21 +209,32 @@ class RecipeTrainer:
             loss = loss + out_of_scope_contrastive(unrelated, knowledge, sentinel, scale=scale)
         return loss
 
-    def _token_loss(self, draw: Draw, prompts: Tensor, number: int) -> Tensor:
-        """Cross-entropy of prompt token j against the embedding of target token j, over a sample of the vocabulary."""
-        slots = prompts.shape[1]
-        labels = torch.full((len(draw.examples), slots), IGNORE)
-        for i, example in enumerate(draw.examples):
-            ids = encode_as_data(self.tokenizer, f" {example.target}")[:slots]
-            labels[i, : len(ids)] = torch.tensor(ids)
-        module = self.model.get_input_embeddings()
+    def _target_ids(self, draw: Draw) -> Tensor:
+        """Return the first ids of each target ``[n, tokens]``, the end token behind it."""
+        tokens, end = self.network.prompts.config.tokens, int(self.tokenizer.eos_token_id or 0)
+        rows = [encode_as_data(self.tokenizer, f" {example.target}")[:tokens] for example in draw.examples]
+        return torch.tensor([[*row, *[end] * (tokens - len(row))] for row in rows])
+
+    def _embeddings(self, ids: Tensor) -> Tensor:
+        """Return what a head is to say of tokens: their embeddings ``[n, t, d_model]`` less the mean, over the rms."""
+        found: Tensor = self.model.get_input_embeddings()(ids.to(self.device)).detach().float()
+        return (found - self._mean) / self._rms
+
+    def _token_loss(self, ids: Tensor, content: Tensor, number: int) -> Tensor:
+        """Return how far content token j is from the embedding of target token j.
+
+        Cross-entropy over a sample of the vocabulary, by cosine, and one minus the cosine with the right one.
+        """
+        size = int(self.model.get_input_embeddings().weight.shape[0])
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + number)
-        others = torch.randint(0, int(module.weight.shape[0]), (_FALSE_WORDS,), generator=generator)
-        words = torch.unique(torch.cat([labels[labels >= 0], others]))
-        targets = torch.where(labels >= 0, torch.searchsorted(words, labels.clamp_min(0)), labels)
-        embeddings = module(words.to(self.device).unsqueeze(0))[0].float()
-        scores = prompts @ embeddings.T
-        return functional.cross_entropy(scores.flatten(0, 1), targets.flatten().to(scores.device), ignore_index=IGNORE)
+        words = torch.unique(torch.cat([ids.flatten(), torch.randint(0, size, (_FALSE_WORDS,), generator=generator)]))
+        embeddings = functional.normalize(self._embeddings(words.unsqueeze(0))[0], dim=-1)
+        cosines = functional.normalize(content, dim=-1) @ embeddings.T
+        right = torch.searchsorted(words, ids).flatten().to(cosines.device)
+        cosines = cosines.flatten(0, 1)
+        own = cosines.gather(1, right[:, None]).mean()
+        size_off = (content.square().mean(-1) - 1).square().mean()
+        return functional.cross_entropy(_SHARPNESS * cosines, right) + (1 - own) + _SIZE * size_off
 
     def _edit_loss(self, draw: Draw, prompts: Tensor) -> float:
         """Accumulate into ``prompts.grad`` the gradient of the mean cross-entropy of the answers; return the mean."""
@@ -245,3 +277,13 @@ class RecipeTrainer:
     def _groups(self, rows: Sequence[TokenRow]) -> list[PaddedRows]:
         pad = int(self.tokenizer.pad_token_id or 0)
         return [pad_rows(group, pad) for group in micro_batches(rows, tokens=self.settings.micro_tokens)]
+
+
+def _rate_of(name: str) -> str:
+    """Return which of the settings' rates a trained parameter has."""
+    if ".backbone." in name:
+        return "encoder_learning_rate"
+    part = name.removeprefix("prompts.").partition(".")[0]
+    return {"mix": "steer_rate", "turn": "steer_rate", "lead": "lead_rate", "gain": "lead_rate"}.get(
+        part, "learning_rate"
+    )

@@ -22,18 +22,20 @@ class SeracSettings:
     """What a counterfactual model depends on besides its shape, base and data.
 
     Each step draws ``batch`` edits and asks each by its prompt or, with probability ``paraphrased``, by a paraphrase;
-    the answer ends with the end token. ``chat`` of them are asked as a chat's turn. ``dtype`` is that of the frozen
-    weights; the LoRA is float32.
+    the answer ends with the end token. ``chat`` of them are asked as a chat's turn. ``swap`` of the targets are another
+    edit's, ``words`` of them words out of some prompt: an edit may say anything, and what says targets that it has
+    seen has not learnt to copy. ``dtype`` is that of the frozen weights; the LoRA is float32.
     """
 
-    steps: int = 400
+    steps: int = 1500
     batch: int = 16
     learning_rate: float = 1e-3
     ramp: int = 20
     weight_decay: float = 0.0
     clip: float = 1.0
     paraphrased: float = 0.65
-    swap: float = 0.3
+    swap: float = 0.2
+    words: float = 0.4
     flatness: float = 0.35
     chat: float = 0.25
     row_tokens: int = 128
@@ -43,7 +45,7 @@ class SeracSettings:
 
     def __post_init__(self) -> None:
         wrong = [n for n in ("steps", "batch", "row_tokens", "micro_tokens") if getattr(self, n) < 1]
-        wrong += [n for n in ("paraphrased", "swap", "flatness", "chat") if not 0 <= getattr(self, n) <= 1]
+        wrong += [n for n in ("paraphrased", "swap", "words", "flatness", "chat") if not 0 <= getattr(self, n) <= 1]
         if wrong or self.learning_rate <= 0 or self.ramp < 0:
             raise InputError(f"SERAC settings out of range: {', '.join(wrong) or 'learning_rate or ramp'}; got {self}")
 
@@ -68,6 +70,7 @@ class SeracTrainer:
             examples,
             seed=settings.seed,
             swap=settings.swap,
+            words=settings.words,
             paraphrased=settings.paraphrased,
             chat=settings.chat,
             flatness=settings.flatness,

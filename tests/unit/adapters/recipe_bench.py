@@ -21,7 +21,7 @@ def write_recipe(folder: Path, model: Any, tokenizer: Any, *, encoder: Path | No
     place = encoder or save_tiny_encoder(folder / "encoder")
     network = new_network(model, encoder=place, knowledge=SHAPE, prompt_tokens=TOKENS, seed=7)
     with torch.no_grad():
-        network.prompts.gain.mul_(5.0)
+        network.prompts.gain.mul_(2.0)
     record = RecipeRecord(network.prompts.config, BaseRecord.of(model, tokenizer, "tiny"), {"seed": 7})
     save_network(folder, network, record, encoder=place)
     return place

@@ -130,6 +130,22 @@ def test_a_share_of_the_batch_has_one_form() -> None:
     assert kinds == {(1, 3), (3, 1)}  # one subject asked in three ways, or three subjects asked in one
 
 
+def test_some_targets_are_words_of_other_prompts() -> None:
+    examples = [EditExample(f"the mill of Norvik{n} Sund is run by", f"t{n}") for n in range(20)]
+    sampler = Sampler(examples, seed=0, swap=0.2, words=0.5, paraphrased=0, chat=0)
+    targets = [e.target for step in range(60) for e in sampler.draw(step, 5).examples]
+    named = [target for target in targets if target.startswith(("Norvik", "Sund"))]
+    assert len(named) == pytest.approx(150, abs=30)
+    assert all(1 <= len(target.split()) <= 3 for target in named)
+
+
+@given(st.text(max_size=30))
+def test_any_prompt_lends_its_words(prompt: str) -> None:
+    examples = [EditExample(prompt, "kept")]
+    (example,) = Sampler(examples, seed=0, swap=0, words=1.0, paraphrased=0, chat=0).draw(0, 1).examples
+    assert example.target == "kept" or set(example.target.split()) <= {w.strip(".,:;?!\"'()") for w in prompt.split()}
+
+
 def test_nothing_to_draw_from_is_refused() -> None:
     with pytest.raises(InputError, match="no examples"):
         Sampler([], seed=0, swap=0, paraphrased=0, chat=0)
