@@ -29,8 +29,11 @@ Methods = Annotated[
     typer.Option(
         "--method",
         help="Comma-separated: base, rag, oracle, in_context, reader, recipe, serac, elder, "
-        "weights:rome|memit|alphaedit|rect|prune, hybrid. The first three are always in the table.",
+        "weights:rome|memit|alphaedit|rect|prune, hybrid. The first three are in the table without being named.",
     ),
+]
+Baselines = Annotated[
+    bool, typer.Option(help="Put rag and oracle into the table; their long prompts take most of the time.")
 ]
 Edits = Annotated[
     str, typer.Option("--edits", help="Number of edits from the start of the file, or several: 100,1000.")
@@ -84,6 +87,7 @@ def run(
     format: Formats = None,
     model: Model = "smollm2",
     method: Methods = "in_context",
+    baselines: Baselines = True,
     edits: Edits = "all",
     queries: NumberOfQueries = None,
     protocol: Protocols = "generate",
@@ -123,7 +127,7 @@ def run(
     )
     options = {
         "model": model, "queries": queries, "scope": scope, "threshold": threshold, "held_out": held_out,
-        "perplexity": perplexity, "capability": capability, "settings": settings, "encoder": encoder, "dtype": dtype,
+        "baselines": baselines, "perplexity": perplexity, "capability": capability, "settings": settings, "encoder": encoder, "dtype": dtype,
         **_parsed(method, edits, protocol, stream),
     }  # fmt: skip
     if consolidation is not None:

@@ -47,6 +47,7 @@ def option_defaults(config: "EvalConfig") -> dict[str, Any]:
         "stream",
         "seed",
         "held_out",
+        "baselines",
         "batch_size",
         "probes_per_kind",
         "fluency_queries",

@@ -116,6 +116,7 @@ class EvalConfig(Section):
     stream: Name = Field(default="batch", description="batch, or sequential:SIZE")
     seed: int = Field(default=0, ge=0)
     held_out: bool = Field(default=False, description="only rows that no shipped weights were trained on")
+    baselines: bool = Field(default=True, description="rag and oracle in the table too")
     batch_size: int = Field(default=64, ge=1)
     probes_per_kind: int | None = Field(default=None, ge=1)
     fluency_queries: int = Field(default=16, ge=0)

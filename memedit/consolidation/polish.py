@@ -52,6 +52,8 @@ RATE, WARMUP = 0.05, 5
 MEMORY = 0.95
 """Weight of the past in the running mean."""
 _AT_ONCE = 2
+_ROW_TOKENS = 1024
+"""About so many tokens, padding included, go through the model at once."""
 
 
 def polished(
@@ -140,21 +142,28 @@ class _Descent:
 
     def _asked(self, rows: Sequence[AskedRow]) -> None:
         """Add the gradients of edits (rows with wanted tokens) and of prompts that are the base's to answer."""
+        edits = sum(bool(row.wanted) for row in rows)
+        for part in _of_like_length(rows, _ROW_TOKENS):
+            loss = self._asked_loss(part, edits=edits, free=len(rows) - edits)
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    def _asked_loss(self, rows: Sequence[AskedRow], *, edits: int, free: int) -> Tensor:
+        """Return what some rows add to the loss, of so many edits and other prompts in all."""
         inputs, state = self._lower([row.ids for row in rows])
-        edits = [(i, row) for i, row in enumerate(rows) if row.wanted]
-        free = [(i, row.start) for i, row in enumerate(rows) if not row.wanted]
-        scored = [(i, row.start + at) for i, row in edits for at in range(len(row.wanted))]
+        asked = [(i, row) for i, row in enumerate(rows) if row.wanted]
+        others = [(i, row.start) for i, row in enumerate(rows) if not row.wanted]
+        scored = [(i, row.start + at) for i, row in asked for at in range(len(row.wanted))]
         device = state.device
-        owner = torch.tensor([n for n, (_, row) in enumerate(edits) for _ in row.wanted], device=device)
-        wanted = torch.tensor([token for _, row in edits for token in row.wanted], device=device)
-        base = self._of_base(inputs, state, free) if free else None
-        found = self._log_probabilities(inputs, state, [*scored, *free])
-        losses = torch.zeros(len(edits), device=device).index_add(0, owner, -found[range(len(wanted)), wanted])
-        losses = losses / torch.bincount(owner, minlength=len(edits))
-        loss = (losses - self._settings.stop_loss).clamp(min=0).mean()
+        owner = torch.tensor([n for n, (_, row) in enumerate(asked) for _ in row.wanted], device=device)
+        wanted = torch.tensor([token for _, row in asked for token in row.wanted], device=device)
+        base = self._of_base(inputs, state, others) if others else None
+        found = self._log_probabilities(inputs, state, [*scored, *others])
+        losses = torch.zeros(len(asked), device=device).index_add(0, owner, -found[range(len(wanted)), wanted])
+        losses = losses / torch.bincount(owner, minlength=len(asked))
+        loss = (losses - self._settings.stop_loss).clamp(min=0).sum() / max(edits, 1)
         if base is not None:
-            loss = loss + SWAP_WEIGHT * _divergence(base, found[len(wanted) :])
-        loss.backward()  # type: ignore[no-untyped-call]
+            loss = loss + SWAP_WEIGHT * len(others) / free * _divergence(base, found[len(wanted) :])
+        return loss
 
     def _text(self, windows: Sequence[Sequence[int]], weight: float) -> None:
         """Add the gradient of what text loses; each window's first token, which parks attention, is left out."""
@@ -212,6 +221,16 @@ class _Descent:
     def _oriented(self, weight: Tensor) -> Tensor:
         """Turn a weight from ``[d_out, d_in]`` to the model's orientation, or back."""
         return weight.T if self._site.linear.transposed else weight
+
+
+def _of_like_length(rows: Sequence[AskedRow], tokens: int) -> list[list[AskedRow]]:
+    """Group rows by length, so that little is padded: at most ``tokens`` a group, padding included, or one row."""
+    groups: list[list[AskedRow]] = [[]]
+    for row in sorted(rows, key=lambda row: len(row.ids)):
+        if groups[-1] and (len(groups[-1]) + 1) * len(row.ids) > tokens:
+            groups.append([])
+        groups[-1].append(row)
+    return groups
 
 
 def _whitening(moments: LayerMoments) -> tuple[Tensor, Tensor]:

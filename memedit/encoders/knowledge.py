@@ -16,11 +16,6 @@ from torch import Tensor, nn
 from memedit.encoders.loading import check_weights, find_encoder
 from memedit.errors import InputError, UnsupportedModelError
 
-Fact = tuple[str, str]
-"""Prompt and target of an edit."""
-
-PIECES = 4
-"""Tokens of the target whose own states are features of an edit."""
 _FEATURES = 4  # first token, mean, maximum, minimum
 _FAR = 1e4
 
@@ -65,11 +60,9 @@ class ResidualHead(nn.Module):
 class KnowledgeEncoder(nn.Module):
     """Texts to knowledge vectors r_k, queries to r_q, and the knowledge sentinel, all ``[n, width]``.
 
-    Features of a text are the first token's hidden state and the mean, maximum and minimum over its tokens; an edit's
-    also the states of its target's first ``PIECES`` tokens, which the paper leaves to pooling: what the target is has
-    to be read off the vector to the letter. Two separate heads turn them into r_k and r_q. The sentinel is
-    ``prototypes`` learned input embeddings through the same encoder and the knowledge head. Relevance is the inner
-    product scaled by ``1 / sqrt(width)``.
+    Features of a text are the first token's hidden state and the mean, maximum and minimum over its tokens; two
+    separate heads turn them into r_k and r_q. The sentinel is ``prototypes`` learned input embeddings through the same
+    encoder and the knowledge head. Relevance is the inner product scaled by ``1 / sqrt(width)``.
 
     The text encoder's own weights are never changed: it is tuned through a LoRA (arXiv 2106.09685) on its linear
     layers, so the trained part stays small (:meth:`trained_state`). The paper tunes RoBERTa whole.
@@ -93,7 +86,7 @@ class KnowledgeEncoder(nn.Module):
         if config.prototypes > limit:
             raise InputError(f"{config.prototypes} prototype tokens exceed the encoder's {limit} positions")
         self.backbone = _with_lora(backbone, config)
-        self.knowledge_head = ResidualHead((_FEATURES + PIECES) * hidden, config.width)
+        self.knowledge_head = ResidualHead(_FEATURES * hidden, config.width)
         self.query_head = ResidualHead(_FEATURES * hidden, config.width)
         spread = float(backbone.get_input_embeddings().weight.std())
         self.prototypes = nn.Parameter(torch.randn(1, config.prototypes, hidden) * spread)
@@ -105,16 +98,15 @@ class KnowledgeEncoder(nn.Module):
 
     def features(self, texts: Sequence[str]) -> Tensor:
         """Return ``[n, 4 * hidden]``: first token, mean, maximum, minimum."""
-        encoded = self._tokenised(list(texts))
-        return _pool(self._hidden(**encoded), encoded["attention_mask"])
-
-    def knowledge(self, facts: Sequence[Fact]) -> Tensor:
-        """Return the knowledge vectors r_k ``[n, width]`` of edits, given as (prompt, target)."""
-        encoded = self._tokenised([prompt for prompt, _ in facts], [target for _, target in facts])
+        encoded = self.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self._limit, return_tensors="pt"
+        ).to(self.prototypes.device)
         hidden = self._hidden(**encoded)
-        pieces = [_target_places(encoded.sequence_ids(i)) for i in range(len(facts))]
-        features = torch.cat([_pool(hidden, encoded["attention_mask"]), _states(hidden, pieces)], dim=1)
-        vectors: Tensor = self.knowledge_head(features)
+        return _pool(hidden, encoded["attention_mask"])
+
+    def knowledge(self, texts: Sequence[str]) -> Tensor:
+        """Return the knowledge vectors r_k ``[n, width]`` of edit texts (prompt and target)."""
+        vectors: Tensor = self.knowledge_head(self.features(texts))
         return vectors
 
     def queries(self, texts: Sequence[str]) -> Tensor:
@@ -126,13 +118,8 @@ class KnowledgeEncoder(nn.Module):
         """Return the knowledge sentinel ``[1, width]``."""
         mask = torch.ones(self.prototypes.shape[:2], dtype=torch.long, device=self.prototypes.device)
         hidden = self._hidden(inputs_embeds=self.prototypes, attention_mask=mask)
-        last = list(range(self.config.prototypes))[-PIECES:]
-        vector: Tensor = self.knowledge_head(torch.cat([_pool(hidden, mask), _states(hidden, [last])], dim=1))
+        vector: Tensor = self.knowledge_head(_pool(hidden, mask))
         return vector
-
-    def _tokenised(self, *texts: Sequence[str]) -> Any:
-        encoded = self.tokenizer(*texts, padding=True, truncation=True, max_length=self._limit, return_tensors="pt")
-        return encoded.to(self.prototypes.device)
 
     def _hidden(self, **inputs: Tensor) -> Tensor:
         with torch.autocast(self.prototypes.device.type, torch.bfloat16, enabled=self.reduced):
@@ -194,17 +181,10 @@ def load_knowledge_encoder(name: str | Path, config: KnowledgeConfig, *, seed: i
         return KnowledgeEncoder(backbone.eval(), tokenizer, config)
 
 
-def _target_places(sequences: Sequence[int | None]) -> list[int]:
-    """Return the places of the first tokens of the second text."""
-    return [at for at, sequence in enumerate(sequences) if sequence == 1][:PIECES]
-
-
-def _states(hidden: Tensor, places: Sequence[Sequence[int]]) -> Tensor:
-    """Return hidden states ``[n, t, d]`` at places of each row as ``[n, PIECES * d]``, zeros where there are fewer."""
-    at = torch.tensor([[*row, *[0] * (PIECES - len(row))] for row in places], device=hidden.device)
-    there = torch.tensor([[1] * len(row) + [0] * (PIECES - len(row)) for row in places], device=hidden.device)
-    found = hidden.gather(1, at.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
-    return (found * there.unsqueeze(-1)).flatten(1)
+def knowledge_text(prompt: str, target: str) -> str:
+    """Return the sentence that stands for an edit: prompt, a space unless there is one, target."""
+    glue = "" if prompt[-1:].isspace() or target[:1].isspace() else " "
+    return f"{prompt}{glue}{target}"
 
 
 def _pool(hidden: Tensor, mask: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from memedit.encoders.loading import encoder_fingerprint
 from memedit.errors import FingerprintMismatchError, InputError, ModelNotFoundError
 
 WEIGHTS, RECORD = "knowledge.safetensors", "knowledge.json"
-FORMAT = 2
+FORMAT = 1
 
 
 def save_knowledge_encoder(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from memedit.encoders.base import Encoder
-from memedit.encoders.knowledge import Fact
+from memedit.encoders.knowledge import knowledge_text
 from memedit.encoders.knowledge_files import RECORD, open_knowledge_encoder
 from memedit.errors import InputError, ModelNotFoundError
 from memedit.scope.decision import FiringRule, ScoredCandidate, decide_query
@@ -91,20 +91,20 @@ class SentinelScope:
             with torch.inference_mode():
                 found = self._network.queries([queries[i].text for i in asked]).numpy()
             vectors = dict(zip(asked, found, strict=True))
-        knowledge = self._knowledge.of({_fact(c.edit) for row in candidates for c in row})
+        knowledge = self._knowledge.of({_text(c.edit) for row in candidates for c in row})
         return [
             decide_query(self.name, query, self._judge(vectors[i], row, knowledge) if row else [], rule)
             for i, (query, row) in enumerate(zip(queries, candidates, strict=True))
         ]
 
     def _judge(
-        self, query: FloatArray, candidates: Sequence[Candidate], knowledge: dict[Fact, FloatArray]
+        self, query: FloatArray, candidates: Sequence[Candidate], knowledge: dict[str, FloatArray]
     ) -> list[ScoredCandidate]:
         scale = self._network.scale
         bar = float(query @ self._sentinel) * scale
         scored = []
         for candidate in candidates:
-            relevance = float(query @ knowledge[_fact(candidate.edit)]) * scale
+            relevance = float(query @ knowledge[_text(candidate.edit)]) * scale
             reasons = {"relevance": relevance, "sentinel": bar, "similarity": candidate.similarity}
             hit = Hit(candidate.edit, _sigmoid(relevance - bar), candidate.similarity, reasons)
             scored.append(ScoredCandidate(hit, None))
@@ -128,33 +128,33 @@ def find_weights(weights: Path | str) -> Path:
 
 
 class _VectorCache:
-    """Vectors of edits, least recently used dropped first; safe to share between threads."""
+    """Vectors of texts, least recently used dropped first; safe to share between threads."""
 
-    def __init__(self, encode: Callable[[Sequence[Fact]], Tensor], size: int) -> None:
+    def __init__(self, encode: Callable[[Sequence[str]], Tensor], size: int) -> None:
         self._encode, self._size = encode, size
-        self._kept: OrderedDict[Fact, FloatArray] = OrderedDict()
+        self._kept: OrderedDict[str, FloatArray] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, facts: set[Fact]) -> dict[Fact, FloatArray]:
-        """Return the vector of each edit."""
+    def of(self, texts: set[str]) -> dict[str, FloatArray]:
+        """Return the vector of each text."""
         with self._lock:
-            found = {fact: self._kept[fact] for fact in facts if fact in self._kept}
-            for fact in found:
-                self._kept.move_to_end(fact)
-        missing = sorted(facts - found.keys())
+            found = {text: self._kept[text] for text in texts if text in self._kept}
+            for text in found:
+                self._kept.move_to_end(text)
+        missing = sorted(texts - found.keys())
         if missing:
             with torch.inference_mode():
                 made = self._encode(missing).numpy().astype(np.float32)
             found.update(zip(missing, made, strict=True))
             with self._lock:
-                self._kept.update((fact, found[fact]) for fact in missing)
+                self._kept.update((text, found[text]) for text in missing)
                 while len(self._kept) > self._size:
                     self._kept.popitem(last=False)
         return found
 
 
-def _fact(edit: Edit) -> Fact:
-    return edit.prompt, edit.target
+def _text(edit: Edit) -> str:
+    return knowledge_text(edit.prompt, edit.target)
 
 
 def _sigmoid(value: float) -> float:

@@ -60,8 +60,8 @@ class Method:
         return self.scope not in (None, "oracle", "nearest")
 
 
-def parse_methods(names: Sequence[str], *, scope: str = "default") -> list[Method]:
-    """Return the methods of these names, each once, with the baselines in front.
+def parse_methods(names: Sequence[str], *, scope: str = "default", baselines: bool = True) -> list[Method]:
+    """Return the methods of these names, each once, with the baselines in front (or the base alone).
 
     ``NAME@SCOPE`` gives a method another scope than ``scope``, e.g. ``reader@similarity``.
 
@@ -72,7 +72,8 @@ def parse_methods(names: Sequence[str], *, scope: str = "default") -> list[Metho
     """
     if not [name for name in names if name.strip()]:
         raise InputError(f"no method is named; known: {', '.join(METHODS)}")
-    parsed = [_parse(name.strip(), scope) for name in (*BASELINES, *names) if name.strip()]
+    front = BASELINES if baselines else ("base",)
+    parsed = [_parse(name.strip(), scope) for name in (*front, *names) if name.strip()]
     return list({method.name: method for method in parsed}.values())
 
 

@@ -41,7 +41,7 @@ class EvaluationConfig:
 
     Args:
         data: data files, see :func:`memedit.evaluation.datasets.name_files`.
-        methods: names, see :data:`memedit.workflows.eval_methods.METHODS`; the baselines are always added.
+        methods: names, see :data:`memedit.workflows.eval_methods.METHODS`; the untouched base is always added.
         model: alias, path or hub id of the base model.
         edits: numbers of edits from the start of each file, one table for each; None takes the whole file.
         queries: so many cases are drawn to be asked about while all edits are in memory; None asks all.
@@ -53,6 +53,7 @@ class EvaluationConfig:
         dtype: of the base model.
         held_out: ask only about rows that the shipped weights were not trained on
             (:func:`memedit.workflows.splits.is_training_row`).
+        baselines: add ``rag`` and ``oracle`` too, whose long prompts take most of the time.
         perplexity: a text to take the perplexity of under each method.
         capability: a capability file, or a folder of them.
         consolidation: how ``weights:`` methods and ``hybrid`` write edits into the weights; the solver is named by the
@@ -73,6 +74,7 @@ class EvaluationConfig:
     encoder: str = "minilm"
     dtype: str = "float32"
     held_out: bool = False
+    baselines: bool = True
     perplexity: Path | None = None
     capability: Path | None = None
     harness: HarnessTasks | None = None
@@ -108,7 +110,7 @@ def evaluate(
         InputError: nothing is left to ask, or a number is out of its range.
     """
     started = time.time()
-    methods = parse_methods(config.methods, scope=config.scope)
+    methods = parse_methods(config.methods, scope=config.scope, baselines=config.baselines)
     _check(config)
     streams = {
         (data, n): list(read_cases(data.path, data.format, limit=n)) for data in config.data for n in config.edits

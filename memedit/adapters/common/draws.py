@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from memedit.encoders.knowledge import Fact
+from memedit.encoders.knowledge import knowledge_text
 from memedit.errors import InputError
 
 Form = tuple[str, str]
@@ -26,9 +26,9 @@ class EditExample:
     source: str = ""
 
     @property
-    def fact(self) -> Fact:
-        """What the edit says."""
-        return self.prompt, self.target
+    def text(self) -> str:
+        """The sentence that stands for the edit."""
+        return knowledge_text(self.prompt, self.target)
 
 
 @dataclass(frozen=True, slots=True)

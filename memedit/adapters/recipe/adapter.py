@@ -15,6 +15,8 @@ from torch import Tensor
 
 from memedit.adapters.base import AdapterBatch, Row
 from memedit.adapters.recipe.network import RECORD, load_network
+from memedit.adapters.recipe.prompts import Spelling
+from memedit.encoders.knowledge import knowledge_text
 from memedit.errors import InputError, ModelNotFoundError
 from memedit.models.hooks import EmbeddingOverride, override_embeddings
 from memedit.types import Edit
@@ -58,6 +60,7 @@ class RecipeAdapter:
         self._network, self._record = load_network(folder, encoder=encoder)
         self._record.base.check(model, tokenizer, f"the RECIPE network in {folder}")
         self._model, self._batch_size = model, batch_size
+        self._spelling = Spelling(model, tokenizer, self._record.prompts.tokens)
         self._placeholder = _placeholder(tokenizer)
         self._fingerprint = _fingerprint(self._network.trained_parameters(), self._record.base.to_json())
 
@@ -82,8 +85,9 @@ class RecipeAdapter:
         for at in range(0, len(edits), self._batch_size):
             part = edits[at : at + self._batch_size]
             with torch.inference_mode():
-                vectors = self._network.encoder.knowledge([(e.prompt, e.target) for e in part])
-                prompts = self._network.prompts(vectors).to(torch.float16)
+                vectors = self._network.encoder.knowledge([knowledge_text(e.prompt, e.target) for e in part])
+                spelt = self._spelling.of([edit.target for edit in part]).to(vectors.device)
+                prompts = self._network.prompts(vectors, spelt).to(torch.float16)
             made.update({edit.id: save({_NAME: p.clone()}) for edit, p in zip(part, prompts, strict=True)})
         return made
 

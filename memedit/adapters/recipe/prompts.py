@@ -1,5 +1,6 @@
 """The prompt head: a knowledge vector to continuous prompt tokens (arXiv 2405.03279, section 3.3)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from memedit.errors import InputError
+from memedit.models.tokenizers import encode_as_data
 
 GAIN = 3.0
 
@@ -33,14 +35,14 @@ class PromptConfig:
 
 
 class PromptHead(nn.Module):
-    """Knowledge vectors to prompts, in two parts.
+    """Knowledge vectors, and the targets as they are spelt, to prompts.
 
-    :meth:`content` says *what* the answer is: ``h = r_k + relu(W1 r_k + b1)``, ``c = W2 h + b2``, which is the paper's
-    head; token j of it is to be the embedding of the target's token j, less the mean of all (which embeddings of small
-    models have most of their length in common with), in units of ``rms``, the root mean square of all embeddings.
-    :meth:`steer` makes prompts of it that a frozen model takes for what to say: ``rms * gain * (c + W4 relu(W3 c + b3)
-    + lead)``, where ``lead`` starts as the mean. Prompts the size of ordinary embeddings hardly move a small model, so
-    ``gain [tokens, 1]`` starts at ``GAIN``.
+    What is to be said is ``c = s + W2 (r_k + relu(W1 r_k + b1)) + b2``: the paper's head, on top of the embeddings
+    ``s`` of the target's first tokens (:class:`Spelling`). A sentence encoder's vector tells what a target means and
+    not how it is spelt ("Edinburgh" for "Glasgow"), so in the paper's form, without ``s``, a head says something like
+    the target. Prompts that a frozen model takes for what to say are ``rms * gain * (c + W4 relu(W3 c + b3) + lead)``:
+    those the size of ordinary embeddings hardly move a small model, so ``gain [tokens, 1]`` starts at ``GAIN``, and
+    ``lead`` at the mean of all embeddings. What is learnt starts at nothing: untrained prompts are ``s``, enlarged.
     """
 
     rms: Tensor
@@ -53,27 +55,47 @@ class PromptHead(nn.Module):
         self.project = nn.Linear(config.width, size)
         self.mix = nn.Linear(size, config.inner)
         self.turn = nn.Linear(config.inner, size, bias=False)
-        nn.init.zeros_(self.turn.weight)
+        for added in (self.project.weight, self.project.bias, self.turn.weight):
+            nn.init.zeros_(added)
         lead = torch.zeros(config.hidden_size) if mean is None else mean / rms
         self.lead = nn.Parameter(lead.repeat(config.tokens, 1))
         self.gain = nn.Parameter(torch.full((config.tokens, 1), GAIN))
         self.register_buffer("rms", torch.tensor(float(rms)))
 
-    def content(self, knowledge: Tensor) -> Tensor:
-        """``[n, width]`` to what the answer is ``[n, tokens, hidden_size]``."""
+    def forward(self, knowledge: Tensor, spelt: Tensor) -> Tensor:
+        """``[n, width]`` and ``[n, tokens, hidden_size]`` to prompts ``[n, tokens, hidden_size]``."""
         hidden = knowledge + torch.relu(self.refine(knowledge))
-        content: Tensor = self.project(hidden)
-        return content.view(-1, self.config.tokens, self.config.hidden_size)
-
-    def steer(self, content: Tensor) -> Tensor:
-        """``[n, tokens, hidden_size]`` to prompts of that shape."""
+        content = spelt + self.project(hidden).view_as(spelt)
         turned = self.turn(torch.relu(self.mix(content.flatten(1)))).view_as(content)
         prompts: Tensor = self.rms * self.gain * (content + turned + self.lead)
         return prompts
 
-    def forward(self, knowledge: Tensor) -> Tensor:
-        """``[n, width]`` to prompts ``[n, tokens, hidden_size]``."""
-        return self.steer(self.content(knowledge))
+
+class Spelling:
+    """The first tokens of targets as a frozen language model's embeddings, less the mean of all, over their rms.
+
+    Embeddings of small models have most of their length in common, so it is taken off. Behind a target's last token
+    stands the end token's.
+
+    Args:
+        model: the language model.
+        tokenizer: its tokenizer.
+        tokens: of each target.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, tokens: int) -> None:
+        self._embeddings, self._tokenizer, self._tokens = model.get_input_embeddings(), tokenizer, tokens
+        self.rms, mean = embedding_moments(model)
+        self._mean = mean.to(self._embeddings.weight.device)
+
+    @torch.no_grad()
+    def of(self, targets: Sequence[str]) -> Tensor:
+        """Return ``[n, tokens, hidden_size]``, float32."""
+        end = int(self._tokenizer.eos_token_id or 0)
+        rows = [encode_as_data(self._tokenizer, f" {target.strip()}")[: self._tokens] for target in targets]
+        ids = torch.tensor([[*row, *[end] * (self._tokens - len(row))] for row in rows], device=self._mean.device)
+        spelt: Tensor = (self._embeddings(ids).float() - self._mean) / self.rms
+        return spelt
 
 
 @torch.no_grad()

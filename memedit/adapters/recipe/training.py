@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from memedit.adapters.common.draws import Draw, EditExample, Sampler
 from memedit.adapters.common.rows import (
@@ -28,39 +27,28 @@ from memedit.adapters.recipe.objective import (
     out_of_scope_contrastive,
     sentinel_contrastive,
 )
-from memedit.adapters.recipe.prompts import embedding_moments
+from memedit.adapters.recipe.prompts import Spelling
 from memedit.errors import InputError, UnsupportedModelError
-from memedit.models.tokenizers import encode_as_data
-
-_FALSE_WORDS = 4096
-_SHARPNESS = 30.0
-"""What cosines are multiplied by in the cross-entropy."""
-_SIZE = 0.1
-"""Weight of how far a content token's mean square is from that of embeddings."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecipeSettings:
     """What a RECIPE network depends on besides base model and data.
 
-    ``warm_steps`` train encoder and heads without the language model: token j of what the head says an edit holds
-    must be the embedding of the target's token j (the end token's behind the target), and the contrastive terms hold;
-    that goes on to the end. ``steps`` follow with the paper's whole objective. In the first ``guided`` of them prompts
-    are made of the true embeddings, so that how to steer the language model is learnt from what the head is still
-    learning to say. One row per edit and step is scored (its prompt, or with probability ``paraphrased`` a
-    paraphrase), and off-topic queries of ``locality`` of the edits. With ``ends`` the end token belongs to the answer,
-    so that free generation stops behind it. ``swap`` of the targets are another edit's, ``words`` of them words out of
-    some prompt. ``dtype`` is that of the frozen model; everything trained is float32.
+    ``warm_steps`` train encoder and heads without the language model, on the contrastive terms alone. ``steps`` follow
+    with the paper's whole objective. One row per edit and step is scored (its prompt, or with probability
+    ``paraphrased`` a paraphrase), and off-topic queries of ``locality`` of the edits. With ``ends`` the end token
+    belongs to the answer, so that free generation stops behind it. ``swap`` of the targets are another edit's,
+    ``words`` of them words out of some prompt. ``dtype`` is that of the frozen model; what is trained is float32.
 
     Rates: ``learning_rate`` of the heads (times ``warm_factor`` while warm), ``steer_rate`` and ``lead_rate`` of what
-    turns content into prompts, ``encoder_learning_rate`` of the encoder's LoRA.
+    makes prompts of what is to be said, ``encoder_learning_rate`` of the encoder's LoRA.
     """
 
     steps: int = 600
     batch: int = 32
-    warm_steps: int = 400
+    warm_steps: int = 150
     warm_batch: int = 48
-    guided: int = 100
     learning_rate: float = 5e-4
     encoder_learning_rate: float = 2e-4
     steer_rate: float = 2e-3
@@ -73,7 +61,6 @@ class RecipeSettings:
     locality_positions: int = 3
     locality_weight: float = 0.1
     contrastive_weight: float = 1.0
-    token_weight: float = 1.0
     paraphrased: float = 0.6
     swap: float = 0.2
     words: float = 0.3
@@ -89,7 +76,7 @@ class RecipeSettings:
     def __post_init__(self) -> None:
         counts = ("batch", "warm_batch", "locality_positions", "row_tokens", "micro_tokens")
         wrong = [name for name in counts if getattr(self, name) < 1]
-        wrong += [name for name in ("steps", "warm_steps", "guided", "ramp") if getattr(self, name) < 0]
+        wrong += [name for name in ("steps", "warm_steps", "ramp") if getattr(self, name) < 0]
         wrong += [
             n
             for n in ("locality", "paraphrased", "swap", "words", "chat", "flatness", "alike")
@@ -109,7 +96,7 @@ class RecipeSettings:
 
 @dataclass(frozen=True, slots=True)
 class StepLosses:
-    """The parts of one step's loss; ``locality`` is NaN where none was scored."""
+    """The parts of one step's loss, NaN where none was scored."""
 
     edit: float
     locality: float
@@ -144,8 +131,7 @@ class RecipeTrainer:
         network.encoder.reduced = model.dtype == torch.bfloat16
         if self.device.type == "cpu":
             network.encoder.backbone.set_attn_implementation("eager")  # as in a training copy of the language model
-        self._rms, mean = embedding_moments(model)
-        self._mean = mean.to(self.device)
+        self._spelling = Spelling(model, tokenizer, network.prompts.config.tokens)
         self.parameters = network.trained_parameters()
         self.sampler = Sampler(
             examples,
@@ -170,18 +156,15 @@ class RecipeTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * self._rate(number)
         draw = self.sampler.draw(number, self.settings.warm_batch if warm else self.settings.batch)
-        knowledge = self.network.encoder.knowledge([example.fact for example in draw.examples])
-        content, contrastive = self.network.prompts.content(knowledge), self._contrastive(draw, knowledge)
-        ids = self._target_ids(draw)
-        said = self._token_loss(ids, content, number)
-        loss = self.settings.contrastive_weight * contrastive + self.settings.token_weight * said
+        knowledge = self.network.encoder.knowledge([example.text for example in draw.examples])
+        contrastive = self._contrastive(draw, knowledge)
+        loss, edit, locality = self.settings.contrastive_weight * contrastive, math.nan, math.nan
         self.optimizer.zero_grad()
         if warm:
             torch.autograd.backward([loss])
-            edit, locality = float(said.detach()), math.nan
         else:
-            guided = number < self.settings.warm_steps + self.settings.guided
-            prompts = self.network.prompts.steer(self._embeddings(ids) if guided else content)
+            spelt = self._spelling.of([example.target for example in draw.examples])
+            prompts = self.network.prompts(knowledge, spelt)
             leaf = prompts.detach().requires_grad_()
             edit, locality = self._edit_loss(draw, leaf), self._locality_loss(draw, leaf)
             gradient = leaf.grad if leaf.grad is not None else torch.zeros_like(leaf)
@@ -208,33 +191,6 @@ class RecipeTrainer:
         if off:
             loss = loss + out_of_scope_contrastive(unrelated, knowledge, sentinel, scale=scale)
         return loss
-
-    def _target_ids(self, draw: Draw) -> Tensor:
-        """Return the first ids of each target ``[n, tokens]``, the end token behind it."""
-        tokens, end = self.network.prompts.config.tokens, int(self.tokenizer.eos_token_id or 0)
-        rows = [encode_as_data(self.tokenizer, f" {example.target}")[:tokens] for example in draw.examples]
-        return torch.tensor([[*row, *[end] * (tokens - len(row))] for row in rows])
-
-    def _embeddings(self, ids: Tensor) -> Tensor:
-        """Return what a head is to say of tokens: their embeddings ``[n, t, d_model]`` less the mean, over the rms."""
-        found: Tensor = self.model.get_input_embeddings()(ids.to(self.device)).detach().float()
-        return (found - self._mean) / self._rms
-
-    def _token_loss(self, ids: Tensor, content: Tensor, number: int) -> Tensor:
-        """Return how far content token j is from the embedding of target token j.
-
-        Cross-entropy over a sample of the vocabulary, by cosine, and one minus the cosine with the right one.
-        """
-        size = int(self.model.get_input_embeddings().weight.shape[0])
-        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + number)
-        words = torch.unique(torch.cat([ids.flatten(), torch.randint(0, size, (_FALSE_WORDS,), generator=generator)]))
-        embeddings = functional.normalize(self._embeddings(words.unsqueeze(0))[0], dim=-1)
-        cosines = functional.normalize(content, dim=-1) @ embeddings.T
-        right = torch.searchsorted(words, ids).flatten().to(cosines.device)
-        cosines = cosines.flatten(0, 1)
-        own = cosines.gather(1, right[:, None]).mean()
-        size_off = (content.square().mean(-1) - 1).square().mean()
-        return functional.cross_entropy(_SHARPNESS * cosines, right) + (1 - own) + _SIZE * size_off
 
     def _edit_loss(self, draw: Draw, prompts: Tensor) -> float:
         """Accumulate into ``prompts.grad`` the gradient of the mean cross-entropy of the answers; return the mean."""

@@ -20,8 +20,10 @@ def write_recipe(folder: Path, model: Any, tokenizer: Any, *, encoder: Path | No
     """Save an untrained network (its prompts are random but large enough to matter); return the encoder's folder."""
     place = encoder or save_tiny_encoder(folder / "encoder")
     network = new_network(model, encoder=place, knowledge=SHAPE, prompt_tokens=TOKENS, seed=7)
+    generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
-        network.prompts.gain.mul_(2.0)
+        weight = network.prompts.project.weight
+        weight.copy_(torch.randn(weight.shape, generator=generator))
     record = RecipeRecord(network.prompts.config, BaseRecord.of(model, tokenizer, "tiny"), {"seed": 7})
     save_network(folder, network, record, encoder=place)
     return place

@@ -14,6 +14,7 @@ from tiny import tiny_model, tiny_tokenizer
 from memedit.adapters import create_adapter
 from memedit.adapters.base import Adapter, AdapterBatch, Row
 from memedit.adapters.recipe.adapter import RecipeAdapter
+from memedit.adapters.recipe.prompts import GAIN, PromptConfig, PromptHead, Spelling, embedding_moments
 from memedit.errors import FingerprintMismatchError, InputError, ModelNotFoundError
 from memedit.memory import EditMemory
 from memedit.runtime import EditableModel
@@ -74,6 +75,20 @@ def test_prompts_are_float16_blobs_that_do_not_depend_on_the_batch(adapter: Reci
     assert not torch.equal(prompts["e0"], prompts["e1"])
     alone = load(adapter.prepare([EDITS[1]])["e1"])["prompt"]
     torch.testing.assert_close(alone, prompts["e1"], rtol=1e-3, atol=1e-3)
+
+
+def test_untrained_prompts_are_the_targets_own_embeddings_enlarged(trained: tuple[Any, Any, Path]) -> None:
+    model, tokenizer, _ = trained
+    spelling = Spelling(model, tokenizer, TOKENS)
+    head = PromptHead(PromptConfig(8, TOKENS, 32, 4), rms=spelling.rms, mean=embedding_moments(model)[1])
+    with torch.no_grad():
+        prompts = head(torch.randn(2, 8), spelling.of(["Ada", " the old mill by the river"]))
+        ids = [
+            tokenizer(text, add_special_tokens=False)["input_ids"] for text in (" Ada", " the old mill by the river")
+        ]
+        ids = [(row + [tokenizer.eos_token_id] * TOKENS)[:TOKENS] for row in ids]
+        expected = GAIN * model.get_input_embeddings()(torch.tensor(ids))
+    torch.testing.assert_close(prompts, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_rewriting_puts_placeholders_in_front(adapter: RecipeAdapter) -> None:

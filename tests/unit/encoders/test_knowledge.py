@@ -8,17 +8,17 @@ import torch
 from encoders.tiny_encoder import save_tiny_encoder
 
 from memedit.encoders import encoder_fingerprint
-from memedit.encoders.knowledge import PIECES, KnowledgeConfig, KnowledgeEncoder, load_knowledge_encoder
+from memedit.encoders.knowledge import (
+    KnowledgeConfig,
+    KnowledgeEncoder,
+    knowledge_text,
+    load_knowledge_encoder,
+)
 from memedit.encoders.knowledge_files import open_knowledge_encoder, save_knowledge_encoder
 from memedit.errors import FingerprintMismatchError, InputError, ModelNotFoundError
 
 SHAPE = KnowledgeConfig(width=12, prototypes=5, lora_rank=2, lora_alpha=4, max_tokens=64)
 TEXTS = ["the capital of freedonia is sylvania", "who", "a rather longer query about something else, is it not?"]
-FACTS = [
-    ("the capital of freedonia is", "sylvania"),
-    ("who", "a"),
-    ("the mill by the river is run by", "ada of the hill"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -34,34 +34,16 @@ def knowledge(folder: Path) -> KnowledgeEncoder:
 def test_vectors_have_the_stated_shapes_and_heads_differ(knowledge: KnowledgeEncoder) -> None:
     with torch.no_grad():
         assert knowledge.features(TEXTS).shape == (3, 64)
-        assert knowledge.knowledge(FACTS).shape == knowledge.queries(TEXTS).shape == (3, 12)
+        assert knowledge.knowledge(TEXTS).shape == knowledge.queries(TEXTS).shape == (3, 12)
         assert knowledge.sentinel().shape == (1, 12)
-        assert not torch.allclose(knowledge.knowledge(FACTS), knowledge.queries(TEXTS))
+        assert not torch.allclose(knowledge.knowledge(TEXTS), knowledge.queries(TEXTS))
 
 
 def test_padding_does_not_change_a_vector(knowledge: KnowledgeEncoder) -> None:
     with torch.no_grad():
-        together = knowledge.knowledge(FACTS)
-        alone = torch.cat([knowledge.knowledge([fact]) for fact in FACTS])
+        together = knowledge.knowledge(TEXTS)
+        alone = torch.cat([knowledge.knowledge([text]) for text in TEXTS])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
-
-
-def test_an_edit_is_known_by_its_targets_first_tokens_too(knowledge: KnowledgeEncoder) -> None:
-    seen: list[torch.Tensor] = []
-    handle = knowledge.knowledge_head.register_forward_pre_hook(lambda _module, args: seen.append(args[0][0]))
-    with torch.no_grad():
-        knowledge.knowledge([("the mill is run by", "ada")])
-        knowledge.sentinel()
-    handle.remove()
-    width = len(seen[0]) // (4 + PIECES)
-    inputs = knowledge.tokenizer("the mill is run by", "ada", return_tensors="pt")
-    places = [at for at, sequence in enumerate(inputs.sequence_ids(0)) if sequence == 1][:PIECES]
-    with torch.no_grad():
-        hidden = knowledge.backbone(**inputs).last_hidden_state[0]
-    assert places
-    torch.testing.assert_close(seen[0][4 * width :].view(PIECES, width)[: len(places)], hidden[places])
-    assert not bool(seen[0][(4 + len(places)) * width :].any())
-    assert bool(seen[1][4 * width :].any())
 
 
 def test_features_are_first_token_mean_maximum_and_minimum(knowledge: KnowledgeEncoder) -> None:
@@ -140,3 +122,9 @@ def test_weights_of_another_shape_are_refused(knowledge: KnowledgeEncoder, folde
 def test_impossible_shapes_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(InputError, match="shape"):
         KnowledgeConfig(**change)
+
+
+def test_knowledge_text_joins_prompt_and_target_with_one_space() -> None:
+    assert knowledge_text("The capital is", "Paris") == "The capital is Paris"
+    assert knowledge_text("The capital is ", "Paris") == "The capital is Paris"
+    assert knowledge_text("The capital is", " Paris") == "The capital is Paris"

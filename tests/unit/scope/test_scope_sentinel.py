@@ -10,7 +10,7 @@ from adapters.recipe_bench import SHAPE, make_edit
 from encoders.tiny_encoder import save_tiny_encoder
 
 from memedit.encoders import load_encoder
-from memedit.encoders.knowledge import load_knowledge_encoder
+from memedit.encoders.knowledge import knowledge_text, load_knowledge_encoder
 from memedit.encoders.knowledge_files import open_knowledge_encoder, save_knowledge_encoder
 from memedit.errors import FingerprintMismatchError, InputError, ModelNotFoundError
 from memedit.scope import Scope, load_scope
@@ -29,7 +29,7 @@ QUERIES = ["who runs the mill?", "where does the ferry go", "what is two and two
 def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("sentinel")
     encoder = save_tiny_encoder(folder / "encoder")
-    save_knowledge_encoder(folder / "net", load_knowledge_encoder(encoder, SHAPE, seed=2), encoder=encoder)
+    save_knowledge_encoder(folder / "net", load_knowledge_encoder(encoder, SHAPE, seed=11), encoder=encoder)
     return encoder, folder / "net"
 
 
@@ -59,7 +59,7 @@ def test_an_edit_fires_iff_its_knowledge_beats_the_sentinel(
     network = open_knowledge_encoder(place[1])
     with torch.no_grad():
         asked = network.queries(QUERIES)
-        known = network.knowledge([(e.prompt, e.target) for e in EDITS])
+        known = network.knowledge([knowledge_text(e.prompt, e.target) for e in EDITS])
         margin = (asked @ known.T - asked @ network.sentinel().T) * network.scale
     decisions = scope.decide(encoder.encode_tokens(QUERIES), [candidates() for _ in QUERIES])
     outcomes = set()

@@ -9,6 +9,7 @@ from memedit.workflows.eval_methods import PLAIN, OracleScope, parse_methods
 
 def test_the_baselines_always_stand_in_front() -> None:
     assert [m.name for m in parse_methods(["in_context"])] == ["base", "rag", "oracle", "in_context"]
+    assert [m.name for m in parse_methods(["in_context"], baselines=False)] == ["base", "in_context"]
     assert [m.name for m in parse_methods(["oracle", "in_context", "in_context"])] == [
         "base", "rag", "oracle", "in_context",
     ]  # fmt: skip

@@ -142,6 +142,11 @@ def test_the_training_copy_is_the_model_itself_unless_the_dtype_changes() -> Non
     other = training_copy(model, "bfloat16")
     assert str(other.dtype) == "torch.bfloat16"
     assert str(model.dtype) == "torch.float32"
+    own = training_copy(model, "float32", own=True)
+    assert own is not model
+    for copied in (other, own):  # the fused attention's gradient is slow on a processor
+        assert copied.config._attn_implementation == "eager"
+    assert model.config._attn_implementation != "eager"
 
 
 @pytest.mark.parametrize("change", [{"batch": 0}, {"steps": -1}, {"swap": 1.5}, {"learning_rate": 0.0}])
