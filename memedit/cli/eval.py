@@ -127,7 +127,8 @@ def run(
     )
     options = {
         "model": model, "queries": queries, "scope": scope, "threshold": threshold, "held_out": held_out,
-        "baselines": baselines, "perplexity": perplexity, "capability": capability, "settings": settings, "encoder": encoder, "dtype": dtype,
+        "baselines": baselines, "perplexity": perplexity, "capability": capability, "settings": settings,
+        "encoder": encoder, "dtype": dtype,
         **_parsed(method, edits, protocol, stream),
     }  # fmt: skip
     if consolidation is not None:

@@ -78,6 +78,8 @@ class ConsolidationSettings:
         prune: PRUNE: restrain singular values of the update above the weight's own largest.
         polish: steps down the gradient of what is wanted of the edited model as a whole, from the solution on
             (:mod:`~memedit.consolidation.polish`); 0 leaves the closed form as it is.
+        polish_layers: further layers that polishing moves, from no change on: room that the closed form, which writes
+            at the subject's last token alone, has no use for.
         target_dtype: "model" optimises targets in the model's own dtype; "bfloat16" or "float32" on a copy of it in
             that dtype. Keys are always the model's own.
         batch_tokens: most token positions in one batch of target optimisation: bounds memory, changes no result.
@@ -105,13 +107,14 @@ class ConsolidationSettings:
     rect_keep: float | None = None
     prune: bool = False
     polish: int = 0
+    polish_layers: tuple[int, ...] = ()
     target_dtype: str = "model"
     batch_tokens: int = 1024
     seed: int = 0
     solve_dtype: str = "float64"
 
     def __post_init__(self) -> None:
-        for name in ("layers", "context_tokens"):  # files and command lines give lists
+        for name in ("layers", "context_tokens", "polish_layers"):  # files and command lines give lists
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         wrong = [(field.name, _of_type(field)) for field in fields(self) if not _fits(getattr(self, field.name), field)]
@@ -143,6 +146,8 @@ class ConsolidationSettings:
             ("crowding", "0 or more"): self.crowding >= 0,
             ("rect_keep", "None or in (0, 1]"): self.rect_keep is None or 0 < self.rect_keep <= 1,
             ("polish", "0 or more"): self.polish >= 0,
+            ("polish_layers", "layer numbers, none where polish is 0"): min(self.polish_layers, default=0) >= 0
+            and (self.polish > 0 or not self.polish_layers),
             ("target_dtype", "model, bfloat16 or float32"): self.target_dtype in ("model", "bfloat16", "float32"),
             ("batch_tokens", "at least 16"): self.batch_tokens >= 16,
             ("solve_dtype", "float64 or float32"): self.solve_dtype in ("float64", "float32"),

@@ -38,17 +38,17 @@ from memedit.models.segments import Inputs, Segments, pad_right, unpadded
 from memedit.models.training import training_copy
 from memedit.types import WeightTerm
 
-TEXT_WEIGHT, SWAP_WEIGHT = 20.0, 0.15
+TEXT_WEIGHT, SWAP_WEIGHT = 30.0, 0.15
 EASE = 0.1
 """Added to the eigenvalues of the key statistics, in units of their mean."""
-EDITS, SWAPS, WINDOWS = 64, 12, 4
+EDITS, SWAPS, WINDOWS = 64, 12, 6
 """Rows of edits, rows with exchanged subjects and windows of text in a step."""
 WINDOW, TOKENS = 128, 20_000
 """Tokens of a window, and of all text."""
 STEP_TOKENS = 20 * (EDITS + SWAPS) + WINDOWS * WINDOW
 """About so many tokens go through the model in a step."""
 RATE, WARMUP = 0.05, 5
-"""Length of a step in units of the start's mean square entry, and steps until it is reached."""
+"""Length of a step in units of the start's root mean square entry, and steps until it is reached."""
 MEMORY = 0.95
 """Weight of the past in the running mean."""
 _AT_ONCE = 2
@@ -76,11 +76,16 @@ def polished(
         progress: called with (steps done, steps).
 
     Returns:
-        changes of the same modules, dense.
+        changes of the same modules and of those in ``polish_layers``, dense.
     """
     site = EditSite.of(loaded, settings)
-    layers = {layer: site.module_name(layer) for layer in site.layers if site.module_name(layer) in terms}
-    start = {layer: torch.from_numpy(terms[name].matrix()).double() for layer, name in layers.items()}
+    solved = {layer for layer in site.layers if site.module_name(layer) in terms}
+    layers = {layer: site.module_name(layer) for layer in sorted({*solved, *settings.polish_layers})}
+    shape = (site.linear.out_features, site.linear.in_features)
+    start = {
+        layer: torch.from_numpy(terms[name].matrix()).double() if layer in solved else torch.zeros(shape).double()
+        for layer, name in layers.items()
+    }
     run = _Descent(loaded, start, {layer: statistics.of(layer) for layer in layers}, settings)
     wordings = other_wordings(loaded, requests, seed=settings.seed)
     rows = RowMaker(loaded.tokenizer, requests, _texts(loaded, statistics, settings), settings.seed, wordings)
@@ -111,7 +116,12 @@ class _Descent:
         self._base = {n: self._site.weight(loaded.model, n).float().to(device, copy=True) for n in self._layers}
         self._points = {n: (start[n] @ white[n][1].double()).float().to(device) for n in self._layers}
         self._means = {n: point.clone() for n, point in self._points.items()}
-        groups = [{"params": [p], "length": float(p.square().mean().sqrt())} for p in self._points.values()]
+        lengths = [float(point.square().mean().sqrt()) for point in self._points.values()]
+        usual = sum(lengths) / max(1, sum(length > 0 for length in lengths))  # of those that the closed form moved
+        groups = [
+            {"params": [point], "length": length or usual}
+            for point, length in zip(self._points.values(), lengths, strict=True)
+        ]
         self._adam = torch.optim.Adam(groups, lr=0.0, betas=(0.95, 0.98))
         self._first = self._layers[0]
         self._edited = self._base
@@ -225,9 +235,9 @@ class _Descent:
 
 def _of_like_length(rows: Sequence[AskedRow], tokens: int) -> list[list[AskedRow]]:
     """Group rows by length, so that little is padded: at most ``tokens`` a group, padding included, or one row."""
-    groups: list[list[AskedRow]] = [[]]
+    groups: list[list[AskedRow]] = []
     for row in sorted(rows, key=lambda row: len(row.ids)):
-        if groups[-1] and (len(groups[-1]) + 1) * len(row.ids) > tokens:
+        if not groups or (len(groups[-1]) + 1) * len(row.ids) > tokens:
             groups.append([])
         groups[-1].append(row)
     return groups

@@ -15,11 +15,15 @@ _PLAIN = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True, slots=True)
 class EditSite:
-    """The edited linear map of each layer; ``layers`` are ascending."""
+    """The edited linear map of each layer; ``layers`` are ascending.
+
+    ``polished`` are those that polishing moves as well, ``layers`` among them; ``layers`` alone without polishing.
+    """
 
     spec: ModelSpec
     linear: LinearSpec
     layers: tuple[int, ...]
+    polished: tuple[int, ...]
 
     @classmethod
     def of(cls, loaded: LoadedModel, settings: ConsolidationSettings) -> "EditSite":
@@ -41,7 +45,12 @@ class EditSite:
             layers = tuple(i for i in spec.consolidation_layers() if i < spec.n_layers - 1)
         if not layers:
             raise UnsupportedModelError(f"{loaded.name} has {spec.n_layers} layer(s), too few to write edits into")
-        for layer in layers:
+        polished = tuple(sorted({*layers, *settings.polish_layers}))
+        if polished[-1] >= spec.n_layers:
+            raise InputError(
+                f"there is no layer {polished[-1]} to polish; the model has layers 0 to {spec.n_layers - 1}"
+            )
+        for layer in polished:
             weight = linear.weight(spec.layer(loaded.model, layer))
             _check_weight(loaded.name, f"{spec.layers}.{layer}.{linear.path}", weight, linear)
         if layers[-1] >= spec.n_layers - 1:
@@ -49,7 +58,7 @@ class EditSite:
                 f"layer {layers[-1]} is the model's last: a target behind it is read by no later token; choose layers "
                 f"up to {spec.n_layers - 2}"
             )
-        return cls(spec, linear, tuple(layers))
+        return cls(spec, linear, tuple(layers), polished)
 
     def module_name(self, layer: int) -> str:
         """Return the path of the edited map of a layer, from the model."""

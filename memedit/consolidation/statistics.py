@@ -1,6 +1,6 @@
 """Second moments of the keys of the edited layers: what the weights do already and should go on doing.
 
-All layers are read in one pass over the text, which stops behind the top edited layer. Sums are float64. A run that is
+All layers are read in one pass over the text, which stops behind the top layer of them. Sums are float64. A run that is
 stopped goes on where it was; a finished one is kept under a complete key and read again.
 """
 
@@ -129,8 +129,8 @@ def statistics_identity(
     fields: dict[str, object] = {
         "version": VERSION,
         "base": loaded.fingerprint,
-        "modules": [site.module_name(layer) for layer in site.layers],
-        "layers": list(site.layers),
+        "modules": [site.module_name(layer) for layer in site.polished],
+        "layers": list(site.polished),
         "source": OWN if documents is None else GIVEN,
         "data": content.hexdigest(),
         "tokens": tokens,
@@ -171,7 +171,7 @@ class _Gathering:
     def __init__(self, site: EditSite, folder: Path, identity: Mapping[str, object], *, resume: bool) -> None:
         width = site.linear.in_features
         self.site = site
-        self.sums = {layer: torch.zeros((width, width), dtype=torch.float64) for layer in site.layers}
+        self.sums = {layer: torch.zeros((width, width), dtype=torch.float64) for layer in site.polished}
         self.count = self.done = 0
         self._path, self._key = folder / "partial.safetensors", str(identity["key"])
         if resume:
@@ -180,10 +180,10 @@ class _Gathering:
     @torch.no_grad()
     def add(self, segments: Segments, windows: Sequence[Sequence[int]], pad: int) -> None:
         """Run one batch through the layers up to the top edited one and add its keys."""
-        names = {layer: self.site.module_name(layer) for layer in self.site.layers}
+        names = {layer: self.site.module_name(layer) for layer in self.site.polished}
         inputs = Inputs.of(windows, segments.model.device, pad=pad)
         with capture(segments.model, list(names.values()), outputs=False) as seen:
-            segments.hidden(inputs, last=self.site.layers[-1])
+            segments.hidden(inputs, last=self.site.polished[-1])
         counted = inputs.mask.bool()
         counted[:, 0] = False
         for layer, name in names.items():

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from memedit.errors import InputError
 from memedit.models.tokenizers import encode_as_data
@@ -37,12 +38,13 @@ class PromptConfig:
 class PromptHead(nn.Module):
     """Knowledge vectors, and the targets as they are spelt, to prompts.
 
-    What is to be said is ``c = s + W2 (r_k + relu(W1 r_k + b1)) + b2``: the paper's head, on top of the embeddings
-    ``s`` of the target's first tokens (:class:`Spelling`). A sentence encoder's vector tells what a target means and
-    not how it is spelt ("Edinburgh" for "Glasgow"), so in the paper's form, without ``s``, a head says something like
-    the target. Prompts that a frozen model takes for what to say are ``rms * gain * (c + W4 relu(W3 c + b3) + lead)``:
-    those the size of ordinary embeddings hardly move a small model, so ``gain [tokens, 1]`` starts at ``GAIN``, and
-    ``lead`` at the mean of all embeddings. What is learnt starts at nothing: untrained prompts are ``s``, enlarged.
+    What is to be said is ``c = s + W2 h / |h| + b2`` with ``h = r_k + relu(W1 r_k + b1)``: the paper's head, on top of
+    the embeddings ``s`` of the target's first tokens (:class:`Spelling`), which it must not drown. A sentence
+    encoder's vector tells what a target means and not how it is spelt ("Edinburgh" for "Glasgow"), so in the paper's
+    form, without ``s``, a head says something like the target. Prompts that a frozen model takes for what to say are
+    ``rms * gain * (c + W4 relu(W3 c + b3) + lead)``: those the size of ordinary embeddings hardly move a small model,
+    so ``gain [tokens, 1]`` starts at ``GAIN``, and ``lead`` at the mean of all embeddings. What is learnt starts at
+    nothing: untrained prompts are the target's embeddings, enlarged.
     """
 
     rms: Tensor
@@ -65,7 +67,7 @@ class PromptHead(nn.Module):
     def forward(self, knowledge: Tensor, spelt: Tensor) -> Tensor:
         """``[n, width]`` and ``[n, tokens, hidden_size]`` to prompts ``[n, tokens, hidden_size]``."""
         hidden = knowledge + torch.relu(self.refine(knowledge))
-        content = spelt + self.project(hidden).view_as(spelt)
+        content = spelt + self.project(functional.normalize(hidden, dim=-1)).view_as(spelt)
         turned = self.turn(torch.relu(self.mix(content.flatten(1)))).view_as(content)
         prompts: Tensor = self.rms * self.gain * (content + turned + self.lead)
         return prompts

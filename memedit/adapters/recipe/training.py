@@ -45,9 +45,9 @@ class RecipeSettings:
     makes prompts of what is to be said, ``encoder_learning_rate`` of the encoder's LoRA.
     """
 
-    steps: int = 600
+    steps: int = 200
     batch: int = 32
-    warm_steps: int = 150
+    warm_steps: int = 120
     warm_batch: int = 48
     learning_rate: float = 5e-4
     encoder_learning_rate: float = 2e-4
@@ -57,16 +57,16 @@ class RecipeSettings:
     ramp: int = 20
     weight_decay: float = 0.01
     clip: float = 1.0
-    locality: float = 0.25
+    locality: float = 0.125
     locality_positions: int = 3
     locality_weight: float = 0.1
     contrastive_weight: float = 1.0
     paraphrased: float = 0.6
     swap: float = 0.2
-    words: float = 0.3
+    words: float = 0.15
     flatness: float = 0.5
     alike: float = 0.4
-    chat: float = 0.15
+    chat: float = 0.1
     ends: bool = True
     row_tokens: int = 64
     micro_tokens: int = 2048

@@ -84,11 +84,11 @@ def plan_job(memory: EditMemory, loaded: LoadedModel, selection: Selection, sett
         to_compute=to_compute,
         statistics_kept=kept,
         sensitivity_kept=measured,
-        layers=site.layers,
+        layers=site.polished,
         seconds={stage: round(value, 1) for stage, value in seconds.items()},
         measured=last is not None,
         memory_bytes=_memory_bytes(loaded, site, len(selection.edits), settings),
-        disk_bytes=_model_bytes(loaded) + _delta_bytes(site, len(selection.edits)),
+        disk_bytes=_model_bytes(loaded) + _delta_bytes(site, len(selection.edits), dense=settings.solver.polish > 0),
     )
 
 
@@ -172,16 +172,17 @@ def _statistics_kept(loaded: LoadedModel, site: EditSite, settings: JobSettings)
 
 def _memory_bytes(loaded: LoadedModel, site: EditSite, edits: int, settings: JobSettings) -> int:
     wide, out = site.linear.in_features, site.linear.out_features
-    moments = 3 * len(site.layers) * wide * wide * 8
+    moments = 3 * len(site.polished) * wide * wide * 8
     columns = len(site.layers) * edits * (wide + out) * 12
-    weights = 2 * len(site.layers) * wide * out * 4
+    weights = 2 * len(site.polished) * wide * out * 4
     activations = settings.solver.batch_tokens * site.spec.n_layers * (site.spec.hidden_size * 16 + wide * 3) * 4
     return int(moments + columns + weights + activations)
 
 
-def _delta_bytes(site: EditSite, edits: int) -> int:
+def _delta_bytes(site: EditSite, edits: int, *, dense: bool) -> int:
     wide, out = site.linear.in_features, site.linear.out_features
-    return int(len(site.layers) * min(edits * (wide + out), wide * out) * 4)
+    whole = wide * out
+    return int(len(site.polished) * (whole if dense else min(edits * (wide + out), whole)) * 4)
 
 
 def _model_bytes(loaded: LoadedModel) -> int:

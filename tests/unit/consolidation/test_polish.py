@@ -19,8 +19,9 @@ from memedit.consolidation import (
     polish,
     solve,
 )
-from memedit.consolidation.polish_rows import RowMaker
+from memedit.consolidation.polish_rows import AskedRow, RowMaker
 from memedit.consolidation.rows import prompt_ids, target_ids
+from memedit.consolidation.site import EditSite
 from memedit.errors import ConfigError, InputError
 from memedit.models import LoadedModel
 from memedit.types import WeightDelta
@@ -72,6 +73,34 @@ def test_edits_hold_better_and_the_base_is_left_alone(family: str, tmp_path: Pat
     assert better.terms.keys() == plain.terms.keys()
     assert all(torch.equal(before[name], value) for name, value in loaded.model.state_dict().items())
     assert not any(parameter.grad is not None for parameter in loaded.model.parameters())
+
+
+def test_further_layers_are_moved_from_no_change_on(tmp_path: Path) -> None:
+    loaded = tiny_loaded()
+    more = replace(LAX, polish=STEPS, polish_layers=(2,))
+    statistics = build_statistics(loaded, more, TEXTS, store=tmp_path)
+    assert sorted(statistics.layers) == [0, 1, 2]
+    artefacts = compute_artefacts(loaded, REQUESTS, more)
+    plain = solve(loaded, artefacts, statistics, replace(more, polish=0, polish_layers=()), "memit", requests=REQUESTS)
+    better = solve(loaded, artefacts, statistics, more, "memit", requests=REQUESTS)
+    (further,) = better.terms.keys() - plain.terms.keys()
+    assert ".2." in further
+    assert np.abs(better.terms[further].matrix()).max() > 0
+    assert _loss(loaded, better) < _loss(loaded, plain) - 0.02
+
+
+def test_further_layers_must_be_there_and_polished() -> None:
+    with pytest.raises(ConfigError, match="polish_layers must be layer numbers, none where polish is 0"):
+        ConsolidationSettings(polish_layers=(3,))
+    with pytest.raises(InputError, match="there is no layer 9 to polish; the model has layers 0 to 2"):
+        EditSite.of(tiny_loaded(), replace(SETTINGS, polish=1, polish_layers=(9,)))
+
+
+def test_rows_of_like_length_go_together() -> None:
+    rows = [AskedRow(tuple(range(n)), 0) for n in (3, 9, 4, 8, 3, 50)]
+    groups = polish._of_like_length(rows, 20)
+    assert [[len(row.ids) for row in group] for group in groups] == [[3, 3, 4], [8, 9], [50]]
+    assert polish._of_like_length([], 20) == []
 
 
 def test_the_same_set_gives_the_same_bits_in_any_order(tmp_path: Path) -> None:
