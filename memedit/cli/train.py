@@ -26,6 +26,9 @@ Out = Annotated[Path, typer.Option("--out", file_okay=False, help="Folder for we
 Changes = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A training setting, as steps=100; repeatable.")
 ]
+Start = Annotated[
+    Path | None, typer.Option("--start", exists=True, file_okay=False, help="Go on from what was trained there.")
+]
 Every = Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")]
 Resume = Annotated[bool, typer.Option(help="Go on from a checkpoint of the same run.")]
 
@@ -70,9 +73,7 @@ def reader(
     data: Data = None,
     whole: Whole = None,
     out: Out = Path("runs/reader"),
-    start: Annotated[
-        Path | None, typer.Option("--start", exists=True, file_okay=False, help="Go on from the reader trained there.")
-    ] = None,
+    start: Start = None,
     changes: Changes = None,
     checkpoint_every: Every = 50,
     resume: Resume = True,
@@ -98,6 +99,7 @@ def recipe(
     data: Data = None,
     whole: Whole = None,
     out: Out = Path("runs/recipe"),
+    start: Start = None,
     changes: Changes = None,
     checkpoint_every: Every = 50,
     resume: Resume = True,
@@ -109,6 +111,7 @@ def recipe(
         data=data,
         whole=whole,
         out=out,
+        start=start,
         changes=changes,
         checkpoint_every=checkpoint_every,
         resume=resume,

@@ -10,7 +10,14 @@ from pathlib import Path
 from memedit.adapters.common.checkpoints import NAME as CHECKPOINT
 from memedit.adapters.common.checkpoints import load_checkpoint, save_checkpoint
 from memedit.adapters.common.draws import EditExample
-from memedit.adapters.recipe.network import RecipeRecord, new_network, save_network
+from memedit.adapters.recipe.network import (
+    RecipeNetwork,
+    RecipeRecord,
+    fingerprint_of,
+    load_network,
+    new_network,
+    save_network,
+)
 from memedit.adapters.recipe.training import RecipeSettings, RecipeTrainer, StepLosses
 from memedit.encoders.knowledge import KnowledgeConfig
 from memedit.encoders.loading import encoder_fingerprint
@@ -51,6 +58,7 @@ def train_recipe(
     knowledge: KnowledgeConfig | None = None,
     prompt_tokens: int = 3,
     encoder: str | Path = "minilm",
+    start: Path | str | None = None,
     checkpoint_every: int = 50,
     resume: bool = True,
     progress: Callable[[RecipeProgress], None] | None = None,
@@ -66,6 +74,7 @@ def train_recipe(
         knowledge: shape of the knowledge encoder.
         prompt_tokens: continuous tokens per edit (l in the paper).
         encoder: text encoder under it.
+        start: folder of a network for this base and encoder to go on from, whose shape it keeps; None begins afresh.
         checkpoint_every: steps between checkpoints.
         resume: go on from a checkpoint of the same run if ``out`` holds one.
         progress: called after every step.
@@ -75,6 +84,7 @@ def train_recipe(
     Raises:
         DatasetError: a file cannot be read or holds no training rows.
         InputError: ``out`` holds a checkpoint of another run.
+        FingerprintMismatchError: ``start`` was trained for another base or encoder.
         ModelNotFoundError: there is no such encoder.
     """
     settings, knowledge, out = settings or RecipeSettings(), knowledge or KnowledgeConfig(), Path(out)
@@ -83,15 +93,19 @@ def train_recipe(
         for fact in load_facts(data, whole=whole)
         if fact.target
     ]
-    network = new_network(
-        base.model, encoder=encoder, knowledge=knowledge, prompt_tokens=prompt_tokens, seed=settings.seed
-    )
-    trainer = RecipeTrainer(network, training_copy(base.model, settings.dtype), base.tokenizer, examples, settings)
     identity = BaseRecord.of(base.model, base.tokenizer, base.name)
+    if start is None:
+        network = new_network(
+            base.model, encoder=encoder, knowledge=knowledge, prompt_tokens=prompt_tokens, seed=settings.seed
+        )
+    else:
+        network = _begun(Path(start), base, encoder)
+    trainer = RecipeTrainer(network, training_copy(base.model, settings.dtype), base.tokenizer, examples, settings)
     described = {
         "settings": asdict(settings),
-        "knowledge": asdict(knowledge),
-        "prompt_tokens": prompt_tokens,
+        "knowledge": asdict(network.encoder.config),
+        "prompts": asdict(network.prompts.config),
+        "start": None if start is None else fingerprint_of(network.trained_parameters(), identity.to_json()),
         "encoder": encoder_fingerprint(encoder),
         "base": identity.to_json(),
         "examples": hashlib.sha256(json.dumps([asdict(e) for e in examples]).encode()).hexdigest(),
@@ -102,6 +116,15 @@ def train_recipe(
     save_network(out, network, RecipeRecord(network.prompts.config, identity, training), encoder=encoder)
     (out / CHECKPOINT).unlink(missing_ok=True)
     return RecipeReport(out, settings.total, len(examples), time.monotonic() - began, tuple(losses))
+
+
+def _begun(folder: Path, base: LoadedModel, encoder: str | Path) -> RecipeNetwork:
+    """Read a network to go on from."""
+    network, record = load_network(folder, encoder=encoder)
+    record.base.check(base.model, base.tokenizer, f"the RECIPE network in {folder}")
+    for parameter in network.trained_parameters().values():
+        parameter.requires_grad_(True)
+    return network
 
 
 def _run(

@@ -32,7 +32,7 @@ def train(
         whole: files of records of which every row is used.
         out: folder to write to; checkpoints are kept there too.
         encoder: sentence encoder under RECIPE's knowledge encoder.
-        start: folder of a trained reader to go on from.
+        start: folder of a trained reader or RECIPE network to go on from.
         changes: settings by name, see :func:`~memedit.workflows.changes.with_changes`.
         checkpoint_every: steps between checkpoints.
         resume: go on from a checkpoint of the same run.
@@ -60,7 +60,7 @@ def train(
     if part == "recipe":
         from memedit.workflows.train_recipe import train_recipe
 
-        return train_recipe(base, **common, whole=[*whole], settings=settings, encoder=encoder)
+        return train_recipe(base, **common, whole=[*whole], settings=settings, encoder=encoder, start=start)
     from memedit.workflows.train_serac import train_serac
 
     return train_serac(base, **common, whole=[*whole], settings=settings)

@@ -1,6 +1,5 @@
 """RECIPE as an adapter (arXiv 2405.03279): an edit is a few continuous tokens before the query's embeddings."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from memedit.adapters.base import AdapterBatch, Row
-from memedit.adapters.recipe.network import RECORD, load_network
+from memedit.adapters.recipe.network import RECORD, fingerprint_of, load_network
 from memedit.adapters.recipe.prompts import Spelling
 from memedit.encoders.knowledge import knowledge_text
 from memedit.errors import InputError, ModelNotFoundError
@@ -62,7 +61,7 @@ class RecipeAdapter:
         self._model, self._batch_size = model, batch_size
         self._spelling = Spelling(model, tokenizer, self._record.prompts.tokens)
         self._placeholder = _placeholder(tokenizer)
-        self._fingerprint = _fingerprint(self._network.trained_parameters(), self._record.base.to_json())
+        self._fingerprint = fingerprint_of(self._network.trained_parameters(), self._record.base.to_json())
 
     @property
     def name(self) -> str:
@@ -163,11 +162,3 @@ def _placeholder(tokenizer: Any) -> int:
         if choice is not None and choice not in ends:
             return int(choice)
     return 0
-
-
-def _fingerprint(parameters: Mapping[str, Tensor], base: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(base, sort_keys=True).encode())
-    for name, tensor in sorted(parameters.items()):
-        digest.update(f"{name}|{tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -1,5 +1,6 @@
 """Everything RECIPE trains, in one module, and its files."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -128,3 +129,12 @@ def load_network(folder: Path, *, encoder: str | Path | None = None) -> tuple[Re
     except (SafetensorError, OSError, RuntimeError) as error:
         raise InputError(f"cannot use {folder / WEIGHTS}: {error}") from error
     return RecipeNetwork(knowledge, prompts).eval().requires_grad_(False), record
+
+
+def fingerprint_of(parameters: Mapping[str, Tensor], base: Mapping[str, Any]) -> str:
+    """Return a SHA-256 (hex) of trained parameters and of the record of the base they are for."""
+    digest = hashlib.sha256(json.dumps(base, sort_keys=True).encode())
+    for name, tensor in sorted(parameters.items()):
+        digest.update(f"{name}|{tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

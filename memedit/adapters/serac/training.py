@@ -27,7 +27,7 @@ class SeracSettings:
     seen has not learnt to copy. ``dtype`` is that of the frozen weights; the LoRA is float32.
     """
 
-    steps: int = 1500
+    steps: int = 800
     batch: int = 16
     learning_rate: float = 1e-3
     ramp: int = 20

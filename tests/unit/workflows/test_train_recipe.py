@@ -13,7 +13,7 @@ from tiny import tiny_model, tiny_tokenizer
 
 from memedit.adapters.recipe.adapter import RecipeAdapter
 from memedit.adapters.recipe.training import RecipeSettings
-from memedit.errors import DatasetError, InputError
+from memedit.errors import DatasetError, FingerprintMismatchError, InputError
 from memedit.models import LoadedModel, model_fingerprint
 from memedit.models.training import training_copy
 from memedit.workflows.splits import is_training_row
@@ -95,6 +95,29 @@ def test_another_seed_gives_other_weights(base: LoadedModel, data: Path, encoder
     train(base, data, encoder, tmp_path / "b", settings=replace(SETTINGS, steps=1, warm_steps=1, seed=1))
     one, other = tensors(tmp_path / "a"), tensors(tmp_path / "b")
     assert any(bool((one[name] != other[name]).any()) for name in one)
+
+
+def test_training_goes_on_from_a_trained_network(base: LoadedModel, data: Path, encoder: Path, tmp_path: Path) -> None:
+    train(base, data, encoder, tmp_path / "first")
+    still = replace(SETTINGS, steps=1, warm_steps=0, weight_decay=0.0, learning_rate=1e-12, steer_rate=1e-12)
+    still = replace(still, lead_rate=1e-12, encoder_learning_rate=1e-12)
+    train(base, data, encoder, tmp_path / "second", settings=still, start=tmp_path / "first")
+    one, other = tensors(tmp_path / "first"), tensors(tmp_path / "second")
+    assert all(bool((one[name] == other[name]).all()) for name in one)  # as float16: where it began
+    train(base, data, encoder, tmp_path / "third", settings=replace(SETTINGS, steps=1), start=tmp_path / "first")
+    moved = tensors(tmp_path / "third")
+    assert any(bool((one[name] != moved[name]).any()) for name in one)
+
+
+def test_a_network_of_another_base_is_no_start(data: Path, encoder: Path, tmp_path: Path) -> None:
+    bases = [
+        LoadedModel(model, tiny_tokenizer(), family, model_fingerprint(model, tiny_tokenizer()))
+        for family in ("llama", "gpt2")
+        for model in [tiny_model(family)]
+    ]
+    train(bases[0], data, encoder, tmp_path / "first")
+    with pytest.raises(FingerprintMismatchError):
+        train(bases[1], data, encoder, tmp_path / "second", start=tmp_path / "first")
 
 
 def test_a_checkpoint_of_another_run_is_refused(base: LoadedModel, data: Path, encoder: Path, tmp_path: Path) -> None:
