@@ -23,19 +23,18 @@ class SeracSettings:
 
     Each step draws ``batch`` edits and asks each by its prompt or, with probability ``paraphrased``, by a paraphrase;
     the answer ends with the end token. ``chat`` of them are asked as a chat's turn. ``swap`` of the targets are another
-    edit's, ``words`` of them words out of some prompt: an edit may say anything, and what says targets that it has
-    seen has not learnt to copy. ``dtype`` is that of the frozen weights; the LoRA is float32.
+    edit's, ``words`` of them words out of some prompt, so that targets are spelt out and not told apart. ``dtype`` is that of the frozen weights; the LoRA is float32.
     """
 
-    steps: int = 800
+    steps: int = 400
     batch: int = 16
     learning_rate: float = 1e-3
     ramp: int = 20
     weight_decay: float = 0.0
     clip: float = 1.0
     paraphrased: float = 0.65
-    swap: float = 0.2
-    words: float = 0.4
+    swap: float = 0.3
+    words: float = 0.0
     flatness: float = 0.35
     chat: float = 0.25
     row_tokens: int = 128
