@@ -23,7 +23,8 @@ class SeracSettings:
 
     Each step draws ``batch`` edits and asks each by its prompt or, with probability ``paraphrased``, by a paraphrase;
     the answer ends with the end token. ``chat`` of them are asked as a chat's turn. ``swap`` of the targets are another
-    edit's, ``words`` of them words out of some prompt, so that targets are spelt out and not told apart. ``dtype`` is that of the frozen weights; the LoRA is float32.
+    edit's, ``words`` of them words out of some prompt, so that targets are spelt out and not told apart. ``dtype`` is
+    that of the frozen weights; the LoRA is float32.
     """
 
     steps: int = 400
