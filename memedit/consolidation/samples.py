@@ -8,6 +8,7 @@ from transformers import DynamicCache
 
 from memedit.consolidation.contexts import opening_ids
 from memedit.models import LoadedModel
+from memedit.models.kv_cache import cache_argument
 
 _ROWS = 32
 _TEMPERATURE = 1.0
@@ -50,7 +51,8 @@ def _sample(
     ids, fed = start, start
     while ids.shape[1] < length:
         fed = fed.to(loaded.model.device)
-        logits = loaded.model(input_ids=fed, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+        options = {"use_cache": True, "logits_to_keep": 1, **cache_argument(loaded.model, cache)}
+        logits = loaded.model(input_ids=fed, **options).logits[:, -1]
         scores = logits.float().cpu() / _TEMPERATURE
         scores[:, special] = float("-inf")
         fed = torch.multinomial(scores.softmax(-1), 1, generator=generator)

@@ -47,9 +47,7 @@ class EditSite:
             raise UnsupportedModelError(f"{loaded.name} has {spec.n_layers} layer(s), too few to write edits into")
         polished = tuple(sorted({*layers, *settings.polish_layers}))
         if polished[-1] >= spec.n_layers:
-            raise InputError(
-                f"there is no layer {polished[-1]} to polish; the model has layers 0 to {spec.n_layers - 1}"
-            )
+            raise InputError(f"layer {polished[-1]} does not exist; the model has layers 0 to {spec.n_layers - 1}")
         for layer in polished:
             weight = linear.weight(spec.layer(loaded.model, layer))
             _check_weight(loaded.name, f"{spec.layers}.{layer}.{linear.path}", weight, linear)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from memedit.errors import UnsupportedModelError
+from memedit.models.kv_cache import cache_argument
 from memedit.models.spec import ModelSpec
 
 KeyValues = list[tuple[Tensor, Tensor]]
@@ -110,8 +111,8 @@ class Segments:
                 input_ids=inputs.ids,
                 attention_mask=inputs.mask,
                 position_ids=inputs.positions,
-                past_key_values=cache,
                 use_cache=cache is not None,
+                **cache_argument(self._body(), cache),
             )
         kept = None
         if keep and cache is not None:
@@ -147,8 +148,8 @@ class Segments:
                 input_ids=inputs.ids,
                 attention_mask=inputs.mask,
                 position_ids=inputs.positions,
-                past_key_values=cache,
                 use_cache=cache is not None,
+                **cache_argument(self.model, cache),
             ).logits
         return found[0]
 

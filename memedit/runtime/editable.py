@@ -184,7 +184,7 @@ class EditableModel:
 
         Rows are read back from ``inputs`` or ``input_ids [B, T]``. In the result prompt ids stand as given; what an
         adapter puts before the model is not shown. Lengths, stopping criteria, logits processors, penalties and
-        streamers all go by the caller's prompt. On rows with an edit a ``past_key_values`` is not used. Calls without
+        streamers all go by the caller's prompt. On rows with an edit a key-value cache is not used. Calls without
         token ids (``inputs_embeds`` alone, no prompt) are the bare model's.
 
         Raises:

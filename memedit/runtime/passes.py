@@ -18,8 +18,8 @@ from memedit.types import Edit
 _SETTINGS = GenerationConfig()
 
 _PROMPT_BOUND = (
-    "inputs", "input_ids", "attention_mask", "position_ids", "token_type_ids", "past_key_values", "cache_position",
-    "inputs_embeds",
+    "inputs", "input_ids", "attention_mask", "position_ids", "token_type_ids", "past_key_values", "cache",
+    "cache_position", "inputs_embeds",
 )  # fmt: skip
 """Arguments that describe the caller's prompt and are replaced with it."""
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from memedit.adapters.elder.variants import Exercise
 from memedit.models.hooks import contiguous_head
+from memedit.models.kv_cache import cache_argument, cache_name
 from memedit.models.mixture_hooks import Mixture, Placement, Weights, mixture_rows
 from memedit.models.partial import UpperLayers
 
@@ -87,7 +88,7 @@ class FrozenBase:
             )
         start = width - answer
         cut = start if kept else 0
-        prefix = self.upper.cached(out.past_key_values, cut) if kept and cut else None
+        prefix = self.upper.cached(out[cache_name(self.model)], cut) if kept and cut else None
         return FrozenRows(
             hidden=record[0][:, cut:].clone(),
             prefix=prefix,
@@ -117,9 +118,9 @@ class FrozenBase:
             out = self.model(
                 input_ids=rows.mask.new_zeros((count, width)),
                 attention_mask=rows.mask,
-                past_key_values=cache,
                 use_cache=cache is not None,
                 logits_to_keep=answer,
+                **cache_argument(self.model, cache),
                 **self._positions(rows.positions),
             )
         found: Tensor = out.logits[:, -answer:]

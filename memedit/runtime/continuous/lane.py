@@ -11,6 +11,7 @@ from transformers import DynamicCache
 
 from memedit.adapters.base import Adapter, AdapterBatch, DecodesInSteps
 from memedit.errors import UnsupportedModelError
+from memedit.models.kv_cache import cache_name
 from memedit.models.weights import WeightOverlay
 from memedit.runtime.continuous.jobs import Job
 from memedit.runtime.continuous.slots import SlotCache
@@ -36,7 +37,8 @@ class Lane:
 
     def __init__(self, model: Any, pad: int, weights: WeightOverlay | None = None) -> None:
         takes = inspect.signature(model.forward).parameters
-        missing = [name for name in ("position_ids", "past_key_values", "attention_mask") if name not in takes]
+        missing = [name for name in ("position_ids", "attention_mask") if name not in takes]
+        missing += [] if cache_name(model) else ["key-value cache"]
         attention = getattr(model.config, "_attn_implementation", None)
         if missing or attention not in ("sdpa", "eager"):
             raise UnsupportedModelError(
@@ -45,6 +47,7 @@ class Lane:
             )
         self.model, self._pad, self._weights = model, pad, weights
         self._keeps = "logits_to_keep" in takes
+        self._cache_name = cache_name(model) or ""
         self._windows = _windows(model.config)
         self._additive = attention == "eager"
         self._cache = SlotCache()
@@ -79,10 +82,12 @@ class Lane:
         cache = DynamicCache()
         lasts = sorted({length - 1 for length in lengths})
         device = self.model.device
-        options = {"logits_to_keep": torch.tensor(lasts, device=device)} if self._keeps else {}
+        options: dict[str, Any] = {self._cache_name: cache, "use_cache": True}
+        if self._keeps:
+            options["logits_to_keep"] = torch.tensor(lasts, device=device)
         with self._on_weights(), _active(adapter, batch, groups):
             ids = torch.tensor(padded, device=device)
-            logits = self.model(input_ids=ids, past_key_values=cache, use_cache=True, **options).logits
+            logits = self.model(input_ids=ids, **options).logits
         at = [lasts.index(length - 1) if self._keeps else length - 1 for length in lengths]
         self._store(groups, lengths, cache)
         return logits[torch.arange(len(rows), device=logits.device), torch.tensor(at, device=logits.device)]
@@ -110,8 +115,8 @@ class Lane:
                 input_ids=ids,
                 attention_mask=self._mask(device),
                 position_ids=positions,
-                past_key_values=self._cache,
                 use_cache=True,
+                **{self._cache_name: self._cache},
             ).logits
         self._lengths = [length + 1 for length in lengths]
         return logits[:, -1]

@@ -92,7 +92,7 @@ def test_further_layers_are_moved_from_no_change_on(tmp_path: Path) -> None:
 def test_further_layers_must_be_there_and_polished() -> None:
     with pytest.raises(ConfigError, match="polish_layers must be layer numbers, none where polish is 0"):
         ConsolidationSettings(polish_layers=(3,))
-    with pytest.raises(InputError, match="there is no layer 9 to polish; the model has layers 0 to 2"):
+    with pytest.raises(InputError, match="layer 9 does not exist; the model has layers 0 to 2"):
         EditSite.of(tiny_loaded(), replace(SETTINGS, polish=1, polish_layers=(9,)))
 
 
