@@ -196,6 +196,15 @@ def test_adapters_that_cannot_decode_in_steps_answer_alone(tiny_llama: Any, tiny
             assert len(body["memedit"]["edits"]) == len(expected[i % 2].edits)
 
 
+def _rounded(value: Any) -> Any:
+    """Numbers to within what logits of one row may differ by in different company."""
+    if isinstance(value, float):
+        return pytest.approx(value, abs=1e-5)
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, list) else value
+
+
 def test_models_that_no_running_batch_can_hold_are_answered_one_by_one(
     tiny_llama: Any, tiny_chat_tokenizer: Any, monkeypatch: pytest.MonkeyPatch, shared_server: RunningServer
 ) -> None:
@@ -205,7 +214,8 @@ def test_models_that_no_running_batch_can_hold_are_answered_one_by_one(
     monkeypatch.setattr(local, "check_model", refuse)
     body = {**SHORT, "n": 2, "seed": 3, "temperature": 1.0, "logprobs": 1, "stop": "~"}
     with small_server(tiny_llama, tiny_chat_tokenizer) as server:
-        assert ask(server, body).json()["choices"] == ask(shared_server, body).json()["choices"]
+        whole, running = (ask(each, body).json()["choices"] for each in (server, shared_server))
+        assert whole == _rounded(running)
         monkeypatch.setattr(worker, "generate_whole", lambda *_: 1 / 0)
         assert ask(server, body).status_code == 500
         monkeypatch.undo()
