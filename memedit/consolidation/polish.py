@@ -34,6 +34,7 @@ from memedit.consolidation.statistics import OWN, Statistics
 from memedit.consolidation.wordings import other_wordings
 from memedit.models import LoadedModel
 from memedit.models.fingerprint import tokenizer_digest
+from memedit.models.row_groups import of_like_length
 from memedit.models.segments import Inputs, Segments, pad_right, unpadded
 from memedit.models.training import training_copy
 from memedit.types import WeightTerm
@@ -153,7 +154,7 @@ class _Descent:
     def _asked(self, rows: Sequence[AskedRow]) -> None:
         """Add the gradients of edits (rows with wanted tokens) and of prompts that are the base's to answer."""
         edits = sum(bool(row.wanted) for row in rows)
-        for part in _of_like_length(rows, _ROW_TOKENS):
+        for part in of_like_length(rows, tokens=_ROW_TOKENS):
             loss = self._asked_loss(part, edits=edits, free=len(rows) - edits)
             loss.backward()  # type: ignore[no-untyped-call]
 
@@ -164,8 +165,10 @@ class _Descent:
         others = [(i, row.start) for i, row in enumerate(rows) if not row.wanted]
         scored = [(i, row.start + at) for i, row in asked for at in range(len(row.wanted))]
         device = state.device
-        owner = torch.tensor([n for n, (_, row) in enumerate(asked) for _ in row.wanted], device=device)
-        wanted = torch.tensor([token for _, row in asked for token in row.wanted], device=device)
+        owner = torch.tensor(
+            [n for n, (_, row) in enumerate(asked) for _ in row.wanted], dtype=torch.long, device=device
+        )
+        wanted = torch.tensor([token for _, row in asked for token in row.wanted], dtype=torch.long, device=device)
         base = self._of_base(inputs, state, others) if others else None
         found = self._log_probabilities(inputs, state, [*scored, *others])
         losses = torch.zeros(len(asked), device=device).index_add(0, owner, -found[range(len(wanted)), wanted])
@@ -231,16 +234,6 @@ class _Descent:
     def _oriented(self, weight: Tensor) -> Tensor:
         """Turn a weight from ``[d_out, d_in]`` to the model's orientation, or back."""
         return weight.T if self._site.linear.transposed else weight
-
-
-def _of_like_length(rows: Sequence[AskedRow], tokens: int) -> list[list[AskedRow]]:
-    """Group rows by length, so that little is padded: at most ``tokens`` a group, padding included, or one row."""
-    groups: list[list[AskedRow]] = []
-    for row in sorted(rows, key=lambda row: len(row.ids)):
-        if not groups or (len(groups[-1]) + 1) * len(row.ids) > tokens:
-            groups.append([])
-        groups[-1].append(row)
-    return groups
 
 
 def _whitening(moments: LayerMoments) -> tuple[Tensor, Tensor]:

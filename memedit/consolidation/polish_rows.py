@@ -27,6 +27,9 @@ class AskedRow:
     start: int
     wanted: tuple[int, ...] = ()
 
+    def __len__(self) -> int:
+        return len(self.ids)
+
 
 class RowMaker:
     """Draws rows by a seed.

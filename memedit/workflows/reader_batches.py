@@ -1,6 +1,6 @@
 """Exercises as token ids, with the base model's own continuations where no edit bears on the question."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,15 +98,3 @@ def base_continuations(
             soft = (top.indices[row, :length].cpu(), (probabilities / probabilities.sum(-1, keepdim=True)).cpu())
             found[i] = (tuple(said[:length]), soft)
     return found
-
-
-def micro_batches(examples: Sequence[Encoded], *, tokens: int) -> Iterator[list[Encoded]]:
-    """Split a step's exercises into batches of like length, each at most ``tokens`` wide times rows (one at least)."""
-    part: list[Encoded] = []
-    for example in sorted(examples, key=len):
-        if part and len(example) * (len(part) + 1) > tokens:
-            yield part
-            part = []
-        part.append(example)
-    if part:
-        yield part

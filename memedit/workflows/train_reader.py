@@ -21,8 +21,9 @@ from memedit.adapters.reader.weights import load_reader, save_reader
 from memedit.errors import DatasetError, InputError
 from memedit.models import LoadedModel, ModelSpec
 from memedit.models.hooks import LowRank, low_rank_rows, shared_inputs, stack_low_rank
+from memedit.models.row_groups import of_like_length
 from memedit.models.training import training_copy
-from memedit.workflows.reader_batches import Encoded, encode_examples, micro_batches
+from memedit.workflows.reader_batches import Encoded, encode_examples
 from memedit.workflows.reader_examples import ExampleMaker, Mixture
 from memedit.workflows.reader_facts import Fact, Prose, read_prose
 from memedit.workflows.reader_world import world_facts
@@ -215,7 +216,7 @@ class _Run:
             group["lr"] = self.settings.learning_rate * _schedule(step, self.settings)
         self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
-        for part in micro_batches(examples, tokens=self.settings.micro_tokens):
+        for part in of_like_length(examples, tokens=self.settings.micro_tokens):
             loss = self._loss(part) / len(examples)
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())

@@ -25,6 +25,9 @@ class TokenRow:
     scored: int
     source: int
 
+    def __len__(self) -> int:
+        return len(self.ids)
+
 
 def answer_row(
     tokenizer: Any, query: str, target: str, source: int, *, chat: bool, limit: int, ends: bool = False
@@ -51,19 +54,6 @@ def query_ids(tokenizer: Any, query: str, *, chat: bool) -> list[int]:
     messages = [{"role": "user", "content": query}]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     return [int(i) for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
-
-
-def micro_batches(rows: Sequence[TokenRow], *, tokens: int) -> list[list[TokenRow]]:
-    """Group rows of similar length so that no group exceeds ``tokens`` padded tokens (single long rows may)."""
-    groups: list[list[TokenRow]] = []
-    for row in sorted(rows, key=lambda row: len(row.ids)):
-        width = len(row.ids)
-        short = groups and len(groups[-1][0].ids) * 2 >= width  # padding stays below half
-        if groups and short and (len(groups[-1]) + 1) * width <= tokens:
-            groups[-1].append(row)
-        else:
-            groups.append([row])
-    return groups
 
 
 @dataclass(frozen=True, slots=True)

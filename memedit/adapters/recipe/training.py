@@ -14,7 +14,6 @@ from memedit.adapters.common.rows import (
     PaddedRows,
     TokenRow,
     answer_row,
-    micro_batches,
     pad_rows,
     query_ids,
     scored_logits,
@@ -29,6 +28,7 @@ from memedit.adapters.recipe.objective import (
 )
 from memedit.adapters.recipe.prompts import Spelling
 from memedit.errors import InputError, UnsupportedModelError
+from memedit.models.row_groups import of_like_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ class RecipeTrainer:
 
     def _groups(self, rows: Sequence[TokenRow]) -> list[PaddedRows]:
         pad = int(self.tokenizer.pad_token_id or 0)
-        return [pad_rows(group, pad) for group in micro_batches(rows, tokens=self.settings.micro_tokens)]
+        return [pad_rows(group, pad) for group in of_like_length(rows, tokens=self.settings.micro_tokens)]
 
 
 def _rate_of(name: str) -> str:

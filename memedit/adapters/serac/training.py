@@ -10,10 +10,11 @@ from torch import nn
 from torch.nn import functional
 
 from memedit.adapters.common.draws import Draw, EditExample, Sampler
-from memedit.adapters.common.rows import IGNORE, TokenRow, micro_batches, pad_rows, scored_logits
+from memedit.adapters.common.rows import IGNORE, TokenRow, pad_rows, scored_logits
 from memedit.adapters.serac.counterfactual import trained_parameters
 from memedit.adapters.serac.layout import edit_ids
 from memedit.errors import InputError
+from memedit.models.row_groups import of_like_length
 from memedit.models.tokenizers import encode_as_data
 
 
@@ -86,7 +87,7 @@ class SeracTrainer:
         rows = self._rows(self.sampler.draw(number, self.settings.batch))
         total, mean = sum(row.scored for row in rows), 0.0
         self.optimizer.zero_grad()
-        for group in micro_batches(rows, tokens=self.settings.micro_tokens):
+        for group in of_like_length(rows, tokens=self.settings.micro_tokens):
             padded = pad_rows(group, int(self.tokenizer.pad_token_id or 0))
             logits = scored_logits(self.model, padded).float()
             labels = padded.labels.to(logits.device)

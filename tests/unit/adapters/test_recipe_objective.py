@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tiny import tiny_model, tiny_tokenizer
 
 from memedit.adapters.common.draws import EditExample, Sampler
-from memedit.adapters.common.rows import IGNORE, TokenRow, answer_row, micro_batches, pad_rows, query_ids, scored_logits
+from memedit.adapters.common.rows import IGNORE, TokenRow, answer_row, pad_rows, query_ids, scored_logits
 from memedit.adapters.recipe.objective import (
     answer_loss,
     locality_loss,
@@ -64,18 +64,6 @@ def test_scored_logits_predict_the_answers_behind_the_prompts(family: str) -> No
     found.sum().backward()
     assert prompts.grad is not None
     assert bool((prompts.grad.abs().sum((1, 2)) > 0).all())
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=20), st.integers(8, 120))
-def test_micro_batches_lose_no_row_and_keep_their_size(lengths: list[int], tokens: int) -> None:
-    rows = [TokenRow(tuple(range(n)), 1, i) for i, n in enumerate(lengths)]
-    groups = micro_batches(rows, tokens=tokens)
-    assert sorted(row.source for group in groups for row in group) == list(range(len(rows)))
-    for group in groups:
-        longest = max(len(row.ids) for row in group)
-        assert len(group) == 1 or len(group) * longest <= tokens
-        assert longest <= 2 * min(len(row.ids) for row in group)
 
 
 def test_rows_are_as_the_runtime_feeds_them() -> None:

@@ -19,7 +19,7 @@ from memedit.consolidation import (
     polish,
     solve,
 )
-from memedit.consolidation.polish_rows import AskedRow, RowMaker
+from memedit.consolidation.polish_rows import RowMaker
 from memedit.consolidation.rows import prompt_ids, target_ids
 from memedit.consolidation.site import EditSite
 from memedit.errors import ConfigError, InputError
@@ -94,13 +94,6 @@ def test_further_layers_must_be_there_and_polished() -> None:
         ConsolidationSettings(polish_layers=(3,))
     with pytest.raises(InputError, match="layer 9 does not exist; the model has layers 0 to 2"):
         EditSite.of(tiny_loaded(), replace(SETTINGS, polish=1, polish_layers=(9,)))
-
-
-def test_rows_of_like_length_go_together() -> None:
-    rows = [AskedRow(tuple(range(n)), 0) for n in (3, 9, 4, 8, 3, 50)]
-    groups = polish._of_like_length(rows, 20)
-    assert [[len(row.ids) for row in group] for group in groups] == [[3, 3, 4], [8, 9], [50]]
-    assert polish._of_like_length([], 20) == []
 
 
 def test_the_same_set_gives_the_same_bits_in_any_order(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tiny import tiny_model, tiny_tokenizer
 from memedit.adapters.reader.weights import RECORD, WEIGHTS, load_reader
 from memedit.errors import DatasetError, InputError
 from memedit.models import LoadedModel, model_fingerprint
-from memedit.workflows.reader_batches import Encoded, base_continuations, micro_batches
+from memedit.workflows.reader_batches import Encoded, base_continuations
 from memedit.workflows.reader_examples import ExampleMaker, Mixture
 from memedit.workflows.reader_facts import Fact, Prose, read_facts, read_prose
 from memedit.workflows.reader_world import world_facts
@@ -231,10 +231,3 @@ def test_base_continuations_are_the_base_models_own(base: LoadedModel) -> None:
         assert list(ids) == alone.tolist()
         assert top[:, 0].tolist() == list(ids)
         torch.testing.assert_close(probabilities.sum(-1), torch.ones(len(ids)))
-
-
-def test_micro_batches_hold_everything_within_their_bound() -> None:
-    examples = [Encoded((1,) * n, (2,)) for n in (3, 50, 7, 7, 20, 4)]
-    parts = list(micro_batches(examples, tokens=30))
-    assert sorted(len(e) for part in parts for e in part) == sorted(len(e) for e in examples)
-    assert all(len(part) == 1 or max(map(len, part)) * len(part) <= 30 for part in parts)
