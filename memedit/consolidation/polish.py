@@ -9,9 +9,11 @@ the changes of all layers are moved together down the gradient of
     + ``SWAP_WEIGHT`` KL(base, edited)                        behind edits' prompts with another edit's subject
 
 with Adam, in coordinates in which keys of ordinary text are white (``D (C / mean + EASE)^1/2``): steps go furthest
-where ordinary text has no keys, as the closed form's do. What comes out is the running mean of the iterates (Polyak
-and Juditsky 1992), since a step sees few edits and little text. It is a function of the set of edits, settings and
-base, as the closed form is: edits come in the order of their ids and all draws go by the seed.
+where ordinary text has no keys, as the closed form's do. Each step also takes back a little of the changes (decoupled
+weight decay, Loshchilov and Hutter 2019), whose length in these coordinates is the closed form's own price of harm to
+text: what no edit needs goes, and layers share what the top one carried alone. What comes out is the running mean of
+the iterates (Polyak and Juditsky 1992), since a step sees few edits and little text. It is a function of the set of
+edits, settings and base, as the closed form is: edits come in the order of their ids and all draws go by the seed.
 """
 
 import math
@@ -39,17 +41,21 @@ from memedit.models.segments import Inputs, Segments, pad_right, unpadded
 from memedit.models.training import training_copy
 from memedit.types import WeightTerm
 
-TEXT_WEIGHT, SWAP_WEIGHT = 30.0, 0.15
+TEXT_WEIGHT, SWAP_WEIGHT = 35.0, 0.15
 EASE = 0.1
 """Added to the eigenvalues of the key statistics, in units of their mean."""
-EDITS, SWAPS, WINDOWS = 64, 12, 6
+EDITS, SWAPS, WINDOWS = 64, 12, 8
 """Rows of edits, rows with exchanged subjects and windows of text in a step."""
+GIVEN = 3
+"""Windows of the caller's text for each of the model's own."""
 WINDOW, TOKENS = 128, 20_000
 """Tokens of a window, and of all text."""
 STEP_TOKENS = 20 * (EDITS + SWAPS) + WINDOWS * WINDOW
 """About so many tokens go through the model in a step."""
 RATE, WARMUP = 0.05, 5
 """Length of a step in units of the start's root mean square entry, and steps until it is reached."""
+DECAY = 0.0015
+"""Share of the changes that a step takes back, at its full length."""
 MEMORY = 0.95
 """Weight of the past in the running mean."""
 _AT_ONCE = 2
@@ -147,6 +153,8 @@ class _Descent:
         for layer, point in self._points.items():
             point.grad = self._taken(layer) @ self._back[layer].T
         self._adam.step()
+        for point in self._points.values():
+            point.mul_(1 - DECAY * share)
         kept = min(MEMORY, (step + 1) / (step + 9))
         for layer, mean in self._means.items():
             mean.mul_(kept).add_(self._points[layer], alpha=1 - kept)
@@ -278,10 +286,10 @@ def own_windows(loaded: LoadedModel, settings: ConsolidationSettings, *, store: 
 
 
 def _texts(loaded: LoadedModel, statistics: Statistics, settings: ConsolidationSettings) -> list[list[Sequence[int]]]:
-    """Return windows of the model's own text, and of the caller's where the statistics were measured on that."""
+    """Return windows of the model's own text, and ``GIVEN`` times those of the text the statistics are from, if any."""
     if statistics.source == OWN:
         return [[window[:WINDOW] for window in statistics.windows]]
-    return [[*own_windows(loaded, settings)], _given(loaded, statistics)]
+    return [[*own_windows(loaded, settings)], *[_given(loaded, statistics)] * GIVEN]
 
 
 def _given(loaded: LoadedModel, statistics: Statistics) -> list[Sequence[int]]:

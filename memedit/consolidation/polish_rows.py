@@ -13,7 +13,7 @@ from memedit.models import encode_as_data
 
 _BARE = 0.4
 """Share of prompts with no text in front."""
-_REWORDED = 0.35
+_REWORDED = 0.45
 """Share of edits asked in other words, of those there are any for."""
 _FEWEST, _MOST = 3, 16
 """Tokens of text in front of the others."""

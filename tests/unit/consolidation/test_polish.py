@@ -107,7 +107,8 @@ def test_the_same_set_gives_the_same_bits_in_any_order(tmp_path: Path) -> None:
 def test_text_comes_from_the_statistics_and_from_the_model(tmp_path: Path) -> None:
     loaded = tiny_loaded()
     given = build_statistics(loaded, LAX, TEXTS, store=tmp_path)
-    own, theirs = polish._texts(loaded, given, LAX)
+    own, theirs, *more = polish._texts(loaded, given, LAX)
+    assert more == [theirs] * (polish.GIVEN - 1)
     assert own == polish.own_windows(loaded, LAX)
     assert loaded.tokenizer.decode([token for window in theirs for token in window]) in TEXTS[0]
     assert max(map(len, theirs)) == polish.WINDOW
