@@ -11,9 +11,9 @@ the changes of all layers are moved together down the gradient of
 with Adam, in coordinates in which keys of ordinary text are white (``D (C / mean + EASE)^1/2``): steps go furthest
 where ordinary text has no keys, as the closed form's do. Each step also takes back a little of the changes (decoupled
 weight decay, Loshchilov and Hutter 2019), whose length in these coordinates is the closed form's own price of harm to
-text: what no edit needs goes, and layers share what the top one carried alone. What comes out is the running mean of
-the iterates (Polyak and Juditsky 1992), since a step sees few edits and little text. It is a function of the set of
-edits, settings and base, as the closed form is: edits come in the order of their ids and all draws go by the seed.
+text: what no edit needs goes. What comes out is the running mean of the iterates (Polyak and Juditsky 1992), since a
+step sees few edits and little text. It is a function of the set of edits, settings and base, as the closed form is:
+edits come in the order of their ids and all draws go by the seed.
 """
 
 import math
@@ -153,11 +153,10 @@ class _Descent:
         for layer, point in self._points.items():
             point.grad = self._taken(layer) @ self._back[layer].T
         self._adam.step()
-        for point in self._points.values():
-            point.mul_(1 - DECAY * share)
         kept = min(MEMORY, (step + 1) / (step + 9))
         for layer, mean in self._means.items():
-            mean.mul_(kept).add_(self._points[layer], alpha=1 - kept)
+            point = self._points[layer].mul_(1 - DECAY * share)
+            mean.mul_(kept).add_(point, alpha=1 - kept)
 
     def _asked(self, rows: Sequence[AskedRow]) -> None:
         """Add the gradients of edits (rows with wanted tokens) and of prompts that are the base's to answer."""

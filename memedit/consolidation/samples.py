@@ -47,11 +47,10 @@ def own_samples(
 def _sample(
     loaded: LoadedModel, start: Tensor, length: int, special: list[int], generator: torch.Generator
 ) -> list[list[int]]:
-    cache = DynamicCache()
+    options = {"use_cache": True, "logits_to_keep": 1, **cache_argument(loaded.model, DynamicCache())}
     ids, fed = start, start
     while ids.shape[1] < length:
         fed = fed.to(loaded.model.device)
-        options = {"use_cache": True, "logits_to_keep": 1, **cache_argument(loaded.model, cache)}
         logits = loaded.model(input_ids=fed, **options).logits[:, -1]
         scores = logits.float().cpu() / _TEMPERATURE
         scores[:, special] = float("-inf")

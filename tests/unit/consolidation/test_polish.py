@@ -96,6 +96,30 @@ def test_further_layers_must_be_there_and_polished() -> None:
         EditSite.of(tiny_loaded(), replace(SETTINGS, polish=1, polish_layers=(9,)))
 
 
+def test_steps_take_back_what_they_are_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def size(share: float) -> float:
+        monkeypatch.setattr(polish, "DECAY", share)
+        return sum(float(np.linalg.norm(t.matrix())) for t in _solved(loaded, tmp_path, 8).terms.values())
+
+    loaded, usual = tiny_loaded(), polish.DECAY
+    kept, less, half = size(0.0), size(usual), size(0.5)
+    assert less < kept
+    assert half < 0.5 * kept
+
+
+def test_exchanged_subjects_may_go_through_the_model_without_edits(tmp_path: Path) -> None:
+    loaded = tiny_loaded()
+    statistics = build_statistics(loaded, LAX, TEXTS, store=tmp_path)
+    site = EditSite.of(loaded, LAX)
+    start = {layer: torch.zeros(site.weight(loaded.model, layer).shape).double() for layer in statistics.layers}
+    run = polish._Descent(loaded, start, statistics.layers, LAX)
+    rows = RowMaker(loaded.tokenizer, REQUESTS, [[[1, 2, 3]]], 0).swapped(3)
+    assert rows
+    run._write(run._base)
+    loss = run._asked_loss(rows, edits=4, free=len(rows))
+    assert float(loss) == pytest.approx(0.0, abs=1e-6)
+
+
 def test_the_same_set_gives_the_same_bits_in_any_order(tmp_path: Path) -> None:
     loaded = tiny_loaded()
     one = _solved(loaded, tmp_path, 4)

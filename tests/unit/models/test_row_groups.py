@@ -20,3 +20,6 @@ def test_no_row_is_lost_and_groups_keep_their_size(lengths: list[int], tokens: i
 
 def test_rows_of_a_kind_go_together() -> None:
     assert of_like_length(["abcd", "a", "abc"], tokens=8) == [["a"], ["abc", "abcd"]]
+    rows = [tuple(range(n)) for n in (3, 9, 4, 8, 3, 50)]
+    groups = of_like_length(rows, tokens=20)
+    assert [[len(row) for row in group] for group in groups] == [[3, 3, 4], [8, 9], [50]]
