@@ -4,7 +4,7 @@ Nothing of memedit consolidates this way: keys and targets of a batch depend on 
 matters and nothing can be taken back.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -16,7 +16,6 @@ from memedit.consolidation.base import ConsolidationSettings, EditRequest
 from memedit.consolidation.solvers.joint import SOLVERS, solve
 from memedit.consolidation.statistics import Statistics
 from memedit.consolidation.targets import compute_artefacts
-from memedit.errors import InputError
 from memedit.models import LoadedModel
 from memedit.types import WeightDelta, WeightTerm
 
@@ -29,14 +28,11 @@ def solve_in_turn(
     method: str = "alphaedit",
     *,
     progress: Callable[[int, int], None] | None = None,
-) -> WeightDelta:
-    """Return what is left in the weights after editing batch by batch.
+) -> Iterator[WeightDelta]:
+    """Yield what is in the weights after each batch, over the frozen base.
 
     Keys and targets of each batch come from the model as the earlier batches left it; statistics stay the base's.
     AlphaEdit also keeps the keys of earlier batches (its ``Kp``) where they are: they are solved for with no residual.
-
-    Raises:
-        InputError: there are no edits.
     """
     total: WeightDelta | None = None
     past: dict[str, EditArtefact] = {}
@@ -50,9 +46,7 @@ def solve_in_turn(
             past |= {edit: _at_rest(artefact) for edit, artefact in found.items()}
         if progress is not None:
             progress(len(total.edits), edits)
-    if total is None:
-        raise InputError("there are no edits to solve for")
-    return total
+        yield total
 
 
 def _at_rest(artefact: EditArtefact) -> EditArtefact:

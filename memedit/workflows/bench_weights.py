@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +96,10 @@ def run(plan: Plan, *, progress: Progress | None = None) -> dict[str, Any]:
         InputError: fewer edits are in the file than asked for.
     """
     bench = _Bench(plan, progress)
-    rows = [bench.row(None, "batch", n) for n in plan.edits]
-    for n in plan.edits:
-        for method in plan.methods:
-            rows.append(bench.row(method, "batch", n))
-            if plan.sequential is not None and n > plan.sequential:
-                rows.append(bench.row(method, f"sequential:{plan.sequential}", n))
+    rows = [bench.row("base", "batch", n, None) for n in plan.edits]
+    rows += [bench.joint_row(method, n) for n in plan.edits for method in plan.methods]
+    if plan.sequential is not None:
+        rows += [row for method in plan.methods for row in bench.rows_in_turn(method, plan.sequential)]
     return {
         "model": plan.model,
         "base": bench.loaded.fingerprint,
@@ -153,37 +152,32 @@ class _Bench:
         )
         return found, len(found) - len(known)
 
-    def row(self, method: str | None, stream: str, count: int) -> dict[str, Any]:
-        """Return the figures of a method (None: the untouched base) after ``count`` edits."""
-        started = time.process_time()
-        delta = None if method is None else self._delta(method, stream, count)
-        solved = time.process_time() - started
-        with nullcontext() if delta is None else applied(self.loaded, delta):
-            figures = self._measure(count)
-            tested = self._capability(self.answered if delta is None else self._answered())
-        shown = {name: estimate.as_json() for name, estimate in figures.items()} | tested
-        change = {} if delta is None else {"relative_change": self._relative_change(delta)}
-        return {
-            "method": method or "base", "stream": stream, "edits": count, "solve_seconds": round(solved, 3),
-            **change, **shown,
-        }  # fmt: skip
-
-    def _delta(self, method: str, stream: str, count: int) -> WeightDelta:
+    def joint_row(self, method: str, count: int) -> dict[str, Any]:
+        """Return the figures of a method after ``count`` edits, all solved for at once."""
         requests = self.requests[:count]
-        if stream == "batch":
-            chosen = {request.id: self.artefacts[request.id] for request in requests}
-            return solve(
-                self.loaded,
-                chosen,
-                self.statistics,
-                self.plan.settings,
-                method,
-                requests=requests,
-                progress=self._stage(f"{method}, polishing"),
-            )
-        size = int(stream.partition(":")[2])
-        batches = [requests[i : i + size] for i in range(0, count, size)]
-        return solve_in_turn(
+        chosen = {request.id: self.artefacts[request.id] for request in requests}
+        started = time.process_time()
+        delta = solve(
+            self.loaded,
+            chosen,
+            self.statistics,
+            self.plan.settings,
+            method,
+            requests=requests,
+            progress=self._stage(f"{method}, polishing"),
+        )
+        return self.row(method, "batch", count, delta, time.process_time() - started)
+
+    def rows_in_turn(self, method: str, size: int) -> Iterator[dict[str, Any]]:
+        """Yield a method's figures at each number of edits above ``size``, from one walk in batches of that size.
+
+        A batch also ends where figures are taken.
+        """
+        counts = {min(count, len(self.requests)): count for count in sorted(self.plan.edits) if count > size}
+        ends = sorted({*range(size, max(counts, default=0), size), *counts})
+        batches = [self.requests[start:end] for start, end in pairwise([0, *ends])]
+        stream = f"sequential:{size}"
+        deltas = solve_in_turn(
             self.loaded,
             batches,
             self.statistics,
@@ -191,6 +185,26 @@ class _Bench:
             method,
             progress=self._stage(f"{method} {stream}"),
         )
+        seconds = 0.0
+        for end in ends:
+            started = time.process_time()
+            delta = next(deltas)
+            seconds += time.process_time() - started
+            if end in counts:
+                yield self.row(method, stream, counts[end], delta, seconds)
+
+    def row(
+        self, method: str, stream: str, count: int, delta: WeightDelta | None, seconds: float = 0.0
+    ) -> dict[str, Any]:
+        """Return the figures of the model with ``delta`` (None: the untouched base), asked about ``count`` edits."""
+        with nullcontext() if delta is None else applied(self.loaded, delta):
+            figures = self._measure(count)
+            tested = self._capability(self.answered if delta is None else self._answered())
+        shown = {name: estimate.as_json() for name, estimate in figures.items()} | tested
+        change = {} if delta is None else {"relative_change": self._relative_change(delta)}
+        return {
+            "method": method, "stream": stream, "edits": count, "solve_seconds": round(seconds, 3), **change, **shown,
+        }  # fmt: skip
 
     def _relative_change(self, delta: WeightDelta) -> dict[str, float]:
         sizes = {name: float(self.loaded.model.get_parameter(f"{name}.weight").detach().norm()) for name in delta.terms}

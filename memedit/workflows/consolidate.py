@@ -17,7 +17,7 @@ from memedit.workflows.answerers import BareAnswerer
 from memedit.workflows.consolidation.clock import Callback
 from memedit.workflows.consolidation.job import Job, JobResult
 from memedit.workflows.consolidation.planning import JobPlan, plan_job
-from memedit.workflows.consolidation.selecting import Selection, select_edits
+from memedit.workflows.consolidation.selecting import Selection, TokenLimits, select_edits
 from memedit.workflows.consolidation.settings import JobSettings, settings_like
 from memedit.workflows.consolidation.states import only_runner, sync_states
 from memedit.workflows.versions import VersionDiff, diff, promote, rollback, stale_edits, version_store
@@ -78,7 +78,7 @@ def run(
         selection = _selection(memory, loaded, store, settings, metadata)
         planned = plan_job(memory, loaded, selection, settings)
         if selection.changes_nothing and not again:
-            return JobResult(planned, None, False, store.aliases(), "nothing to do: the champion holds these edits")
+            return JobResult(planned, None, False, store.aliases(), _why_nothing(store, selection))
         if not selection.edits:
             return _to_plain_base(memory, store, planned, publish)
         return Job(memory, loaded, store, settings, selection, planned, progress).run(publish)
@@ -95,9 +95,17 @@ def _selection(
         memory,
         store.champion(),
         metadata=metadata,
-        target_tokens=settings.target_tokens,
-        count_tokens=BareAnswerer(loaded).count_tokens,
+        limits=TokenLimits(settings.prompt_tokens, settings.target_tokens, BareAnswerer(loaded).count_tokens),
     )
+
+
+def _why_nothing(store: VersionStore, selection: Selection) -> str:
+    if store.champion() is not None:
+        return "nothing to do: the champion holds these edits"
+    if not selection.skipped:
+        return "nothing to do: the memory holds no edits to consolidate"
+    first, reason = selection.skipped[0]
+    return f"nothing to do: no edit can become weights; {first.id}, one of {len(selection.skipped)}, {reason}"
 
 
 def _check_base(store: VersionStore, loaded: LoadedModel) -> None:

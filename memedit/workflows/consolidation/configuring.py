@@ -16,9 +16,9 @@ from memedit.workflows.consolidation.schedule import Schedule
 from memedit.workflows.consolidation.settings import JobSettings, ProbeFiles, evaluation_job
 
 _SAME = (
-    "method", "check", "chat", "closing", "rounds", "target_tokens", "statistics_text", "statistics_tokens",
-    "specificity_probes", "perplexity_tokens", "capability_questions", "batch_size", "publish_on", "lora", "lora_rank",
-    "keep",
+    "method", "check", "chat", "closing", "rounds", "prompt_tokens", "target_tokens", "statistics_text",
+    "statistics_tokens", "specificity_probes", "perplexity_tokens", "capability_questions", "batch_size", "publish_on",
+    "lora", "lora_rank", "keep",
 )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +16,15 @@ from memedit.consolidation.site import EditSite
 from memedit.consolidation.statistics import statistics_identity
 from memedit.memory import EditMemory
 from memedit.models import LoadedModel, cache_home
+from memedit.types import Edit
 from memedit.workflows.consolidation.checking import questions_of
 from memedit.workflows.consolidation.selecting import Selection
 from memedit.workflows.consolidation.settings import JobSettings
 
 ARTEFACTS = "consolidation"
 """Kind under which keys and targets of edits lie in the memory; see :func:`artefact_kind`."""
-_CONTEXT_ROW_TOKENS = 8
+_SHORT_ROW, _CHARACTERS = 8.0, 4.0
+"""Tokens of a row at least, and characters of one token, about."""
 _BACKWARD = 3.0
 """Forward and backward pass together, in forward passes."""
 _WRITTEN = 3.0
@@ -127,7 +129,7 @@ def _units(
     selection: Selection, settings: JobSettings, to_compute: int, *, statistics: bool, sensitivity: bool
 ) -> dict[str, float]:
     """Return the work of every stage in forward passes of one token; ``statistics`` and ``sensitivity`` may be kept."""
-    rows = settings.solver.contexts * _CONTEXT_ROW_TOKENS
+    rows = settings.solver.contexts * row_tokens(selection.edits)
     asked = questions_of(selection.edits) * _GENERATED
     relayed = settings.rounds * len(selection.edits) * 2 * rows if settings.solver.relay else 0
     samples = _WRITTEN if settings.statistics_text is None else 1.0
@@ -140,6 +142,12 @@ def _units(
         "gates": float(2 * _GATE_TOKENS),
         "write": 0.0,
     }
+
+
+def row_tokens(edits: Sequence[Edit]) -> float:
+    """Return about how many tokens prompt and target of an edit have, on average."""
+    lengths = [max(_SHORT_ROW, len(edit.prompt + edit.target) / _CHARACTERS) for edit in edits]
+    return sum(lengths) / max(1, len(lengths))
 
 
 def _last_rates(memory: EditMemory, loaded: LoadedModel) -> dict[str, float] | None:

@@ -1,7 +1,7 @@
 """Which edits a job takes, and why it leaves others in the memory."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,27 @@ class Selection:
         return edit_requests(self.edits, closing=closing)
 
 
+@dataclass(frozen=True, slots=True)
+class TokenLimits:
+    """The longest prompt and target, in tokens; ``count`` says how many tokens each of some texts has."""
+
+    prompt: int
+    target: int
+    count: Callable[[Sequence[str]], Sequence[int]]
+
+    def exceeded(self, edits: Sequence[Edit]) -> dict[str, str]:
+        """Say by id which edits are too long, and why."""
+        if not edits:
+            return {}
+        found: dict[str, str] = {}
+        for name, most in (("prompt", self.prompt), ("target", self.target)):
+            counted = self.count([f" {getattr(edit, name).strip()}" for edit in edits])
+            for edit, tokens in zip(edits, counted, strict=True):
+                if tokens > most:
+                    found[edit.id] = f"has a {name} of {tokens} tokens; at most {most} become weights"
+        return found
+
+
 def edit_requests(edits: Sequence[Edit], *, closing: bool = False) -> list[EditRequest]:
     """Return edits in the form that consolidation works on; with ``closing`` their answers end in a newline."""
     end = "\n" if closing else ""
@@ -52,8 +73,7 @@ def select_edits(
     *,
     metadata: Mapping[str, Any] | None = None,
     without: Sequence[str] = (),
-    target_tokens: int | None = None,
-    count_tokens: Any = None,
+    limits: TokenLimits | None = None,
 ) -> Selection:
     """Choose the edits of a job: all in force that match, and what the champion holds and is still in force.
 
@@ -65,8 +85,7 @@ def select_edits(
         champion: the version they would be added to.
         metadata: only new edits whose metadata has these values.
         without: ids to leave out.
-        target_tokens: longest target, in tokens; ``count_tokens`` counts those of texts.
-        count_tokens: ``texts -> numbers of tokens``.
+        limits: how long prompts and targets may be; absent, of any length.
     """
     live = {
         edit.id: edit
@@ -86,7 +105,7 @@ def select_edits(
     tried = held | ({} if champion is None else {edit.id: edit.content_hash for edit in champion.rejected})
     wanted = {**matching, **{edit_id: live[edit_id] for edit_id in tried if edit_id in live}}
     ordered = [wanted[edit_id] for edit_id in sorted(wanted)]
-    reasons = _reasons(ordered, target_tokens, count_tokens)
+    reasons = _reasons(ordered, limits)
     taken = [edit for edit in ordered if edit.id not in reasons]
     current = {edit.id: edit.content_hash for edit in taken}
     return Selection(
@@ -97,20 +116,14 @@ def select_edits(
     )
 
 
-def _reasons(edits: Sequence[Edit], target_tokens: int | None, count_tokens: Any) -> dict[str, str]:
+def _reasons(edits: Sequence[Edit], limits: TokenLimits | None) -> dict[str, str]:
     """Say by id why edits cannot become weights."""
-    reasons: dict[str, str] = {}
-    lengths = dict.fromkeys((edit.id for edit in edits), 0)
-    if target_tokens is not None and edits:
-        counted = count_tokens([f" {edit.target.strip()}" for edit in edits])
-        lengths = {edit.id: n for edit, n in zip(edits, counted, strict=True)}
+    reasons = {} if limits is None else limits.exceeded(edits)
     for edit in edits:
         if edit.kind not in _KINDS:
             reasons[edit.id] = f"is of kind {edit.kind.value}; only facts and corrections become weights"
         elif edit.valid_at is not None or edit.invalid_at is not None:
             reasons[edit.id] = "holds for a limited time, which weights know nothing of"
-        elif target_tokens is not None and lengths[edit.id] > target_tokens:
-            reasons[edit.id] = f"has a target of {lengths[edit.id]} tokens; at most {target_tokens} become weights"
         elif not edit.prompt.strip() or not edit.target.strip():
             reasons[edit.id] = "has a blank prompt or target"
     return reasons

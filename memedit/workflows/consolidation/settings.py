@@ -10,7 +10,7 @@ from memedit.consolidation.base import ConsolidationSettings
 from memedit.consolidation.verdicts import GateLimits, Verdict
 from memedit.errors import ConfigError
 
-_OF_THE_SOLUTION = ("method", "chat", "closing", "rounds", "target_tokens", "statistics_tokens")
+_OF_THE_SOLUTION = ("method", "chat", "closing", "rounds", "prompt_tokens", "target_tokens", "statistics_tokens")
 
 
 class Check(StrEnum):
@@ -63,6 +63,7 @@ class JobSettings:
             but a text that begins with the prompt no longer goes on in the same line.
         rounds: solves at most: edits that fail their check are left out of the next one. In the last round they stay
             in the weights, but the memory goes on answering for them.
+        prompt_tokens: edits with longer prompts stay in the memory: what keys and targets cost grows with them.
         target_tokens: edits with longer targets stay in the memory.
         statistics_text: plain text for the key statistics; None lets the model write its own.
         statistics_tokens: so many tokens of it.
@@ -84,6 +85,7 @@ class JobSettings:
     chat: bool = True
     closing: bool = False
     rounds: int = 2
+    prompt_tokens: int = 256
     target_tokens: int = 32
     statistics_text: Path | None = None
     statistics_tokens: int = 100_000
@@ -102,8 +104,8 @@ class JobSettings:
         object.__setattr__(self, "publish_on", tuple(map(Verdict, self.publish_on)))
         object.__setattr__(self, "statistics_text", None if text is None else Path(text))
         at_least = {
-            "rounds": 1, "target_tokens": 1, "statistics_tokens": 1, "specificity_probes": 1, "perplexity_tokens": 16,
-            "capability_questions": 1, "batch_size": 1, "lora_rank": 1, "keep": 1,
+            "rounds": 1, "prompt_tokens": 1, "target_tokens": 1, "statistics_tokens": 1, "specificity_probes": 1,
+            "perplexity_tokens": 16, "capability_questions": 1, "batch_size": 1, "lora_rank": 1, "keep": 1,
         }  # fmt: skip
         problems = [
             f"{name} must be at least {least}, got {getattr(self, name)}"

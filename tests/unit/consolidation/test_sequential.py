@@ -10,7 +10,6 @@ from consolidation_bench import REQUESTS, SETTINGS, TEXTS, tiny_loaded, weights_
 
 from memedit.consolidation import build_statistics, compute_artefacts, solve
 from memedit.consolidation.sequential import solve_in_turn
-from memedit.errors import InputError
 
 DENSE = replace(SETTINGS, null_space_threshold=1.0)
 
@@ -22,10 +21,11 @@ def test_one_batch_is_the_joint_solve_and_more_are_not(method: str, tmp_path: Pa
     statistics = build_statistics(loaded, DENSE, TEXTS, store=tmp_path)
     artefacts = compute_artefacts(loaded, REQUESTS, DENSE)
     joint = solve(loaded, artefacts, statistics, DENSE, method, requests=REQUESTS)
-    once = solve_in_turn(loaded, [REQUESTS], statistics, DENSE, method)
-    twice = solve_in_turn(loaded, [REQUESTS[:2], REQUESTS[2:]], statistics, DENSE, method)
+    (once,) = solve_in_turn(loaded, [REQUESTS], statistics, DENSE, method)
+    half, twice = solve_in_turn(loaded, [REQUESTS[:2], REQUESTS[2:]], statistics, DENSE, method)
     for name, term in joint.terms.items():
         np.testing.assert_allclose(once.terms[name].matrix(), term.matrix(), atol=1e-6)
+    assert half.edits == tuple(sorted(request.id for request in REQUESTS[:2]))
     assert twice.edits == joint.edits
     assert any(not np.allclose(twice.terms[n].matrix(), t.matrix(), atol=1e-4) for n, t in joint.terms.items())
     assert all(torch.equal(value, before[name]) for name, value in loaded.model.state_dict().items())
@@ -37,14 +37,13 @@ def test_alphaedit_keeps_the_keys_of_earlier_batches_still(tmp_path: Path) -> No
     statistics = build_statistics(loaded, settings, TEXTS, store=tmp_path)
     first = compute_artefacts(loaded, REQUESTS[:1], settings)["a"]
     name = "model.layers.0.mlp.down_proj"
-    alone = solve_in_turn(loaded, [REQUESTS[:1]], statistics, settings).terms[name].matrix() @ first.keys[0]
-    after = (
-        solve_in_turn(loaded, [REQUESTS[:1], REQUESTS[1:]], statistics, settings).terms[name].matrix() @ first.keys[0]
+    alone, after = (
+        delta.terms[name].matrix() @ first.keys[0]
+        for delta in solve_in_turn(loaded, [REQUESTS[:1], REQUESTS[1:]], statistics, settings)
     )
     np.testing.assert_allclose(after, alone, rtol=1e-3, atol=1e-3 * float(np.abs(alone).max()))
 
 
-def test_no_edits_are_an_error(tmp_path: Path) -> None:
+def test_no_batches_yield_nothing(tmp_path: Path) -> None:
     loaded = tiny_loaded()
-    with pytest.raises(InputError, match="no edits"):
-        solve_in_turn(loaded, [], build_statistics(loaded, DENSE, TEXTS, store=tmp_path), DENSE)
+    assert list(solve_in_turn(loaded, [], build_statistics(loaded, DENSE, TEXTS, store=tmp_path), DENSE)) == []

@@ -58,7 +58,7 @@ def _questions(tmp_path: Path) -> Path:
 
 def _plan(model: Path, data: Path, text: Path, tmp_path: Path) -> Plan:
     return Plan(
-        str(model), data, edits=(2, 6), methods=("alphaedit", "rect"), sequential=3, statistics_text=text,
+        str(model), data, edits=(2, 5, 6), methods=("alphaedit", "rect"), sequential=3, statistics_text=text,
         perplexity_text=text, perplexity_tokens=64, settings=SETTINGS, keep=tmp_path / "kept",
         capability=_questions(tmp_path), capability_questions=3,
     )  # fmt: skip
@@ -71,10 +71,14 @@ def test_every_method_has_its_row(
     plan = _plan(model, data, text, tmp_path)
     found = run(plan)
     rows = {(row["method"], row["stream"], row["edits"]): row for row in found["rows"]}
+    methods = ("alphaedit", "rect")
     assert set(rows) == {
-        ("base", "batch", 2), ("base", "batch", 6), ("alphaedit", "batch", 2), ("alphaedit", "batch", 6),
-        ("rect", "batch", 2), ("rect", "batch", 6), ("alphaedit", "sequential:3", 6), ("rect", "sequential:3", 6),
-    }  # fmt: skip
+        *((method, "batch", n) for method in ("base", *methods) for n in (2, 5, 6)),
+        *((method, "sequential:3", n) for method in methods for n in (5, 6)),
+    }
+    in_turn = [rows["rect", "sequential:3", n] for n in (5, 6)]
+    assert in_turn[0]["relative_change"] != in_turn[1]["relative_change"]
+    assert in_turn[0]["solve_seconds"] < in_turn[1]["solve_seconds"]
     base, edited = rows["base", "batch", 6], rows["alphaedit", "batch", 6]
     assert edited["efficacy"]["value"] >= base["efficacy"]["value"]
     assert edited["perplexity"]["value"] != base["perplexity"]["value"]
@@ -84,7 +88,7 @@ def test_every_method_has_its_row(
     assert found["seconds_per_edit"] > 0
     again = run(plan)
     assert again["seconds_per_edit"] is None  # nothing was computed
-    assert again["rows"][-2]["efficacy"] == found["rows"][-2]["efficacy"]
+    assert again["rows"][-1]["efficacy"] == found["rows"][-1]["efficacy"]
     json.dumps(found)
     drawn = growth_page(found["rows"])
     assert drawn.count("<figure>") == 4

@@ -37,7 +37,7 @@ from memedit.types import Edit, EditState
 from memedit.workflows import consolidate
 from memedit.workflows.consolidation import solving
 from memedit.workflows.consolidation.clock import JobProgress
-from memedit.workflows.consolidation.planning import ARTEFACTS
+from memedit.workflows.consolidation.planning import ARTEFACTS, row_tokens
 from memedit.workflows.consolidation.probes import read_probes
 from memedit.workflows.consolidation.schedule import Schedule, due, run_schedule
 from memedit.workflows.consolidation.settings import JobSettings, ProbeFiles, settings_like
@@ -308,13 +308,36 @@ def test_what_cannot_become_weights_stays_with_a_reason(
     memory.add("of b is", "no", subject="b", kind="refusal")
     memory.add("of c is", "so", subject="c", valid_at=datetime(2020, 1, 1, tzinfo=UTC))
     memory.add("of d is", "x" * 60, subject="d")
+    memory.add("word " * 300 + "of e is", "so", subject="e")
     planned = consolidate.plan(memory, loaded, store, SETTINGS)
     assert (planned.edits, planned.new) == (1, 1)
-    assert sorted(count for _, count in planned.skipped) == [1, 1, 1]
+    reasons = [reason for reason, _ in planned.skipped]
+    assert len(reasons) == 4
+    assert any("has a prompt of" in reason and "at most 256 become weights" in reason for reason in reasons)
+    assert any("has a target of" in reason and "at most 32 become weights" in reason for reason in reasons)
     assert planned.total_seconds > 0
     assert planned.memory_bytes > 0
     assert store.names() == [], "a plan writes nothing"
     assert memory.get_artefacts(ARTEFACTS, "x", [memory.list()[0].id]) == {}
+
+
+def test_with_nothing_to_solve_for_a_job_says_what_there_is(
+    memory: EditMemory, loaded: LoadedModel, store: VersionStore
+) -> None:
+    empty = consolidate.run(memory, loaded, store, SETTINGS)
+    assert (empty.record, empty.message) == (None, "nothing to do: the memory holds no edits to consolidate")
+    edit = memory.add("of b is", "no", subject="b", kind="refusal")
+    blocked = consolidate.run(memory, loaded, store, SETTINGS)
+    assert blocked.record is None
+    assert f"no edit can become weights; {edit.id}, one of 1, is of kind refusal" in blocked.message
+
+
+def test_a_plan_reckons_with_long_prompts(memory: EditMemory) -> None:
+    short = memory.add("of a is", "so", subject="a")
+    long = memory.add("word " * 160 + "of b is", "so", subject="b")
+    assert row_tokens([short]) < 10 < 190 < row_tokens([long]) < 220
+    assert row_tokens([short, long]) == pytest.approx((row_tokens([short]) + row_tokens([long])) / 2)
+    assert row_tokens([]) == 0.0
 
 
 def test_a_filter_takes_only_edits_of_that_metadata(
