@@ -154,8 +154,9 @@ def scope(
     seed: Annotated[int, typer.Option(help="Seed of made queries, weights and order.")] = 0,
     head: Annotated[
         Path | None,
-        typer.Option(exists=True, file_okay=False, help="Keep the head trained there; fit how direct questions are."),
+        typer.Option(exists=True, file_okay=False, help="Keep the head trained there; fit the networks above it."),
     ] = None,
+    networks: Annotated[bool, typer.Option(help="With --head: fit them, or keep those too and only balance.")] = True,
     changes: Changes = None,
 ) -> None:
     """Train, calibrate and report on the scope classifier; it sees text only and serves any language model."""
@@ -170,6 +171,7 @@ def scope(
             encoder=session.settings.encoder,
             background=background or [],
             head=head,
+            networks=networks,
             settings=with_changes(ScopeTraining(), key_values("--set", changes)),
             progress=lambda stage, done, total: progress(done, total),
         )

@@ -30,6 +30,7 @@ from memedit.workflows.scope_training.examples import SimulatedMemory, judged_qu
 from memedit.workflows.scope_training.fitting import FitSettings, fit_head, group_weights
 from memedit.workflows.scope_training.judging import (
     Outcome,
+    balance,
     calibrate_outcomes,
     judge_rows,
     report,
@@ -38,7 +39,7 @@ from memedit.workflows.scope_training.network import HeadSize
 from memedit.workflows.scope_training.queries import QueryMaker, TrainingQuery
 from memedit.workflows.scope_training.relations import Relations
 from memedit.workflows.scope_training.rows import EditRow, read_rows
-from memedit.workflows.scope_training.same_relation import fit_relation, relation_pairs, without_relation
+from memedit.workflows.scope_training.same_relation import fit_relation, relation_pairs, with_gain, without_relation
 from memedit.workflows.scope_training.texts import EncodedTexts, principal_directions
 from memedit.workflows.splits import WHOLE_ROWS, is_training_row
 
@@ -84,6 +85,7 @@ def train_scope(
     settings: ScopeTraining | None = None,
     work: Path | str | None = None,
     head: Path | str | None = None,
+    networks: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train, calibrate and report on the scope classifier; write its weights into ``out``.
@@ -101,8 +103,10 @@ def train_scope(
         background: plain text files that word rarity is counted on beside the training rows.
         settings: sizes and learning rate.
         work: folder of intermediate results; default: ``out / "work"``.
-        head: folder of a classifier whose head, calibration and threshold are kept: only the small networks above it
-            are fitted then (whether the same is asked of a subject; how directly), in minutes.
+        head: folder of a classifier whose head and threshold are kept: only the small networks above it are fitted
+            then (whether the same is asked of a subject; how directly), in minutes, and on the rows of the report the
+            room of each kind of error is set (:func:`~memedit.workflows.scope_training.judging.balance`).
+        networks: with ``head``: False keeps its networks too.
         progress: called as work goes on.
 
     Returns:
@@ -125,7 +129,7 @@ def train_scope(
     if head is None:
         model, result = run.train(rows, [Path(path) for path in background])
     else:
-        model, result = run.refine(load_model(Path(head), run.encoder.fingerprint), rows)
+        model, result = run.refine(load_model(Path(head), run.encoder.fingerprint), rows, networks=networks)
     model.save(Path(out))
     (Path(out) / REPORT_FILE).write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", "utf-8")
     return result
@@ -183,10 +187,13 @@ class _Run:
         )
         calibrated = self._calibrate(model, known, texts)
         finished = self._with_networks(calibrated, self._for_training(rows), texts)
+        finished = self._balanced(finished, known, texts, _is_for_calibration)
         return finished, self._report(finished, rows, texts)
 
-    def refine(self, model: ClassifierModel, rows: Sequence[EditRow]) -> tuple[ClassifierModel, dict[str, Any]]:
-        """Fit anew the small networks above the head of ``model``."""
+    def refine(
+        self, model: ClassifierModel, rows: Sequence[EditRow], *, networks: bool
+    ) -> tuple[ClassifierModel, dict[str, Any]]:
+        """Fit anew the small ``networks`` above the head of ``model``, and balance it on the rows of the report."""
         known = self._for_training(rows)
         if not known:
             raise InputError(f"none of the {len(rows)} rows read belongs to the training half; give larger files")
@@ -196,7 +203,9 @@ class _Run:
         needed = [row.prompt for row in [*rows, *made]]
         needed += [text for row in [*known, *reported, *made] for text in _texts(row)]
         self._add(texts, model.projection, needed)
-        refined = self._with_networks(model, known, texts)
+        refined = self._with_networks(model, known, texts) if networks else model
+        chosen = {id(row) for row in reported}
+        refined = self._balanced(refined, rows, texts, lambda row: id(row) in chosen)
         return refined, self._report(refined, rows, texts)
 
     def _count_words(self, rows: Sequence[EditRow], background: Sequence[Path]) -> tuple[dict[str, int], int]:
@@ -287,6 +296,21 @@ class _Run:
             return model
         calibration, threshold = calibrate_outcomes(outcomes)
         return replace(model, calibration=calibration, threshold=threshold)
+
+    def _balanced(
+        self,
+        model: ClassifierModel,
+        rows: Sequence[EditRow],
+        texts: EncodedTexts,
+        wanted: Callable[[EditRow], bool],
+    ) -> ClassifierModel:
+        """Set anew what edits gain whose subject stands in the query, and what those lose whose subject does not."""
+        outcomes = self._outcomes(model, rows, texts, wanted, "balance")
+        gain, loss = balance(outcomes, model.undecided)
+        notes = {**model.notes, "balanced": {"gain": round(gain, 4), "loss": round(loss, 4), "probes": len(outcomes)}}
+        slope, offset, _ = model.calibration.tolist()
+        calibration = np.array([slope, offset, loss], np.float32)
+        return replace(model, head=with_gain(model.head, gain), calibration=calibration, notes=notes)
 
     def _with_networks(self, model: ClassifierModel, known: Sequence[EditRow], texts: EncodedTexts) -> ClassifierModel:
         return self._with_directness(self._with_relation(model, known, texts), known, texts)

@@ -14,11 +14,13 @@ from memedit.types import FloatArray
 from memedit.workflows.scope_training.examples import SimulatedMemory
 from memedit.workflows.scope_training.rows import EditRow
 
-KEPT = {"locality": 0.997, "specificity": 0.975}
-"""Share of out-of-scope queries of each kind that a threshold must leave alone."""
+KEPT = {"locality": 0.996, "specificity": 0.99}
+"""Share of out-of-scope queries of each kind that must be left alone."""
 _LOWEST, _HIGHEST = 0.2, 0.9
 _LOSSES = (0.0, 1.0, 2.0, 3.0, 4.0)
 """What a logit may lose when the subject is known but does not stand in the query."""
+_MOST = 4.0
+"""The most that :func:`balance` moves a logit by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,28 @@ def choose_threshold(outcomes: Sequence[Outcome], calibration: FloatArray) -> fl
             allowed = int((1 - share) * scores.size)
             needed = max(needed, float(scores[-1 - allowed]) + 1e-4)
     return round(min(needed, _HIGHEST), 4)
+
+
+def balance(outcomes: Sequence[Outcome], undecided: float) -> tuple[float, float]:
+    """Return what logits gain where the edit's subject stands in the query, and what they lose where it does not.
+
+    The two err on different questions: on another relation of the same subject the one, on a name like the subject's
+    the other. So each gets as much room as leaves the shares of :data:`KEPT` silent: the first of specificity prompts,
+    the second of locality prompts. ``undecided`` is the logit at the threshold. Without such prompts nothing is gained
+    or lost.
+    """
+    standing = [o.standing.logit for o in outcomes if o.kind == "specificity"]
+    absent = [o.absent.logit for o in outcomes if o.kind == "locality" and not o.touched]
+    gain = undecided - _silent_up_to(standing, KEPT["specificity"], undecided)
+    loss = _silent_up_to(absent, KEPT["locality"], undecided) - undecided
+    return float(np.clip(gain, -_MOST, _MOST)), float(np.clip(loss, 0.0, _MOST))
+
+
+def _silent_up_to(logits: Sequence[float], share: float, otherwise: float) -> float:
+    """Return the logit just above all but so many that ``share`` of them lie below it."""
+    if not logits:
+        return otherwise
+    return float(np.sort(logits)[-1 - int((1 - share) * len(logits))]) + 1e-4
 
 
 def score(outcome: Outcome, calibration: FloatArray) -> float:

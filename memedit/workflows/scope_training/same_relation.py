@@ -39,6 +39,12 @@ def without_relation(head: Weights) -> Weights:
     return {name: array for name, array in head.items() if not name.startswith(RELATION)}
 
 
+def with_gain(head: Weights, gain: float) -> Weights:
+    """Return the head with the logits of its relation's network, where it has one, raised by ``gain``."""
+    bias = f"{RELATION}out.bias"
+    return {**head, bias: head[bias] + np.float32(gain)} if bias in head else head
+
+
 def relation_pairs(
     head: Weights,
     judged: Iterable[Judged],

@@ -29,9 +29,11 @@ from memedit.workflows.scope_training.examples import (
 )
 from memedit.workflows.scope_training.fitting import FitSettings, group_weights
 from memedit.workflows.scope_training.judging import (
+    KEPT,
     Best,
     Outcome,
     auc,
+    balance,
     calibrate_outcomes,
     choose_threshold,
     platt,
@@ -252,7 +254,22 @@ def test_threshold_keeps_the_wanted_share_silent():
     calibration = np.array([1.0, 0.0, 0.0], np.float32)
     outcomes = [outcome("locality", float(x)) for x in np.linspace(-6, 1.5, 1000)]
     threshold = choose_threshold(outcomes, calibration)
-    assert 0.0 < np.mean([score(o, calibration) >= threshold for o in outcomes]) <= 0.003
+    assert 0.0 < np.mean([score(o, calibration) >= threshold for o in outcomes]) <= 0.004
+
+
+def test_each_kind_of_error_sets_its_own_room():
+    nowhere = float("-inf")
+    relations = [outcome("specificity", float(x), nowhere) for x in np.linspace(-6, 0, 1000)]
+    names = [outcome("locality", nowhere, float(x)) for x in np.linspace(-6, 3, 1000)]
+    gain, loss = balance([*relations, *names], undecided=1.0)
+    assert 1.0 < gain < 1.2
+    assert np.mean([o.standing.logit + gain >= 1.0 for o in relations]) == pytest.approx(1 - KEPT["specificity"])
+    assert 1.9 < loss < 2.0
+    assert np.mean([o.absent.logit - loss >= 1.0 for o in names]) == pytest.approx(1 - KEPT["locality"])
+    assert balance(names, undecided=1.0) == (0.0, loss)
+    assert balance(relations, undecided=1.0) == (gain, 0.0)
+    far = outcome("specificity", -50.0, nowhere)
+    assert balance([far], undecided=1.0)[0] == 4.0, "a handful of easy questions opens no gates"
 
 
 def test_absent_subjects_cost_more_where_neighbours_score_high():
@@ -394,7 +411,8 @@ def test_refining_keeps_the_head_and_fits_how_direct_a_question_is(data_file, tm
     assert after.direct["hidden.weight"].shape[1] == len(FEATURES)
     assert any(not np.array_equal(before.direct[name], after.direct[name]) for name in after.direct)
     assert before.threshold == after.threshold
-    assert np.array_equal(before.calibration, after.calibration)
+    assert np.array_equal(before.calibration[:2], after.calibration[:2])
+    assert set(after.notes["balanced"]) == {"gain", "loss", "probes"}
     fitted = {name for name in before.head if name.startswith("relation.")}
     assert fitted
     assert before.head.keys() == after.head.keys()
@@ -403,6 +421,13 @@ def test_refining_keeps_the_head_and_fits_how_direct_a_question_is(data_file, tm
     assert report["direct"]["files"]["hops"] > 0
     assert set(report["direct"]["unseen relations"]) == {"auc", "rewordings", "hops"}
     assert before.fingerprint() != after.fingerprint()
+    kept = tmp_path / "balanced"
+    train_scope([data_file, hops], kept, encoder=encoder, settings=SMALL, head=tmp_path / "refined", networks=False)
+    again = load_model(kept)
+    assert again.head.keys() == after.head.keys()
+    moved = {name for name in after.head if not np.array_equal(after.head[name], again.head[name])}
+    assert moved <= {"relation.out.bias"}
+    assert all(np.array_equal(after.direct[name], again.direct[name]) for name in after.direct)
 
 
 def with_a_hop(town):
