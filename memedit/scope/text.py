@@ -10,3 +10,8 @@ def normalise(text: str) -> str:
     """
     folded = [word.folded for word in words(text)]
     return " ".join(folded) if folded else " ".join(text.split())
+
+
+def is_name(subject: str) -> bool:
+    """Say whether a subject may be a name: it has capitals, or digits, or stands in a script that knows no capitals."""
+    return subject != subject.lower() or subject == subject.upper() or any(c.isdigit() for c in subject)

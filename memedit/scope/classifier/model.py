@@ -21,6 +21,8 @@ from memedit.types import FloatArray
 WEIGHTS_FILE = "classifier.safetensors"
 DESCRIPTION_FILE = "classifier.json"
 FORMAT = 2
+ALIKE, _STEEPNESS = 0.86, 20.0
+"""The cosine that is as good as the threshold, and how steeply probability rises there."""
 SHIPPED = Path(__file__).parent.parent / "weights"
 """Folder of the parameters that ship with the package."""
 
@@ -52,6 +54,13 @@ class ClassifierModel:
         slope, offset, loss = self.calibration.tolist()
         return calibrated(logit - loss * absent, slope, offset)
 
+    def likeness(self, similarity: float) -> float:
+        """Return the probability by the cosine alone, for edits whose subject is no name and may be put in other words.
+
+        It is the threshold at :data:`ALIKE`; different names in one question seldom leave its cosine that high.
+        """
+        return calibrated(similarity - ALIKE, _STEEPNESS, float(np.log(self.threshold / (1 - self.threshold))))
+
     @property
     def undecided(self) -> float:
         """Return the logit at which the calibrated probability is the threshold."""
@@ -74,7 +83,7 @@ class ClassifierModel:
         digest = hashlib.sha256()
         for name, array in sorted(self.arrays().items()):
             digest.update(name.encode() + np.ascontiguousarray(array, np.float32).tobytes())
-        counts = json.dumps([self.encoder, self.documents, sorted(self.word_counts.items())])
+        counts = json.dumps([self.encoder, self.documents, ALIKE, _STEEPNESS, sorted(self.word_counts.items())])
         return hashlib.sha256(digest.digest() + counts.encode()).hexdigest()
 
     def arrays(self) -> dict[str, FloatArray]:

@@ -16,7 +16,7 @@ from memedit.scope.classifier.projection import Projection
 from memedit.scope.classifier.views import EditView
 from memedit.scope.decision import FiringRule, ScoredCandidate, decide_query
 from memedit.scope.identity import check_threshold, is_verbatim, scope_fingerprint
-from memedit.scope.text import normalise
+from memedit.scope.text import is_name, normalise
 from memedit.types import Candidate, Edit, Encoding, FloatArray, Hit, ScopeDecision
 
 MAX_CANDIDATES = 16
@@ -130,7 +130,10 @@ class ClassifierScope:
     def _scored(self, asked: str, candidate: Candidate, judged: _Judged) -> ScoredCandidate:
         absent = bool(candidate.edit.subject) and candidate.subject_span is None
         verbatim = is_verbatim(asked, candidate.edit)
-        probability = min(self._model.probability(judged.logit, absent=absent), _HIGHEST)
+        probability = self._model.probability(judged.logit, absent=absent)
+        if absent and not is_name(candidate.edit.subject or ""):
+            probability = max(probability, self._model.likeness(candidate.similarity))
+        probability = min(probability, _HIGHEST)
         reasons = {"verbatim": float(verbatim), "logit": judged.logit}
         reasons |= dict(zip(FEATURES, judged.features.tolist(), strict=True))
         score, direct = (1.0, 1.0) if verbatim else (probability, self._model.directness(judged.features))

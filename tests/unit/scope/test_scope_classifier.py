@@ -13,6 +13,8 @@ from memedit.errors import FingerprintMismatchError, InputError
 from memedit.scope import Scope
 from memedit.scope.classifier import ClassifierModel, ClassifierScope, load_model, ships_for
 from memedit.scope.classifier.features import FEATURES
+from memedit.scope.classifier.model import ALIKE
+from memedit.scope.text import is_name
 from memedit.workflows.scope_training.network import Head, HeadSize
 
 WIDTH = 16
@@ -152,6 +154,35 @@ def test_an_absent_subject_costs_probability_and_a_missing_one_does_not(encoder)
     model = random_model(encoder)
     assert model.probability(1.0, absent=True) == pytest.approx(model.probability(-1.0, absent=False))
     assert model.probability(1.0, absent=True) < model.probability(1.0, absent=False)
+
+
+@pytest.mark.parametrize(
+    ("subject", "name"),
+    [
+        ("Blue Moon", True), ("iPhone", True), ("singer", False), ("first pick of fa cup games", False),
+        ("route 75", True), ("日本", True), ("القاهرة", True), ("", True), ("émigré", False), ("москва", False),
+    ],
+)  # fmt: skip
+def test_names_have_capitals_where_there_are_any(subject, name):
+    assert is_name(subject) is name
+
+
+def test_a_question_without_a_subject_that_is_no_name_is_judged_by_its_likeness_as_well(scope, bench):
+    prompt = "which {} held a gladiolus in his first appearance on the show called top of the pops in may"
+    asked = prompt.format("vocalist")
+    same, named, other = (
+        bench.edit(prompt.format("singer"), "Ana", subject="singer"),
+        bench.edit(prompt.format("Singer"), "Ana", subject="Singer"),
+        bench.edit("which painter held a brush", "Ana", subject="painter"),
+    )
+    found = bench.ask(asked, [same, named, other])[1]
+    assert found[0].similarity > ALIKE
+    given = scores(scope, bench, asked, [same, named, other])
+    assert given[same.id] >= scope.threshold > given[named.id]
+    assert given[other.id] < scope.threshold, "its cosine says nothing"
+    likeness = scope.model.likeness
+    assert likeness(ALIKE) == pytest.approx(scope.threshold)
+    assert likeness(ALIKE - 0.1) < 0.2 < 0.8 < likeness(ALIKE + 0.1)
 
 
 def test_no_candidates_no_decision(scope, bench):
