@@ -306,9 +306,9 @@ class _Run:
     ) -> ClassifierModel:
         """Set anew what edits gain whose subject stands in the query, and what those lose whose subject does not."""
         outcomes = self._outcomes(model, rows, texts, wanted, "balance")
-        gain, loss = balance(outcomes, model.undecided)
+        slope, offset, before = model.calibration.tolist()
+        gain, loss = balance(outcomes, model.undecided, before)
         notes = {**model.notes, "balanced": {"gain": round(gain, 4), "loss": round(loss, 4), "probes": len(outcomes)}}
-        slope, offset, _ = model.calibration.tolist()
         calibration = np.array([slope, offset, loss], np.float32)
         return replace(model, head=with_gain(model.head, gain), calibration=calibration, notes=notes)
 

@@ -59,13 +59,17 @@ class ClassifierModel:
 
         It is the threshold at :data:`ALIKE`; different names in one question seldom leave its cosine that high.
         """
-        return calibrated(similarity - ALIKE, _STEEPNESS, float(np.log(self.threshold / (1 - self.threshold))))
+        return calibrated(similarity - ALIKE, _STEEPNESS, self._threshold_logit)
 
     @property
     def undecided(self) -> float:
         """Return the logit at which the calibrated probability is the threshold."""
         slope, offset, _ = self.calibration.tolist()
-        return float((np.log(self.threshold / (1 - self.threshold)) - offset) / slope)
+        return (self._threshold_logit - offset) / slope
+
+    @property
+    def _threshold_logit(self) -> float:
+        return float(np.log(self.threshold / (1 - self.threshold)))
 
     def directness(self, features: FloatArray) -> float:
         """Return the probability that a query with these features ``[f]`` asks for the edit's own target."""

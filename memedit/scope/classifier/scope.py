@@ -128,10 +128,11 @@ class ClassifierScope:
         return [self._scored(asked, item, best[row]) for row, item in enumerate(candidates)]
 
     def _scored(self, asked: str, candidate: Candidate, judged: _Judged) -> ScoredCandidate:
-        absent = bool(candidate.edit.subject) and candidate.subject_span is None
+        subject = candidate.edit.subject or ""
+        absent = bool(subject) and candidate.subject_span is None
         verbatim = is_verbatim(asked, candidate.edit)
         probability = self._model.probability(judged.logit, absent=absent)
-        if absent and not is_name(candidate.edit.subject or ""):
+        if absent and not is_name(subject):
             probability = max(probability, self._model.likeness(candidate.similarity))
         probability = min(probability, _HIGHEST)
         reasons = {"verbatim": float(verbatim), "logit": judged.logit}

@@ -14,8 +14,10 @@ from memedit.types import FloatArray
 from memedit.workflows.scope_training.examples import SimulatedMemory
 from memedit.workflows.scope_training.rows import EditRow
 
-KEPT = {"locality": 0.996, "specificity": 0.99}
-"""Share of out-of-scope queries of each kind that must be left alone."""
+KEPT = {"locality": 0.997, "specificity": 0.975}
+"""Share of out-of-scope queries of each kind that a threshold must leave alone."""
+BALANCED = {"locality": 0.996, "specificity": 0.99}
+"""The same of the balance, once the relation's network has changed where errors lie."""
 _LOWEST, _HIGHEST = 0.2, 0.9
 _LOSSES = (0.0, 1.0, 2.0, 3.0, 4.0)
 """What a logit may lose when the subject is known but does not stand in the query."""
@@ -160,25 +162,23 @@ def choose_threshold(outcomes: Sequence[Outcome], calibration: FloatArray) -> fl
     return round(min(needed, _HIGHEST), 4)
 
 
-def balance(outcomes: Sequence[Outcome], undecided: float) -> tuple[float, float]:
+def balance(outcomes: Sequence[Outcome], undecided: float, loss: float) -> tuple[float, float]:
     """Return what logits gain where the edit's subject stands in the query, and what they lose where it does not.
 
     The two err on different questions: on another relation of the same subject the one, on a name like the subject's
-    the other. So each gets as much room as leaves the shares of :data:`KEPT` silent: the first of specificity prompts,
-    the second of locality prompts. ``undecided`` is the logit at the threshold. Without such prompts nothing is gained
-    or lost.
+    the other. So each gets as much room as leaves the shares of :data:`BALANCED` silent: the first of specificity
+    prompts, the second of locality prompts. ``undecided`` is the logit at the threshold. Without specificity prompts
+    nothing is gained, without locality prompts ``loss`` stays.
     """
     standing = [o.standing.logit for o in outcomes if o.kind == "specificity"]
     absent = [o.absent.logit for o in outcomes if o.kind == "locality" and not o.touched]
-    gain = undecided - _silent_up_to(standing, KEPT["specificity"], undecided)
-    loss = _silent_up_to(absent, KEPT["locality"], undecided) - undecided
-    return float(np.clip(gain, -_MOST, _MOST)), float(np.clip(loss, 0.0, _MOST))
+    gain = undecided - _silent_up_to(standing, BALANCED["specificity"]) if standing else 0.0
+    lost = _silent_up_to(absent, BALANCED["locality"]) - undecided if absent else loss
+    return float(np.clip(gain, -_MOST, _MOST)), float(np.clip(lost, 0.0, _MOST))
 
 
-def _silent_up_to(logits: Sequence[float], share: float, otherwise: float) -> float:
+def _silent_up_to(logits: Sequence[float], share: float) -> float:
     """Return the logit just above all but so many that ``share`` of them lie below it."""
-    if not logits:
-        return otherwise
     return float(np.sort(logits)[-1 - int((1 - share) * len(logits))]) + 1e-4
 
 
