@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import tiny_model, tiny_tokenizer
 
 from memedit.consolidation import ConsolidationSettings
+from memedit.consolidation.sequential import solve_in_turn
 from memedit.errors import InputError
 from memedit.evaluation.report.growth_page import growth_page
+from memedit.workflows import bench_weights
 from memedit.workflows.bench_weights import Plan, run
 from memedit.workflows.statistics import build
 from memedit.workflows.trace import trace_model
@@ -68,8 +71,16 @@ def test_every_method_has_its_row(
     model: Path, data: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEMEDIT_HOME", str(tmp_path / "home"))
+    walked: list[list[int]] = []
+
+    def walk(loaded: Any, batches: Any, *args: Any, **options: Any) -> Any:
+        walked.append([len(batch) for batch in batches])
+        return solve_in_turn(loaded, batches, *args, **options)
+
+    monkeypatch.setattr(bench_weights, "solve_in_turn", walk)
     plan = _plan(model, data, text, tmp_path)
     found = run(plan)
+    assert walked == [[3, 2, 1]] * 2, "a batch ends where figures are taken"
     rows = {(row["method"], row["stream"], row["edits"]): row for row in found["rows"]}
     methods = ("alphaedit", "rect")
     assert set(rows) == {
