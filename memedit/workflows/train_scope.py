@@ -114,9 +114,11 @@ def train_scope(
 
     Raises:
         DatasetError: a data file is of no known form or holds a wrong row.
-        InputError: there are no training rows, or ``head`` cannot be read.
+        InputError: there are no training rows, ``head`` cannot be read, or networks are to be kept of no head.
         FingerprintMismatchError: ``head`` was trained on another encoder.
     """
+    if head is None and not networks:
+        raise InputError("without a trained head there are no networks to keep: name its folder (--head DIR)")
     run = _Run(
         encoder=load_encoder(encoder) if isinstance(encoder, str) else encoder,
         settings=settings or ScopeTraining(),

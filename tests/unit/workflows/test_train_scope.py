@@ -325,6 +325,11 @@ def test_files_without_training_rows_are_refused(data_file, tmp_path):
         train_scope([data_file], tmp_path / "out", encoder=HashedWords(), settings=SMALL)
 
 
+def test_networks_are_kept_of_a_trained_head_alone(data_file, tmp_path):
+    with pytest.raises(InputError, match="--head"):
+        train_scope([data_file], tmp_path / "out", encoder=HashedWords(), settings=SMALL, networks=False)
+
+
 def test_rewordings_are_told_from_questions_one_step_further():
     rng = np.random.default_rng(0)
     head = {"feature_mean": np.zeros(len(FEATURES), np.float32), "feature_scale": np.ones(len(FEATURES), np.float32)}
