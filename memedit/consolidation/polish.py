@@ -33,7 +33,7 @@ from memedit.consolidation.polish_rows import AskedRow, RowMaker
 from memedit.consolidation.samples import own_samples
 from memedit.consolidation.site import EditSite
 from memedit.consolidation.statistics import OWN, Statistics
-from memedit.consolidation.wordings import other_wordings
+from memedit.consolidation.wordings import known_wordings, other_wordings
 from memedit.models import LoadedModel
 from memedit.models.fingerprint import tokenizer_digest
 from memedit.models.row_groups import of_like_length
@@ -41,7 +41,7 @@ from memedit.models.segments import Inputs, Segments, pad_right, unpadded
 from memedit.models.training import training_copy
 from memedit.types import WeightTerm
 
-TEXT_WEIGHT, SWAP_WEIGHT = 35.0, 0.15
+TEXT_WEIGHT, SWAP_WEIGHT = 40.0, 0.15
 EASE = 0.1
 """Added to the eigenvalues of the key statistics, in units of their mean."""
 EDITS, SWAPS, WINDOWS = 64, 12, 8
@@ -94,7 +94,7 @@ def polished(
         for layer, name in layers.items()
     }
     run = _Descent(loaded, start, {layer: statistics.of(layer) for layer in layers}, settings)
-    wordings = other_wordings(loaded, requests, seed=settings.seed)
+    wordings = [find(loaded, requests, seed=settings.seed) for find in (other_wordings, known_wordings)]
     rows = RowMaker(loaded.tokenizer, requests, _texts(loaded, statistics, settings), settings.seed, wordings)
     for step in range(settings.polish):
         run.step(step, rows)

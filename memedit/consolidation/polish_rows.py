@@ -13,7 +13,7 @@ from memedit.models import encode_as_data
 
 _BARE = 0.4
 """Share of prompts with no text in front."""
-_REWORDED = 0.45
+_REWORDED = 0.6
 """Share of edits asked in other words, of those there are any for."""
 _FEWEST, _MOST = 3, 16
 """Tokens of text in front of the others."""
@@ -39,7 +39,8 @@ class RowMaker:
         requests: the edits, in the order of their ids.
         texts: windows of text as ids, opening tokens included, source by source; each is drawn from as often.
         seed: of the draw.
-        wordings: other templates that ask for the same, see :mod:`~memedit.consolidation.wordings`.
+        wordings: other templates that ask for the same, see :mod:`~memedit.consolidation.wordings`, source by source;
+            each that knows any is drawn from as often.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class RowMaker:
         requests: Sequence[EditRequest],
         texts: Sequence[Sequence[Sequence[int]]],
         seed: int,
-        wordings: Mapping[Template, Sequence[Template]] | None = None,
+        wordings: Sequence[Mapping[Template, Sequence[Template]]] = (),
     ) -> None:
         self._tokenizer, self._requests, self._texts = tokenizer, list(requests), texts
         self._opening = opening_ids(tokenizer)
@@ -57,7 +58,7 @@ class RowMaker:
         self._waiting: list[EditRequest] = []
         self._prompts = {request.prompt for request in requests}
         self._named = [(r, template) for r in requests if (template := template_of(r)) is not None]
-        self._wordings = {} if wordings is None else wordings
+        self._wordings = wordings
 
     def edits(self, count: int) -> list[AskedRow]:
         """Return rows of the next ``count`` edits: each comes once before any comes again."""
@@ -99,10 +100,10 @@ class RowMaker:
     def _reworded(self, request: EditRequest) -> EditRequest:
         """Return the edit in the words of a template that asks for the same, at times."""
         template = template_of(request)
-        others = self._wordings.get(template, ()) if template is not None else ()
-        if not others or self._random.random() >= _REWORDED:
+        sources = [found for known in self._wordings if template is not None and (found := known.get(template))]
+        if not sources or self._random.random() >= _REWORDED:
             return request
-        before, behind = self._random.choice(others)
+        before, behind = self._random.choice(self._random.choice(sources))
         return replace(request, prompt=f"{before}{(request.subject or '').strip()}{behind}")
 
     def _front(self) -> tuple[tuple[int, ...], bool]:

@@ -6,8 +6,9 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from memedit import EditableModel, EditMemory, load_model
-from memedit.consolidation import ConsolidationSettings
+from memedit.consolidation import ConsolidationSettings, EditRequest
 from memedit.consolidation.verdicts import Verdict
+from memedit.consolidation.wordings import known_wordings, template_of
 from memedit.types import EditState
 from memedit.workflows import consolidate
 from memedit.workflows.consolidate import JobSettings
@@ -72,3 +73,21 @@ def test_edits_become_weights_and_one_is_taken_out_again(tmp_path: Path) -> None
         assert withdrawn.plan.to_compute == 0, "the other edits' keys and targets are kept"
         assert edits[0].id not in {edit.id for edit in withdrawn.record.edits}
         assert consolidate.rollback(memory, store).champion == record.name
+
+
+@pytest.mark.integration
+def test_prompts_are_taken_for_the_relation_they_ask_about() -> None:
+    asked = [*FACTS, ("In which town did Ines Okafor pass away? It was", "Lima", "Ines Okafor")]
+    requests = [EditRequest(str(at), *fact) for at, fact in enumerate(asked)]
+    known = known_wordings(load_model("smollm2"), requests, seed=0)
+    another = (
+        "The first language of {} is",
+        "{} worked in",
+        "The instrument of {} is the",
+        "{} votes in the elections of",
+        "{} died in",
+    )
+    for request, wording in zip(requests, another, strict=True):
+        template = template_of(request)
+        assert template is not None
+        assert tuple(wording.split("{}")) in known[template], request.prompt

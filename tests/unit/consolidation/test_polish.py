@@ -22,6 +22,7 @@ from memedit.consolidation import (
 from memedit.consolidation.polish_rows import RowMaker
 from memedit.consolidation.rows import prompt_ids, target_ids
 from memedit.consolidation.site import EditSite
+from memedit.consolidation.wordings import template_of
 from memedit.errors import ConfigError, InputError
 from memedit.models import LoadedModel
 from memedit.types import WeightDelta
@@ -37,6 +38,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(polish, "TOKENS", 480)
     monkeypatch.setattr(polish, "WINDOW", 24)
     monkeypatch.setenv("MEMEDIT_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(polish, "known_wordings", lambda *_, **__: {})  # which takes an encoder
 
 
 def _solved(loaded: LoadedModel, tmp_path: Path, steps: int, **options: Any) -> WeightDelta:
@@ -186,12 +188,44 @@ def test_edits_are_at_times_asked_in_the_words_of_templates_that_agree() -> None
     zed, foo = EditRequest("b", "Zed plays the", "piano", "Zed"), EditRequest("a", "The river of Foo is", "Bar", "Foo")
     other = {("", " plays the"): [("The instrument of ", " is the")]}
     window = tokenizer("some passing text that stands in front of things")["input_ids"]
-    maker = RowMaker(tokenizer, [foo, zed], [[window]], 0, other)
+    maker = RowMaker(tokenizer, [foo, zed], [[window]], 0, [other])
     said = [tokenizer.decode(row.ids) for _ in range(40) for row in maker.edits(2)]
     reworded = [text for text in said if "The instrument of Zed is the pian" in text]
-    assert 5 < len(reworded) < 30
+    assert 10 < len(reworded) < 35
     assert sum("Zed plays the pian" in text for text in said) == 40 - len(reworded)
     assert sum("The river of Foo is" in text for text in said) == 40, "it has no other wording"
+
+
+def test_each_source_of_wordings_has_its_turn() -> None:
+    _, tokenizer = _maker()
+    zed = EditRequest("b", "Zed plays the", "piano", "Zed")
+    few = {("", " plays the"): [("The instrument of ", " is the")]}
+    many = {("", " plays the"): [(f"At {hour} o'clock ", " played the") for hour in range(9)]}
+    window = tokenizer("some passing text that stands in front of things")["input_ids"]
+    maker = RowMaker(tokenizer, [zed], [[window]], 0, [few, many, {}])
+    said = [tokenizer.decode(row.ids) for _ in range(100) for row in maker.edits(1)]
+    from_few, from_many = (sum(words in text for text in said) for words in ("instrument of Zed", "o'clock Zed"))
+    assert 15 < from_few < 45
+    assert 15 < from_many < 45
+
+
+def test_edits_are_asked_in_the_words_of_the_relation_they_are_taken_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    drawn = RowMaker.edits
+
+    def edits(maker: RowMaker, count: int) -> list[Any]:
+        rows = drawn(maker, count)
+        asked.extend(loaded.tokenizer.decode(row.ids) for row in rows)
+        return rows
+
+    far = {template: [("When asked about ", " they say")] for r in REQUESTS if (template := template_of(r)) is not None}
+    monkeypatch.setattr(polish, "known_wordings", lambda *_, **__: far)
+    monkeypatch.setattr(RowMaker, "edits", edits)
+    loaded = tiny_loaded()
+    _solved(loaded, tmp_path, 3)
+    assert any("When asked about" in text for text in asked)
 
 
 def test_exchanged_subjects_ask_what_no_edit_asks() -> None:

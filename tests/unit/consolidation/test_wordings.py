@@ -1,13 +1,15 @@
 """Other wordings of a question: templates that the base answers alike, whoever is put in."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from consolidation_bench import tiny_loaded
 
 from memedit.consolidation import EditRequest, wordings
-from memedit.consolidation.wordings import other_wordings, template_of
+from memedit.consolidation.wordings import known_wordings, other_wordings, template_of
 
 NAMES = ("Zed", "Yan", "Foo", "Ann Bee")
 FORMS = (("The river of ", " is"), ("", " lies on the river"), ("Which song did ", " write?"))
@@ -58,3 +60,56 @@ def test_one_template_or_one_subject_has_nothing_to_agree_with() -> None:
     assert other_wordings(loaded, REQUESTS[:1], seed=0) == {}
     assert other_wordings(loaded, REQUESTS[:3], seed=0) == {}
     assert other_wordings(loaded, [EditRequest("a", "Who knows?", "nobody")], seed=0) == {}
+
+
+class WordEncoder:
+    """Texts as unit vectors of their words' counts."""
+
+    @staticmethod
+    def encode(texts: Sequence[str]) -> Any:
+        vectors = np.zeros((len(texts), 4096), dtype=np.float32)
+        for row, text in zip(vectors, texts, strict=True):
+            for word in text.lower().replace("?", " ").split():
+                row[sum(ord(letter) * 31**at for at, letter in enumerate(word)) % 4096] += 1
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def words_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wordings, "load_encoder", WordEncoder)
+
+
+@pytest.mark.usefixtures("words_counted")
+def test_templates_are_taken_for_the_relation_of_the_wording_they_are_most_like() -> None:
+    strange = EditRequest("s", "Zed qwx rrt zzk", "nothing", "Zed")
+    piano = EditRequest("p", "Zed plays the", "piano", "Zed")
+    nameless = EditRequest("n", "Who knows?", "nobody")
+    found = known_wordings(tiny_loaded(), [piano, strange, nameless], seed=0)
+    assert list(found) == [("", " plays the")]
+    assert ("The instrument of ", " is the") in found["", " plays the"]
+    assert ("", " plays the") not in found["", " plays the"], "its own words are no other wording"
+    assert known_wordings(tiny_loaded(), [nameless], seed=0) == {}
+
+
+@pytest.mark.usefixtures("words_counted")
+def test_of_relations_in_like_words_the_bases_answers_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ "it died in" is as like "in which it died at" and "on which it died at"; the base answers it as the second."""
+    listed = ((("in which ", " died at"), ("", " went")), (("on which ", " died at"), ("", " came")))
+    monkeypatch.setattr(wordings, "_relations", lambda: listed)
+
+    def roots(_loaded: Any, prompts: list[str], _seed: int) -> torch.Tensor:
+        return torch.tensor([[0.0, 1.0] if "in which" in prompt else [1.0, 0.0] for prompt in prompts])
+
+    monkeypatch.setattr(wordings, "_roots", roots)
+    found = known_wordings(tiny_loaded(), [EditRequest("a", "Where which Zed died at", "Rome", "Zed")], seed=0)
+    assert found == {("Where which ", " died at"): list(listed[1])}
+
+
+def test_listed_wordings_have_one_slot_and_end_where_the_answer_follows() -> None:
+    for relation in wordings._relations():
+        assert len(set(relation)) == len(relation) >= 2
+        for before, behind in relation:
+            assert "{}" not in behind
+            assert behind.strip()
+            assert not behind.endswith((" ", "?", "."))
+            assert before == "" or before.endswith(" ")
