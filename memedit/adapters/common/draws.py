@@ -40,6 +40,15 @@ class Draw:
     off_topic: tuple[str | None, ...]
     chat: tuple[bool, ...]
 
+    def part(self, places: Sequence[int]) -> "Draw":
+        """Return the edits at some places with what was drawn for them."""
+        return Draw(
+            tuple(self.examples[at] for at in places),
+            tuple(self.queries[at] for at in places),
+            tuple(self.off_topic[at] for at in places),
+            tuple(self.chat[at] for at in places),
+        )
+
 
 class Sampler:
     """Draws batches; the draw of a step depends on the seed and the step's number alone, so that runs can resume.

@@ -36,7 +36,8 @@ class RecipeSettings:
     """What a RECIPE network depends on besides base model and data.
 
     ``warm_steps`` train encoder and heads without the language model, on the contrastive terms alone. ``steps`` follow
-    with the paper's whole objective. One row per edit and step is scored (its prompt, or with probability
+    with the paper's whole objective on ``batch`` edits, among ``contrasted`` (if that is more) that the contrastive
+    terms compare. One row per edit and step is scored (its prompt, or with probability
     ``paraphrased`` a paraphrase), and off-topic queries of ``locality`` of the edits. With ``ends`` the end token
     belongs to the answer, so that free generation stops behind it. ``swap`` of the targets are another edit's,
     ``words`` of them words out of some prompt. ``dtype`` is that of the frozen model; what is trained is float32.
@@ -47,6 +48,7 @@ class RecipeSettings:
 
     steps: int = 200
     batch: int = 32
+    contrasted: int = 32
     warm_steps: int = 120
     warm_batch: int = 48
     learning_rate: float = 5e-4
@@ -74,7 +76,7 @@ class RecipeSettings:
     dtype: str = "auto"
 
     def __post_init__(self) -> None:
-        counts = ("batch", "warm_batch", "locality_positions", "row_tokens", "micro_tokens")
+        counts = ("batch", "contrasted", "warm_batch", "locality_positions", "row_tokens", "micro_tokens")
         wrong = [name for name in counts if getattr(self, name) < 1]
         wrong += [name for name in ("steps", "warm_steps", "ramp") if getattr(self, name) < 0]
         wrong += [
@@ -155,7 +157,8 @@ class RecipeTrainer:
         warm = number < self.settings.warm_steps
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * self._rate(number)
-        draw = self.sampler.draw(number, self.settings.warm_batch if warm else self.settings.batch)
+        batch = self.settings.batch
+        draw = self.sampler.draw(number, self.settings.warm_batch if warm else max(batch, self.settings.contrasted))
         knowledge = self.network.encoder.knowledge([example.text for example in draw.examples])
         contrastive = self._contrastive(draw, knowledge)
         loss, edit, locality = self.settings.contrastive_weight * contrastive, math.nan, math.nan
@@ -163,8 +166,10 @@ class RecipeTrainer:
         if warm:
             torch.autograd.backward([loss])
         else:
+            scored = range(0, len(draw.examples), max(1, len(draw.examples) // batch))[:batch]
+            draw = draw.part(scored)
             spelt = self._spelling.of([example.target for example in draw.examples])
-            prompts = self.network.prompts(knowledge, spelt)
+            prompts = self.network.prompts(knowledge[list(scored)], spelt)
             leaf = prompts.detach().requires_grad_()
             edit, locality = self._edit_loss(draw, leaf), self._locality_loss(draw, leaf)
             gradient = leaf.grad if leaf.grad is not None else torch.zeros_like(leaf)

@@ -98,6 +98,15 @@ def test_a_draw_depends_on_seed_and_step_alone(seed: int, step: int, size: int) 
         assert off in example.off_topic
 
 
+def test_part_of_a_draw_keeps_what_belongs_together() -> None:
+    draw = Sampler(EXAMPLES, seed=0, swap=0, paraphrased=0.5, chat=0.5).draw(3, 8)
+    part = draw.part(range(1, 8, 3))
+    assert len(part.examples) == 3
+    for at, place in enumerate((1, 4, 7)):
+        kept = (part.examples[at], part.queries[at], part.off_topic[at], part.chat[at])
+        assert kept == (draw.examples[place], draw.queries[place], draw.off_topic[place], draw.chat[place])
+
+
 def test_flatness_gives_small_sources_their_share() -> None:
     def share(flatness: float) -> float:
         sampler = Sampler(EXAMPLES, seed=0, swap=0, paraphrased=0, chat=0, flatness=flatness)

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from adapters.recipe_bench import SHAPE, TOKENS, make_edit
 from encoders.tiny_encoder import save_tiny_encoder
 from safetensors.torch import load_file
 from tiny import tiny_model, tiny_tokenizer
+from torch import Tensor
 
+from memedit.adapters.common.draws import Draw
 from memedit.adapters.recipe.adapter import RecipeAdapter
-from memedit.adapters.recipe.training import RecipeSettings
+from memedit.adapters.recipe.training import RecipeSettings, RecipeTrainer
 from memedit.errors import DatasetError, FingerprintMismatchError, InputError
 from memedit.models import LoadedModel, model_fingerprint
 from memedit.models.training import training_copy
@@ -88,6 +91,34 @@ def test_a_killed_run_resumes_to_the_same_weights(base: LoadedModel, data: Path,
     assert all(bool((one[name] == other[name]).all()) for name in one)
     assert model_fingerprint(base.model, base.tokenizer) == before  # the base is not touched
     assert not list((tmp_path / "cut").glob("*checkpoint*"))
+
+
+def test_more_edits_are_compared_than_scored(
+    base: LoadedModel, data: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[Draw] = []
+    scored: list[Draw] = []
+    contrastive, edit_loss = RecipeTrainer._contrastive, RecipeTrainer._edit_loss
+
+    def note(trainer: RecipeTrainer, draw: Draw, knowledge: Tensor) -> Tensor:
+        compared.append(draw)
+        return contrastive(trainer, draw, knowledge)
+
+    def score(trainer: RecipeTrainer, draw: Draw, prompts: Tensor) -> float:
+        scored.append(draw)
+        assert len(prompts) == len(draw.examples)
+        knowledge = trainer.network.encoder.knowledge([example.text for example in draw.examples])
+        spelt = trainer._spelling.of([example.target for example in draw.examples])
+        torch.testing.assert_close(prompts, trainer.network.prompts(knowledge, spelt), atol=1e-4, rtol=1e-4)
+        return edit_loss(trainer, draw, prompts)
+
+    monkeypatch.setattr(RecipeTrainer, "_contrastive", note)
+    monkeypatch.setattr(RecipeTrainer, "_edit_loss", score)
+    train(base, data, encoder, tmp_path, settings=replace(SETTINGS, steps=1, warm_steps=0, batch=3, contrasted=8))
+    assert (len(compared[0].examples), len(scored[0].examples)) == (8, 3)
+    assert set(scored[0].examples) < set(compared[0].examples)
+    with pytest.raises(InputError, match="contrasted"):
+        replace(SETTINGS, contrasted=0)
 
 
 def test_another_seed_gives_other_weights(base: LoadedModel, data: Path, encoder: Path, tmp_path: Path) -> None:
