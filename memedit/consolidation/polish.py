@@ -84,6 +84,9 @@ def polished(
 
     Returns:
         changes of the same modules and of those in ``polish_layers``, dense.
+
+    Raises:
+        ModelNotFoundError: there is no MiniLM, by which wordings are compared.
     """
     site = EditSite.of(loaded, settings)
     solved = {layer for layer in site.layers if site.module_name(layer) in terms}

@@ -14,12 +14,16 @@ from memedit.evaluation.requests import GenerateRequest, ScoreRequest
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is. ``eta_seconds`` is None until enough has been done to tell."""
+    """How far a run is. ``eta_seconds`` is None until enough has been done to tell.
+
+    It is of the whole run, or with ``whole`` false of ``unit`` alone.
+    """
 
     unit: str
     done: int
     total: int
     eta_seconds: float | None
+    whole: bool = True
 
 
 ProgressCallback = Callable[[Progress], None]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from memedit.encoders.base import Encoder
 from memedit.evaluation.cases import WANTS_TARGET, Case
 from memedit.evaluation.datasets import DataFile
 from memedit.evaluation.journal import Journal
+from memedit.evaluation.runner import Progress, ProgressCallback
 from memedit.evaluation.stream import EditedState, Queries, StreamOrder, edits_of
 from memedit.memory import EditMemory
 from memedit.models import LoadedModel
@@ -125,15 +126,23 @@ class Stage:
         stream: how their edits arrive.
         bench: what all data sets share.
         journal: of the run; what became of the edits stands in it after the first filling.
+        progress: called while edits are written into the weights.
     """
 
     def __init__(
-        self, data: DataFile, cases: Sequence[Case], stream: StreamOrder, bench: Workbench, journal: Journal
+        self,
+        data: DataFile,
+        cases: Sequence[Case],
+        stream: StreamOrder,
+        bench: Workbench,
+        journal: Journal,
+        *,
+        progress: ProgressCallback | None = None,
     ) -> None:
         self.data, self.cases, self.stream = data, cases, stream
         self.edits = len(edits_of(cases))
         self.name = f"{data.name}/{self.edits}"
-        self._bench, self._journal = bench, journal
+        self._bench, self._journal, self._progress = bench, journal, progress
         self._filled: FilledMemory | None = None
         self._answerers: dict[str, BareAnswerer] = {}
 
@@ -198,9 +207,31 @@ class Stage:
         bench = self._bench
         settings = replace(bench.consolidation, method=method.weights or "")
         checked = method.adapter is not None
-        written = write_weights(filled.memory, bench.loaded, bench.base, edits, settings=settings, checked=checked)
+        written = write_weights(
+            filled.memory,
+            bench.loaded,
+            bench.base,
+            edits,
+            settings=settings,
+            checked=checked,
+            progress=self._written(method),
+        )
         self._journal.add_fact(f"{self.name}/{method.name}/served_by_weights", len(written.edits))
         return written
+
+    def _written(self, method: Method) -> Callable[[str, int, int], None] | None:
+        """Return what tells of a method's weights: they are no requests, whose cost a run's clock knows."""
+        report = self._progress
+        if report is None:
+            return None
+        began: dict[str, float] = {}
+
+        def step(what: str, done: int, total: int) -> None:
+            spent = time.monotonic() - began.setdefault(what, time.monotonic())
+            left = spent * (total - done) / done if spent and done else None
+            report(Progress(f"{self.name}/{method.name}/{what}", done, total, left, whole=False))
+
+        return step
 
     def _note_seconds(self, method: Method, started: float, filled: FilledMemory) -> None:
         name = self._prepared(method)

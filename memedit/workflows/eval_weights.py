@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from memedit.consolidation import applied, solve
@@ -18,6 +19,8 @@ from memedit.workflows.answerers import BareAnswerer
 from memedit.workflows.consolidation.selecting import Selection
 from memedit.workflows.consolidation.settings import JobSettings
 from memedit.workflows.consolidation.solving import artefacts_of, settle, statistics_of
+
+SOLVING = "solving and checking"
 
 
 def job_description(settings: JobSettings) -> dict[str, Any]:
@@ -60,16 +63,28 @@ def write_weights(
     *,
     settings: JobSettings,
     checked: bool,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> WrittenWeights:
-    """Solve for edits; with ``checked`` every edit is asked, as a consolidation job does, else all are left in."""
+    """Solve for edits; with ``checked`` every edit is asked, as a consolidation job does, else all are left in.
+
+    ``progress`` is called with (what is done, how much of it, of how much).
+    """
+
+    def told(what: str) -> Callable[[int, int], None] | None:
+        return None if progress is None else partial(progress, what)
+
     selection = Selection(tuple(edits), (), tuple(edit.id for edit in edits), ())
-    statistics = statistics_of(loaded, settings)
-    artefacts = artefacts_of(memory, loaded, selection, settings)
+    statistics = statistics_of(loaded, settings, told("key statistics"))
+    artefacts = artefacts_of(memory, loaded, selection, settings, told("keys and targets"))
     if not checked:
         requests = selection.requests(closing=settings.closing)
-        delta = solve(loaded, artefacts, statistics, settings.solver, settings.method, requests=requests)
+        delta = solve(
+            loaded, artefacts, statistics, settings.solver, settings.method, requests=requests, progress=told(SOLVING)
+        )
         return WrittenWeights(delta, EditsInWeights([SolvedEdit(e.id, e.content_hash, True) for e in edits]))
-    solved = settle(loaded, answerer, edits, artefacts, statistics=statistics, settings=settings)
+    solved = settle(
+        loaded, answerer, edits, artefacts, statistics=statistics, settings=settings, progress=told(SOLVING)
+    )
     if solved is None:
         return WrittenWeights(None, EditsInWeights())
     kept = [SolvedEdit(c.edit.id, c.edit.content_hash, c.passed) for c in solved.checks]

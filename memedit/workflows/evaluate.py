@@ -127,7 +127,7 @@ def evaluate(
         clock = Clock(cost, progress)
         outcome_parts = []
         for (data, _), cases in streams.items():
-            stage = Stage(data, cases, config.stream, bench, journal)
+            stage = Stage(data, cases, config.stream, bench, journal, progress=progress)
             stack.callback(stage.close)
             runs = StageRuns(stage, bench, methods, config, extras, journal, clock, known)
             outcome_parts.append(runs.run())

@@ -15,6 +15,7 @@ from taught_model import SUBJECTS, answer_of, other_than, prompt_of, taught_mode
 
 from memedit.consolidation import ConsolidationSettings
 from memedit.evaluation.datasets import name_files
+from memedit.evaluation.runner import Progress
 from memedit.evaluation.settings import EvalSettings
 from memedit.workflows import evaluate as workflow
 from memedit.workflows.consolidation.settings import Check, JobSettings
@@ -61,7 +62,14 @@ def test_weights_are_there_for_their_method_only(
         settings=EvalSettings(fluency_queries=0, batch_size=8),
     )
     before = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
-    outcome = evaluate(config, tmp_path / "out", use_cache=False)
+    told: list[Progress] = []
+    outcome = evaluate(config, tmp_path / "out", use_cache=False, progress=told.append)
+    of_weights = [progress for progress in told if not progress.whole]
+    what = list(dict.fromkeys(progress.unit.rpartition("/")[2] for progress in of_weights))
+    assert what[:2] == ["key statistics", "keys and targets"]
+    assert what[2:] == (["solving and checking"] if method == "hybrid" else [])
+    assert (of_weights[-1].done, of_weights[-1].total) == (5, 5)
+    assert any(progress.eta_seconds is not None for progress in of_weights)
     assert all(tensor.equal(before[name]) for name, tensor in loaded.model.state_dict().items())
     by_method = {row.method: row.metrics for row in outcome.rows}
     assert by_method["base"]["reliability"].value == pytest.approx(80.0)
