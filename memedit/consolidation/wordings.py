@@ -87,9 +87,10 @@ def known_wordings(
     """
     relations = _relations()
     listed = [(n, wording) for n, relation in enumerate(relations) for wording in relation]
+    asking = [template for template in _templates(requests) if any(map(str.strip, template))]
     cosines = {
         template: row
-        for template, row in _cosines(_templates(requests), [wording for _, wording in listed]).items()
+        for template, row in _cosines(asking, [wording for _, wording in listed]).items()
         if row.max() >= KNOWN
     }
     nearest = {template: row.argsort(descending=True)[:NEAREST].tolist() for template, row in cosines.items()}

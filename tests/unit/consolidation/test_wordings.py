@@ -84,7 +84,8 @@ def test_templates_are_taken_for_the_relation_of_the_wording_they_are_most_like(
     strange = EditRequest("s", "Zed qwx rrt zzk", "nothing", "Zed")
     piano = EditRequest("p", "Zed plays the", "piano", "Zed")
     nameless = EditRequest("n", "Who knows?", "nobody")
-    found = known_wordings(tiny_loaded(), [piano, strange, nameless], seed=0)
+    wordless = EditRequest("w", "Zed", "nobody", "Zed")
+    found = known_wordings(tiny_loaded(), [piano, strange, nameless, wordless], seed=0)
     assert list(found) == [("", " plays the")]
     assert ("The instrument of ", " is the") in found["", " plays the"]
     assert ("", " plays the") not in found["", " plays the"], "its own words are no other wording"
