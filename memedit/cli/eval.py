@@ -300,8 +300,8 @@ class _Bar:
         self._status.stop()
 
     def __call__(self, progress: Any) -> None:
-        scope = " in all" if progress.whole else ""
-        left = "" if progress.eta_seconds is None else f", about {duration(progress.eta_seconds)} left{scope}"
+        of = " in all" if progress.whole else ""
+        left = "" if progress.eta_seconds is None else f", about {duration(progress.eta_seconds)} left{of}"
         if self._console.is_terminal:
             self._status.update(f"{progress.unit}: {progress.done}/{progress.total}{left}")
         elif progress.done == progress.total and progress.unit != self._last:

@@ -94,7 +94,7 @@ def test_templates_are_taken_for_the_relation_of_the_wording_they_are_most_like(
 
 @pytest.mark.usefixtures("words_counted")
 def test_of_relations_in_like_words_the_bases_answers_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ "it died in" is as like "in which it died at" and "on which it died at"; the base answers it as the second."""
+    """The prompt is as like one wording as the other, and the base answers it as the second."""
     listed = ((("in which ", " died at"), ("", " went")), (("on which ", " died at"), ("", " came")))
     monkeypatch.setattr(wordings, "_relations", lambda: listed)
 
