@@ -6,7 +6,7 @@ the changes of all layers are moved together down the gradient of
 
     mean over edits of max(0, NLL(target) - stop_loss)        behind passing text and without, in other words at times
     + ``TEXT_WEIGHT`` KL(base, edited)                        on the statistics' text and text of the model's own
-    + ``SWAP_WEIGHT`` KL(base, edited)                        behind edits' prompts with another edit's subject
+    + ``SWAP_WEIGHT`` KL(base, edited)                        behind edits' prompts about others than their subjects
 
 with Adam, in coordinates in which keys of ordinary text are white (``D (C / mean + EASE)^1/2``): steps go furthest
 where ordinary text has no keys, as the closed form's do. Each step also takes back a little of the changes (decoupled
@@ -29,6 +29,7 @@ from memedit.consolidation.base import ConsolidationSettings, EditRequest, diges
 from memedit.consolidation.contexts import opening_ids
 from memedit.consolidation.kept import keep_tensors, kept_file, read_kept
 from memedit.consolidation.moments import LayerMoments
+from memedit.consolidation.names import other_names
 from memedit.consolidation.polish_rows import AskedRow, RowMaker
 from memedit.consolidation.samples import own_samples
 from memedit.consolidation.site import EditSite
@@ -41,11 +42,11 @@ from memedit.models.segments import Inputs, Segments, pad_right, unpadded
 from memedit.models.training import training_copy
 from memedit.types import WeightTerm
 
-TEXT_WEIGHT, SWAP_WEIGHT = 40.0, 0.15
+TEXT_WEIGHT, SWAP_WEIGHT = 40.0, 0.45
 EASE = 0.1
 """Added to the eigenvalues of the key statistics, in units of their mean."""
-EDITS, SWAPS, WINDOWS = 64, 12, 8
-"""Rows of edits, rows with exchanged subjects and windows of text in a step."""
+EDITS, SWAPS, WINDOWS = 64, 36, 8
+"""Rows of edits, rows with exchanged subjects (see :class:`RowMaker`) and windows of text in a step."""
 GIVEN = 3
 """Windows of the caller's text for each of the model's own."""
 WINDOW, TOKENS = 128, 20_000
@@ -98,7 +99,10 @@ def polished(
     }
     run = _Descent(loaded, start, {layer: statistics.of(layer) for layer in layers}, settings)
     wordings = [find(loaded, requests, seed=settings.seed) for find in (other_wordings, known_wordings)]
-    rows = RowMaker(loaded.tokenizer, requests, _texts(loaded, statistics, settings), settings.seed, wordings)
+    texts = _texts(loaded, statistics, settings)
+    read = [loaded.tokenizer.decode(window, skip_special_tokens=True) for source in texts for window in source]
+    names = other_names([request.subject.strip() for request in requests if request.subject], read)
+    rows = RowMaker(loaded.tokenizer, requests, texts, settings.seed, wordings, names=names)
     for step in range(settings.polish):
         run.step(step, rows)
         if progress is not None:

@@ -1,4 +1,4 @@
-"""What polishing looks at: edits behind passing text and in other words, prompts with another edit's subject, text."""
+"""What polishing looks at: edits behind passing text and in other words, prompts about something else, and text."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -41,6 +41,8 @@ class RowMaker:
         seed: of the draw.
         wordings: other templates that ask for the same, see :mod:`~memedit.consolidation.wordings`, source by source;
             each that knows any is drawn from as often.
+        names: what may stand where an edit's subject does though no edit is about it, by subject, see
+            :mod:`~memedit.consolidation.names`.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class RowMaker:
         texts: Sequence[Sequence[Sequence[int]]],
         seed: int,
         wordings: Sequence[Mapping[Template, Sequence[Template]]] = (),
+        *,
+        names: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._tokenizer, self._requests, self._texts = tokenizer, list(requests), texts
         self._opening = opening_ids(tokenizer)
@@ -58,7 +62,8 @@ class RowMaker:
         self._waiting: list[EditRequest] = []
         self._prompts = {request.prompt for request in requests}
         self._named = [(r, template) for r in requests if (template := template_of(r)) is not None]
-        self._wordings = wordings
+        self._wordings, self._names = wordings, names or {}
+        self._subjects = {(request.subject or "").strip().casefold() for request in requests}
 
     def edits(self, count: int) -> list[AskedRow]:
         """Return rows of the next ``count`` edits: each comes once before any comes again."""
@@ -75,20 +80,38 @@ class RowMaker:
         return rows
 
     def swapped(self, count: int) -> list[AskedRow]:
-        """Return edits' prompts with another edit's subject in them, which no edit asks about: the base's to answer."""
+        """Return edits' prompts about somebody or something that none of them is about: the base's to answer."""
         rows: list[AskedRow] = []
-        for _ in range(4 * count):
-            if len(self._named) < 2 or len(rows) == count:
+        for _ in range(4 * count if self._named else 0):
+            if len(rows) == count:
                 break
-            (one, (before, behind)), (other, _) = self._random.sample(self._named, 2)
-            text = f"{before}{(other.subject or '').strip()}{behind}"
-            if text in self._prompts or one.subject == other.subject:
+            one, (before, behind) = self._random.choice(self._named)
+            text = f"{before}{self._other_name((one.subject or '').strip())}{behind}"
+            if text in self._prompts:
                 continue
             front, spaced = self._front()
             asked = EditRequest(one.id, text, one.target)
             prompt = (*front, *prompt_ids(self._tokenizer, asked, spaced=spaced)[0])
             rows.append(AskedRow(prompt, len(prompt) - 1))
         return rows
+
+    def _other_name(self, subject: str) -> str:
+        """Return another edit's subject, a name that no edit is about, or half the subject and half such a name.
+
+        The first of them may be the subject itself.
+        """
+        other = (self._random.choice(self._named)[0].subject or "").strip()
+        kind, names = self._random.randrange(3), self._names.get(subject)
+        if kind == 0 or not names:
+            return other
+        name = self._random.choice(names)
+        mixed = name if kind == 1 else self._mixed(subject, name)
+        return other if mixed.casefold() in self._subjects else mixed
+
+    def _mixed(self, *names: str) -> str:
+        """Return the beginning of one name and the last word of the other."""
+        front, back = (name.split() for name in (names if self._random.random() < 0.5 else names[::-1]))
+        return " ".join((*front[: max(1, len(front) - 1)], back[-1]))
 
     def texts(self, count: int) -> list[Sequence[int]]:
         """Return some windows of text."""

@@ -1,7 +1,9 @@
 """What the tests of this room share: tiny models as loaded models, and edits about made-up things."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from tiny import tiny_model, tiny_tokenizer
 
@@ -46,3 +48,15 @@ def normal(*shape: int, seed: int) -> torch.Tensor:
 def weights_of(model: Any) -> dict[str, torch.Tensor]:
     """A copy of all weights."""
     return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+class WordEncoder:
+    """Texts as unit vectors of their words' counts."""
+
+    @staticmethod
+    def encode(texts: Sequence[str]) -> Any:
+        vectors = np.zeros((len(texts), 4096), dtype=np.float32)
+        for row, text in zip(vectors, texts, strict=True):
+            for word in text.lower().replace("?", " ").split():
+                row[sum(ord(letter) * 31**at for at, letter in enumerate(word)) % 4096] += 1
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -1,5 +1,6 @@
 """Polishing: more of the edits, less of anything else, the same bits from the same set, and a base left alone."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(polish, "TOKENS", 480)
     monkeypatch.setattr(polish, "WINDOW", 24)
     monkeypatch.setenv("MEMEDIT_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(polish, "known_wordings", lambda *_, **__: {})  # which takes an encoder
+    for found_by_an_encoder in ("known_wordings", "other_names"):
+        monkeypatch.setattr(polish, found_by_an_encoder, lambda *_, **__: {})
 
 
 def _solved(loaded: LoadedModel, tmp_path: Path, steps: int, **options: Any) -> WeightDelta:
@@ -237,3 +239,53 @@ def test_exchanged_subjects_ask_what_no_edit_asks() -> None:
     assert not _maker(REQUESTS[:1])[0].swapped(3), "there is nobody to exchange with"
     twins = tuple(EditRequest(name, f"The river of {name} is", "Rhea", name) for name in ("Zed", "Yan"))
     assert not _maker(twins)[0].swapped(3), "with the other's subject each asks what the other does"
+
+
+def test_exchanged_subjects_are_other_edits_names_of_no_edit_and_halves_of_both() -> None:
+    _, tokenizer = _maker()
+    window = tokenizer("some passing text that stands in front of things")["input_ids"]
+    bee = EditRequest("e", "It was written by Ann Bee", "May", "Ann Bee")
+    near = {"Ann Bee": ["Lake Como"]}
+    maker = RowMaker(tokenizer, [*REQUESTS[:2], bee], [[window]], 0, names=near)
+    asked = [tokenizer.decode(row.ids) for row in maker.swapped(300)]
+    about = Counter(text.split("written by ")[1] for text in asked if "written by" in text)
+    assert len(asked) == 300
+    assert about.keys() == {"Foo", "Zed", "Lake Como", "Ann Como", "Lake Bee"}
+    assert all(count > 8 for count in about.values())
+    assert not any(word in text for text in asked if "plays the" in text for word in ("Lake", "Como"))
+    alone = RowMaker(tokenizer, [bee], [[window]], 0, names=near)
+    assert all("Ann Bee" not in tokenizer.decode(row.ids) for row in alone.swapped(20))
+
+
+def test_half_a_name_is_not_asked_about_where_it_makes_up_a_subject() -> None:
+    _, tokenizer = _maker()
+    window = tokenizer("some passing text that stands in front of things")["input_ids"]
+    bee, como = (EditRequest(n, f"It was written by {n}", "May", n) for n in ("Ann Bee", "ann como"))
+    maker = RowMaker(tokenizer, [bee, como], [[window]], 0, names={"Ann Bee": ["Lake Como"]})
+    asked = {tokenizer.decode(row.ids).split("written by ")[1] for row in maker.swapped(60)}
+    assert asked == {"Lake Como", "Lake Bee"}
+
+
+def test_names_are_looked_for_in_the_text_that_polishing_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[list[str], list[str]]] = []
+    drawn: list[str] = []
+
+    def names(subjects: list[str], texts: list[str]) -> dict[str, list[str]]:
+        given.append((subjects, texts))
+        return {subject: ["Lake Como"] for subject in subjects}
+
+    swapped = RowMaker.swapped
+
+    def watched(maker: RowMaker, count: int) -> list[Any]:
+        rows = swapped(maker, count)
+        drawn.extend(loaded.tokenizer.decode(row.ids) for row in rows)
+        return rows
+
+    monkeypatch.setattr(polish, "other_names", names)
+    monkeypatch.setattr(RowMaker, "swapped", watched)
+    loaded = tiny_loaded()
+    _solved(loaded, tmp_path, 3)
+    ((subjects, texts),) = given
+    assert sorted(subjects) == sorted(str(request.subject) for request in REQUESTS)
+    assert any("quick brown fox" in text for text in texts)
+    assert any("Lake Como" in text for text in drawn)

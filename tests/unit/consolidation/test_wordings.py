@@ -1,12 +1,10 @@
 """Other wordings of a question: templates that the base answers alike, whoever is put in."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from consolidation_bench import tiny_loaded
+from consolidation_bench import WordEncoder, tiny_loaded
 
 from memedit.consolidation import EditRequest, wordings
 from memedit.consolidation.wordings import known_wordings, other_wordings, template_of
@@ -60,18 +58,6 @@ def test_one_template_or_one_subject_has_nothing_to_agree_with() -> None:
     assert other_wordings(loaded, REQUESTS[:1], seed=0) == {}
     assert other_wordings(loaded, REQUESTS[:3], seed=0) == {}
     assert other_wordings(loaded, [EditRequest("a", "Who knows?", "nobody")], seed=0) == {}
-
-
-class WordEncoder:
-    """Texts as unit vectors of their words' counts."""
-
-    @staticmethod
-    def encode(texts: Sequence[str]) -> Any:
-        vectors = np.zeros((len(texts), 4096), dtype=np.float32)
-        for row, text in zip(vectors, texts, strict=True):
-            for word in text.lower().replace("?", " ").split():
-                row[sum(ord(letter) * 31**at for at, letter in enumerate(word)) % 4096] += 1
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @pytest.fixture
