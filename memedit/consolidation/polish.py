@@ -12,7 +12,8 @@ with Adam, in coordinates in which keys of ordinary text are white (``D (C / mea
 where ordinary text has no keys, as the closed form's do. Each step also takes back a little of the changes (decoupled
 weight decay, Loshchilov and Hutter 2019), whose length in these coordinates is the closed form's own price of harm to
 text: what no edit needs goes. What comes out is the running mean of the iterates (Polyak and Juditsky 1992), since a
-step sees few edits and little text. It is a function of the set of edits, settings and base, as the closed form is:
+step sees few edits and little text, less what some more steps would take back: much of it is noise that moves unlikely
+answers, where edits have a margin. It is a function of the set of edits, settings and base, as the closed form is:
 edits come in the order of their ids and all draws go by the seed.
 """
 
@@ -57,6 +58,8 @@ RATE, WARMUP = 0.05, 5
 """Length of a step in units of the start's root mean square entry, and steps until it is reached."""
 DECAY = 0.0015
 """Share of the changes that a step takes back, at its full length."""
+COOLING = 0.3
+"""Steps that only take back, at the end, for each step before."""
 MEMORY = 0.95
 """Weight of the past in the running mean."""
 _AT_ONCE = 2
@@ -141,8 +144,9 @@ class _Descent:
         self._edited = self._base
 
     def changes(self) -> dict[int, Tensor]:
-        """Return the running means as changes of weights, float64."""
-        return {n: (mean @ self._back[n]).double().cpu() for n, mean in self._means.items()}
+        """Return the running means, less what is taken back at the end, as changes of weights, float64."""
+        left = (1 - DECAY) ** (COOLING * self._settings.polish)
+        return {n: (mean @ self._back[n]).double().cpu() * left for n, mean in self._means.items()}
 
     def step(self, step: int, rows: RowMaker) -> None:
         """Move by one step."""

@@ -111,6 +111,19 @@ def test_steps_take_back_what_they_are_told_to(tmp_path: Path, monkeypatch: pyte
     assert half < 0.5 * kept
 
 
+def test_more_is_taken_back_at_the_end_after_more_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def matrices(steps: int, cooling: float) -> list[np.ndarray]:
+        monkeypatch.setattr(polish, "COOLING", cooling)
+        return [term.matrix() for term in _solved(loaded, tmp_path, steps).terms.values()]
+
+    loaded, usual = tiny_loaded(), polish.COOLING
+    assert 0.9 < (1 - polish.DECAY) ** (usual * 160) < 0.95
+    for steps in (2, 6):
+        left = (1 - polish.DECAY) ** (usual * steps)
+        for whole, cooled in zip(matrices(steps, 0.0), matrices(steps, usual), strict=True):
+            assert np.allclose(cooled, whole * left, rtol=1e-9, atol=0)
+
+
 def test_exchanged_subjects_may_go_through_the_model_without_edits(tmp_path: Path) -> None:
     loaded = tiny_loaded()
     statistics = build_statistics(loaded, LAX, TEXTS, store=tmp_path)
