@@ -31,10 +31,8 @@ def test_a_subject_gets_the_names_most_like_it(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(names, "NEAREST", 2)
     text = "there is Lake Como and Lake Garda, and there are Ann Lee and Ann Bee, and Lake Foo and Ann Zed"
     found = other_names(["Lake Foo", "Ann Zed", "ann lee"], [text, "and of Lake Como they say"])
-    assert {subject: set(near) for subject, near in found.items() if subject != "ann lee"} == {
-        "Lake Foo": {"Lake Como", "Lake Garda"},
-        "Ann Zed": {"Ann Bee", found["Ann Zed"][1]},
-    }
+    assert set(found["Lake Foo"]) == {"Lake Como", "Lake Garda"}
+    assert found["Ann Zed"][0] == found["ann lee"][0] == "Ann Bee"
     assert not {"Lake Foo", "Ann Zed", "Ann Lee"} & {name for near in found.values() for name in near}
 
 
