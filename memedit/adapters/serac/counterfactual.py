@@ -17,30 +17,30 @@ class CounterfactualConfig:
     """Shape of a counterfactual model.
 
     Args:
-        first: how many of the base's first layers it keeps.
-        last: how many of its last layers follow them. The last layers know how to read out into the vocabulary.
+        layers: numbers of the base's layers that it keeps, rising (found by
+            :func:`~memedit.adapters.serac.pruning.choose_layers`).
         rank: rank of the LoRA on every linear map of the kept layers.
         alpha: scaling numerator of the LoRA.
     """
 
-    first: int = 8
-    last: int = 4
+    layers: tuple[int, ...]
     rank: int = 16
     alpha: int = 32
 
     def __post_init__(self) -> None:
-        if self.first < 1 or self.last < 0 or min(self.rank, self.alpha) < 1:
-            raise InputError(f"not a counterfactual model's shape: {self}; keep at least one layer, rank >= 1")
+        object.__setattr__(self, "layers", tuple(self.layers))  # JSON gives a list
+        if min(self.rank, self.alpha) < 1:
+            raise InputError(f"not a counterfactual model's shape: {self}; rank and alpha are at least 1")
 
-    def layers(self, available: int) -> tuple[int, ...]:
-        """Return the numbers of the kept layers of a base with ``available`` layers.
 
-        Raises:
-            InputError: there are fewer layers than are to be kept.
-        """
-        if self.first + self.last > available:
-            raise InputError(f"cannot keep {self.first} + {self.last} layers of a model that has {available}")
-        return (*range(self.first), *range(available - self.last, available))
+def check_layers(layers: Sequence[int], available: int) -> None:
+    """Check which layers of a model with ``available`` layers are to be kept.
+
+    Raises:
+        InputError: there are none, or they do not rise from 0 on to below ``available``.
+    """
+    if not layers or list(layers) != sorted({*layers} & {*range(available)}):
+        raise InputError(f"cannot keep layers {[*layers]} of a model that has {available}; give some of them, rising")
 
 
 def build_counterfactual(base: Any, config: CounterfactualConfig, *, seed: int = 0) -> Any:
@@ -50,22 +50,32 @@ def build_counterfactual(base: Any, config: CounterfactualConfig, *, seed: int =
     the kept layers, which starts without effect. The base is not changed. ``seed`` decides the LoRA's initial values.
 
     Raises:
-        InputError: the base has too few layers.
+        InputError: the base has no such layers.
         UnsupportedModelError: its layers cannot be found.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    spec = ModelSpec.of(base)
-    keep = config.layers(spec.n_layers)
-    model = _sharing_copy(base)
-    _cut(model, spec, keep)
-    model.requires_grad_(False)
-    names = [f"{spec.layers}.{i}.{linear.path}" for i in range(len(keep)) for linear in spec.linears]
+    spec, model = ModelSpec.of(base), cut(base, config.layers).requires_grad_(False)
+    names = [f"{spec.layers}.{i}.{linear.path}" for i in range(len(config.layers)) for linear in spec.linears]
     transposed = spec.linears[0].transposed
     settings = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=names, fan_in_fan_out=transposed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return inject_adapter_in_model(settings, model).eval()
+
+
+def cut(base: Any, layers: Sequence[int]) -> Any:
+    """Return ``base`` with some of its layers alone, sharing its tensors; the base is not changed.
+
+    Raises:
+        InputError: it has no such layers.
+        UnsupportedModelError: its layers cannot be found.
+    """
+    spec = ModelSpec.of(base)
+    check_layers(layers, spec.n_layers)
+    model = _sharing_copy(base)
+    _leave(model, spec, layers)
+    return model
 
 
 def trained_parameters(model: Any) -> dict[str, nn.Parameter]:
@@ -94,7 +104,7 @@ def _sharing_copy(model: Any) -> Any:
     return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
 
-def _cut(model: Any, spec: ModelSpec, keep: Sequence[int]) -> None:
+def _leave(model: Any, spec: ModelSpec, keep: Sequence[int]) -> None:
     """Leave the layers ``keep`` and number them anew (their place in the key-value cache)."""
     layers = model.get_submodule(spec.layers)
     parent, _, name = spec.layers.rpartition(".")

@@ -23,7 +23,7 @@ from memedit.errors import FingerprintMismatchError, InputError, ModelNotFoundEr
 from memedit.models.identity import BaseRecord
 
 WEIGHTS, RECORD = "counterfactual.safetensors", "serac.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,8 @@ def read_record(folder: Path) -> SeracRecord:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         version = fields["format"]
+        if version != FORMAT:
+            raise InputError(f"{path} has format {version}, this memedit reads {FORMAT}; train again or update memedit")
         record = SeracRecord(
             counterfactual=CounterfactualConfig(**fields["counterfactual"]),
             base=BaseRecord.parse(fields["base"]),
@@ -70,8 +72,6 @@ def read_record(folder: Path) -> SeracRecord:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged: {error!r}; train again or restore the file") from error
-    if version != FORMAT:
-        raise InputError(f"{path} has format {version}, this memedit reads {FORMAT}; update memedit")
     return record
 
 

@@ -22,7 +22,7 @@ from memedit.models import model_fingerprint
 from memedit.models.identity import BaseRecord
 from memedit.runtime import EditableModel
 
-SHAPE = CounterfactualConfig(first=1, last=1, rank=2, alpha=4)
+SHAPE = CounterfactualConfig((0, 2), rank=2, alpha=4)
 
 
 def write_serac(folder: Path, model: Any, tokenizer: Any) -> Any:
@@ -59,7 +59,7 @@ def test_the_cut_shares_the_bases_tensors_and_leaves_it_alone(trained: tuple[Any
 
 def test_a_cut_of_all_layers_without_training_is_the_base(trained: tuple[Any, Any, Path, Any]) -> None:
     model = trained[0]
-    same = build_counterfactual(model, CounterfactualConfig(first=2, last=1, rank=2))
+    same = build_counterfactual(model, CounterfactualConfig((0, 1, 2), rank=2))
     ids = torch.tensor([[5, 9, 30, 41]])
     with torch.no_grad():
         torch.testing.assert_close(same(input_ids=ids).logits, model(input_ids=ids).logits, rtol=1e-5, atol=1e-5)
@@ -176,6 +176,6 @@ def test_what_cannot_be_used_is_refused(trained: tuple[Any, Any, Path, Any], tmp
     with pytest.raises(ModelNotFoundError, match="ships"):
         SeracAdapter(model, tokenizer)
     with pytest.raises(InputError, match="cannot keep"):
-        build_counterfactual(model, CounterfactualConfig(first=3, last=1))
+        build_counterfactual(model, CounterfactualConfig((0, 3)))
     with pytest.raises(InputError, match="shape"):
-        CounterfactualConfig(first=0)
+        CounterfactualConfig((0,), rank=0)

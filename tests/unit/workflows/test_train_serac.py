@@ -14,6 +14,7 @@ from memedit.adapters.base import Row
 from memedit.adapters.common.draws import EditExample
 from memedit.adapters.serac.adapter import SeracAdapter
 from memedit.adapters.serac.counterfactual import CounterfactualConfig
+from memedit.adapters.serac.files import read_record
 from memedit.adapters.serac.layout import counterfactual_row
 from memedit.adapters.serac.training import SeracSettings, training_row
 from memedit.errors import InputError
@@ -22,7 +23,7 @@ from memedit.workflows.train_serac import train_serac
 
 NAMES = ["ada", "bo", "cleo", "dov", "eva", "finn", "gil", "hana"]
 SETTINGS = SeracSettings(steps=6, batch=4, ramp=2, learning_rate=5e-3, dtype="float32")
-SHAPE = CounterfactualConfig(first=1, last=1, rank=4, alpha=8)
+SHAPE = CounterfactualConfig((0, 2), rank=4, alpha=8)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,34 @@ def test_a_checkpoint_of_another_run_is_refused(base: LoadedModel, data: Path, t
         train(base, data, tmp_path, checkpoint_every=1, progress=stop)
     with pytest.raises(InputError, match="other settings"):
         train(base, data, tmp_path, settings=replace(SETTINGS, seed=9))
+
+
+def test_which_layers_are_kept_is_found_once(
+    base: LoadedModel, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, stages = {"settings": replace(SETTINGS, layers=2, probes=4), "counterfactual": None}, []
+
+    def stop(progress: Any) -> None:
+        stages.append((progress.stage, progress.step, progress.steps))
+        if progress.stage == "train":
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(base, data, tmp_path, progress=stop, **own)
+    assert stages == [("layers", 1, 1), ("train", 1, 6)]
+    found = json.loads((tmp_path / "layers.json").read_text())["layers"]
+    monkeypatch.setattr("memedit.workflows.train_serac.choose_layers", None)  # a resumed run does not look again
+    train(base, data, tmp_path, **own)
+    record = read_record(tmp_path)
+    assert record.counterfactual == CounterfactualConfig(tuple(found), rank=16, alpha=32)
+    assert len(found) == 2
+    assert not (tmp_path / "layers.json").exists()
+
+
+def test_layers_found_by_another_run_are_not_taken(base: LoadedModel, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "layers.json").write_text('{"key": "other", "layers": [7]}')
+    train(base, data, tmp_path, settings=replace(SETTINGS, layers=2, probes=4), counterfactual=None)
+    assert read_record(tmp_path).counterfactual.layers in [(0, 1), (0, 2), (1, 2)]
 
 
 def test_it_learns(data: Path, tmp_path: Path) -> None:
