@@ -92,7 +92,7 @@ class Output:
 class _Bar:
     def __init__(self, console: Console, description: str) -> None:
         self._started = time.monotonic()
-        self._visible = False
+        self._visible, self._done = False, 0
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -108,6 +108,9 @@ class _Bar:
         if not self._visible and time.monotonic() - self._started > _SHOW_AFTER_SECONDS:
             self._visible = True
             self._progress.start()
+        if done < self._done:  # the next stage
+            self._progress.reset(self._task)
+        self._done = done
         self._progress.update(self._task, completed=done, total=total)
 
     def close(self) -> None:
@@ -126,13 +129,14 @@ class LogLine:
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._clock = console, clock
         self._started = self._last = clock()
-        self._work, self._first = "", 0
+        self._work, self._first, self._done = "", 0, 0
 
     def progress(self, description: str, done: int, total: int) -> None:
         """Print how far the work has come, unless the last line is less than a minute old."""
         now = self._clock()
-        if description != self._work or done < self._first:
+        if description != self._work or done < self._done:  # another piece of work, or its next stage
             self._work, self._first, self._started = description, done, now
+        self._done = done
         if now - self._last < _LOG_EVERY_SECONDS:
             return
         self._last = now

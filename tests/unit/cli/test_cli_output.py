@@ -35,5 +35,19 @@ def test_work_that_goes_on_after_a_stop_counts_its_own_pace() -> None:
     assert console.file.getvalue() == "training: 410/440, about 5:00 min left\n"  # type: ignore[attr-defined]
 
 
+def test_the_next_stage_of_the_same_work_counts_its_own_pace() -> None:
+    now = 0.0
+    console = Console(file=io.StringIO(), width=200)
+    log = LogLine(console, clock=lambda: now)
+    for stage, pace in ((18, 60.0), (600, 2.0)):
+        for done in range(1, 4):
+            log.progress("training", done, stage)
+            now += pace
+    now += 60
+    log.progress("training", 35, 600)
+    (*_, last) = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert last == "training: 35/600, about 18:17 min left"  # 34 steps in 66 s
+
+
 def test_durations() -> None:
     assert [duration(s) for s in (0.2, 59, 61, 3600)] == ["0 s", "59 s", "1:01 min", "60:00 min"]
