@@ -154,9 +154,10 @@ def scope(
     seed: Annotated[int, typer.Option(help="Seed of made queries, weights and order.")] = 0,
     head: Annotated[
         Path | None,
-        typer.Option(exists=True, file_okay=False, help="Keep the head trained there; fit the networks above it."),
+        typer.Option(exists=True, file_okay=False, help="Keep the head trained there; fit what stands above it."),
     ] = None,
-    networks: Annotated[bool, typer.Option(help="With --head: fit them, or keep those too and only balance.")] = True,
+    networks: Annotated[bool, typer.Option(help="Fit the networks, or keep those of --head.")] = True,
+    cross: Annotated[bool, typer.Option(help="Fit the cross-encoder for close calls, or keep that of --head.")] = True,
     changes: Changes = None,
 ) -> None:
     """Train, calibrate and report on the scope classifier; it sees text only and serves any language model."""
@@ -172,6 +173,7 @@ def scope(
             background=background or [],
             head=head,
             networks=networks,
+            cross=cross,
             settings=with_changes(ScopeTraining(), key_values("--set", changes)),
             progress=lambda stage, done, total: progress(done, total),
         )

@@ -71,6 +71,11 @@ class SentenceEncoder:
         return self._name
 
     @property
+    def folder(self) -> Path:
+        """Folder of the model's files."""
+        return self._folder
+
+    @property
     def dimension(self) -> int:
         """Width d of the vectors."""
         return self._dimension
@@ -135,7 +140,7 @@ class SentenceEncoder:
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
         for at in range(0, len(order), batch_size):
             rows = order[at : at + batch_size]
-            pieces = self._tokenizer.encode_batch([self._prompt + _readable(texts[i][:cut]) for i in rows])
+            pieces = self._tokenizer.encode_batch([self._prompt + readable(texts[i][:cut]) for i in rows])
             with torch.inference_mode():
                 features = self._model(self._features(pieces))
             yield rows, pieces, features
@@ -224,7 +229,7 @@ def _check_texts(texts: Sequence[str], batch_size: int) -> None:
             raise InputError(f"text {i} is {type(text).__name__} ({text!r:.80}), not a string")
 
 
-def _readable(text: str) -> str:
+def readable(text: str) -> str:
     """Replace lone surrogates, which have no UTF-8 form; character offsets stay the same."""
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 

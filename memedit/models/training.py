@@ -25,14 +25,12 @@ def training_copy(model: Any, dtype: str, *, own: bool = False) -> Any:
 
 
 def _automatic(model: Any) -> torch.dtype:
-    device = next(model.parameters()).device
-    if device.type == "cuda":
-        able = torch.cuda.is_bf16_supported()
-    else:
-        able = device.type == "cpu" and _cpu_computes_bfloat16()
-    return torch.bfloat16 if able else model.dtype
+    kind = next(model.parameters()).device.type
+    able = {"cuda": torch.cuda.is_bf16_supported, "cpu": computes_bfloat16}.get(kind)
+    return torch.bfloat16 if able is not None and able() else model.dtype
 
 
-def _cpu_computes_bfloat16() -> bool:
+def computes_bfloat16() -> bool:
+    """Say whether this processor computes in bfloat16."""
     check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(check()) if check is not None else False

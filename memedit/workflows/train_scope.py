@@ -14,11 +14,13 @@ import numpy as np
 from memedit.encoders import load_encoder
 from memedit.encoders.base import Encoder
 from memedit.errors import InputError
+from memedit.scope.classifier.cross_encoder import cross_encoder_of
 from memedit.scope.classifier.features import FEATURES, TOKEN_FEATURES
 from memedit.scope.classifier.model import ClassifierModel, load_model
 from memedit.scope.classifier.vocabulary import WordRarity, count_documents
 from memedit.types import FloatArray
 from memedit.workflows.scope_training.attributes import MADE, made_rows
+from memedit.workflows.scope_training.cross_fitting import CrossSettings, fit_cross_encoder
 from memedit.workflows.scope_training.dataset import ExampleSet, collect
 from memedit.workflows.scope_training.directness import (
     AskedQuestion,
@@ -30,6 +32,7 @@ from memedit.workflows.scope_training.examples import SimulatedMemory, judged_qu
 from memedit.workflows.scope_training.fitting import FitSettings, fit_head, group_weights
 from memedit.workflows.scope_training.judging import (
     Outcome,
+    SecondLook,
     balance,
     calibrate_outcomes,
     judge_rows,
@@ -39,7 +42,13 @@ from memedit.workflows.scope_training.network import HeadSize
 from memedit.workflows.scope_training.queries import QueryMaker, TrainingQuery
 from memedit.workflows.scope_training.relations import Relations
 from memedit.workflows.scope_training.rows import EditRow, read_rows
-from memedit.workflows.scope_training.same_relation import fit_relation, relation_pairs, with_gain, without_relation
+from memedit.workflows.scope_training.same_relation import (
+    RelationPair,
+    fit_relation,
+    relation_pairs,
+    with_gain,
+    without_relation,
+)
 from memedit.workflows.scope_training.texts import EncodedTexts, principal_directions
 from memedit.workflows.splits import WHOLE_ROWS, is_training_row
 
@@ -48,6 +57,8 @@ Progress = Callable[[str, int, int], None]
 
 REPORT_FILE = "report.json"
 _BAND = 0.15
+_ROUNDS, _SETTLED = 4, 0.05
+"""At most so many rounds of balancing, or until logits gain less than this."""
 _SAME_RELATION = 0.6
 """Wordings whose cosine without the subject is at least this may well ask for one relation."""
 
@@ -62,7 +73,7 @@ class ScopeTraining:
     ``made_rows``: edits made up beside those of
     the files. ``negatives``: wrong candidates kept per query. ``vocabulary``: words in the rarity table.
     ``relation_rows``: the last so many training rows of each file, and twice ``made_rows``, are what the relation's
-    network is fitted on.
+    network and the cross-encoder are fitted on.
     """
 
     max_rows: int = WHOLE_ROWS
@@ -73,6 +84,7 @@ class ScopeTraining:
     relation_rows: int = 1500
     head: HeadSize = field(default_factory=HeadSize)
     fit: FitSettings = field(default_factory=FitSettings)
+    cross: CrossSettings = field(default_factory=CrossSettings)
 
 
 def train_scope(
@@ -86,6 +98,7 @@ def train_scope(
     work: Path | str | None = None,
     head: Path | str | None = None,
     networks: bool = True,
+    cross: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train, calibrate and report on the scope classifier; write its weights into ``out``.
@@ -103,10 +116,12 @@ def train_scope(
         background: plain text files that word rarity is counted on beside the training rows.
         settings: sizes and learning rate.
         work: folder of intermediate results; default: ``out / "work"``.
-        head: folder of a classifier whose head and threshold are kept: only the small networks above it are fitted
-            then (whether the same is asked of a subject; how directly), in minutes, and on the rows of the report the
-            room of each kind of error is set (:func:`~memedit.workflows.scope_training.judging.balance`).
-        networks: with ``head``: False keeps its networks too.
+        head: folder of a classifier whose head and threshold are kept: only what stands above it is fitted then, and
+            on the rows of the report the room of each kind of error is set
+            (:func:`~memedit.workflows.scope_training.judging.balance`).
+        networks: fit the small networks (whether the same is asked of a subject; how directly), in minutes; False keeps
+            those of ``head``.
+        cross: fit the cross-encoder for close calls, in half an hour; False keeps that of ``head``, or does without.
         progress: called as work goes on.
 
     Returns:
@@ -129,9 +144,10 @@ def train_scope(
     limit = run.settings.max_rows + run.settings.report_rows
     rows = read_rows([Path(path) for path in data_files], max_rows=limit)
     if head is None:
-        model, result = run.train(rows, [Path(path) for path in background])
+        model, result = run.train(rows, [Path(path) for path in background], cross=cross)
     else:
-        model, result = run.refine(load_model(Path(head), run.encoder.fingerprint), rows, networks=networks)
+        trained = load_model(Path(head), run.encoder.fingerprint)
+        model, result = run.refine(trained, rows, networks=networks, cross=cross)
     model.save(Path(out))
     (Path(out) / REPORT_FILE).write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", "utf-8")
     return result
@@ -145,7 +161,9 @@ class _Run:
     work: Path
     tell: Progress
 
-    def train(self, rows: Sequence[EditRow], background: Sequence[Path]) -> tuple[ClassifierModel, dict[str, Any]]:
+    def train(
+        self, rows: Sequence[EditRow], background: Sequence[Path], *, cross: bool
+    ) -> tuple[ClassifierModel, dict[str, Any]]:
         known = self._for_training(rows)
         fitted = [row for row in known if not _for_calibration(row.prompt)]
         if not fitted:
@@ -188,14 +206,14 @@ class _Run:
             notes={"seed": self.seed, "rows": len(fitted), "queries": len(queries), "settings": asdict(self.settings)},
         )
         calibrated = self._calibrate(model, known, texts)
-        finished = self._with_networks(calibrated, self._for_training(rows), texts)
+        finished = self._with_upper(calibrated, self._for_training(rows), texts, networks=True, cross=cross)
         finished = self._balanced(finished, known, texts, _is_for_calibration)
         return finished, self._report(finished, rows, texts)
 
     def refine(
-        self, model: ClassifierModel, rows: Sequence[EditRow], *, networks: bool
+        self, model: ClassifierModel, rows: Sequence[EditRow], *, networks: bool, cross: bool
     ) -> tuple[ClassifierModel, dict[str, Any]]:
-        """Fit anew the small ``networks`` above the head of ``model``, and balance it on the rows of the report."""
+        """Fit anew what stands above the head of ``model``, and balance it on the rows of the report."""
         known = self._for_training(rows)
         if not known:
             raise InputError(f"none of the {len(rows)} rows read belongs to the training half; give larger files")
@@ -205,7 +223,7 @@ class _Run:
         needed = [row.prompt for row in [*rows, *made]]
         needed += [text for row in [*known, *reported, *made] for text in _texts(row)]
         self._add(texts, model.projection, needed)
-        refined = self._with_networks(model, known, texts) if networks else model
+        refined = self._with_upper(model, known, texts, networks=networks, cross=cross)
         chosen = {id(row) for row in reported}
         refined = self._balanced(refined, rows, texts, lambda row: id(row) in chosen)
         return refined, self._report(refined, rows, texts)
@@ -306,20 +324,40 @@ class _Run:
         texts: EncodedTexts,
         wanted: Callable[[EditRow], bool],
     ) -> ClassifierModel:
-        """Set anew what edits gain whose subject stands in the query, and what those lose whose subject does not."""
-        outcomes = self._outcomes(model, rows, texts, wanted, "balance")
-        slope, offset, before = model.calibration.tolist()
-        gain, loss = balance(outcomes, model.undecided, before)
-        notes = {**model.notes, "balanced": {"gain": round(gain, 4), "loss": round(loss, 4), "probes": len(outcomes)}}
-        calibration = np.array([slope, offset, loss], np.float32)
-        return replace(model, head=with_gain(model.head, gain), calibration=calibration, notes=notes)
+        """Set anew what edits gain whose subject stands in the query, and what those lose whose subject does not.
 
-    def _with_networks(self, model: ClassifierModel, known: Sequence[EditRow], texts: EncodedTexts) -> ClassifierModel:
-        return self._with_directness(self._with_relation(model, known, texts), known, texts)
+        What has gained is a close call elsewhere than before, so with a cross-encoder it takes a few rounds.
+        """
+        for _ in range(_ROUNDS if model.cross else 1):
+            outcomes = self._outcomes(model, rows, texts, wanted, "balance")
+            slope, offset, before = model.calibration.tolist()
+            gain, loss = balance(outcomes, model.undecided, before)
+            noted = {"gain": round(gain, 4), "loss": round(loss, 4), "probes": len(outcomes)}
+            calibration = np.array([slope, offset, loss], np.float32)
+            notes = {**model.notes, "balanced": noted}
+            model = replace(model, head=with_gain(model.head, gain), calibration=calibration, notes=notes)
+            if abs(gain) < _SETTLED:
+                break
+        return model
 
-    def _with_relation(self, model: ClassifierModel, known: Sequence[EditRow], texts: EncodedTexts) -> ClassifierModel:
-        """Fit whether a query asks the same of a subject, with the files' questions and those of made edits."""
-        plain = without_relation(model.head)
+    def _with_upper(
+        self, model: ClassifierModel, known: Sequence[EditRow], texts: EncodedTexts, *, networks: bool, cross: bool
+    ) -> ClassifierModel:
+        """Fit what stands above the head."""
+        if not (networks or cross):
+            return model
+        pairs, count = self._relation_pairs(model, known, texts)
+        if networks:
+            model = self._with_directness(self._with_relation(model, pairs, count), known, texts)
+        return self._with_cross(model, pairs) if cross else model
+
+    def _relation_pairs(
+        self, model: ClassifierModel, known: Sequence[EditRow], texts: EncodedTexts
+    ) -> tuple[list[RelationPair], int]:
+        """Return questions beside edits whose subject stands in them, and the number of edits they were made from.
+
+        They are the files' questions and those of made edits.
+        """
         rows = [row for stored in _by_source(known) for row in stored[-self.settings.relation_rows :]]
         rows += made_rows(random.Random(self.seed + 5), known, 2 * self.settings.made_rows)
         relations = Relations(rows)
@@ -332,12 +370,35 @@ class _Run:
             negatives=self.settings.negatives,
             seed=self.seed,
         )
-        undecided, slope = model.undecided, float(model.calibration[0])
-        told = self._told("relation", judged, len(queries))
-        pairs = list(relation_pairs(plain, told, rows, queries, undecided=undecided))
-        head = fit_relation(plain, pairs, undecided=undecided, slope=slope, seed=self.seed)
-        notes = {**model.notes, "relation": {"rows": len(rows), "pairs": len(pairs)}}
+        told, plain = self._told("relation", judged, len(queries)), without_relation(model.head)
+        return list(relation_pairs(plain, told, rows, queries, undecided=model.undecided)), len(rows)
+
+    def _with_relation(self, model: ClassifierModel, pairs: Sequence[RelationPair], rows: int) -> ClassifierModel:
+        """Fit whether a query asks the same of a subject."""
+        plain, slope = without_relation(model.head), float(model.calibration[0])
+        head = fit_relation(plain, pairs, undecided=model.undecided, slope=slope, seed=self.seed)
+        notes = {**model.notes, "relation": {"rows": rows, "pairs": len(pairs)}}
         return replace(model, head=head if head is not None else plain, notes=notes)
+
+    def _with_cross(self, model: ClassifierModel, pairs: Sequence[RelationPair]) -> ClassifierModel:
+        """Fit the cross-encoder, where the encoder has files of its own to start from and both labels are there."""
+        folder = getattr(self.encoder, "folder", None)
+        if folder is None or len({pair.right for pair in pairs}) < 2:
+            return replace(model, cross=None)
+        described = [[pair.group, pair.right, *pair.texts] for pair in pairs]
+        settings = self.settings.cross
+        key = json.dumps([self.encoder.fingerprint, described, asdict(settings), self.seed])
+        weights = fit_cross_encoder(
+            folder,
+            pairs,
+            settings,
+            seed=self.seed,
+            key=hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest(),
+            work=self.work / "cross",
+            progress=lambda done, total: self.tell("cross", done, total),
+        )
+        notes = {**model.notes, "cross": {"pairs": len(pairs), "settings": asdict(settings)}}
+        return replace(model, cross=weights, notes=notes)
 
     def _questions(
         self, rows: Sequence[EditRow], relations: Relations, texts: EncodedTexts, directions: FloatArray
@@ -399,11 +460,12 @@ class _Run:
         stage: str,
     ) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        groups = _by_source(rows)
+        groups, cross = _by_source(rows), cross_encoder_of(model.cross, self.encoder)
+        again = None if cross is None else SecondLook(cross, model.undecided)
         for done, stored in enumerate(groups, 1):
             memory = SimulatedMemory(stored, texts, model.rarity)
             numbers = [number for number, row in enumerate(stored) if wanted(row)]
-            outcomes += judge_rows(model.head, memory, stored, numbers)
+            outcomes += judge_rows(model.head, memory, stored, numbers, again)
             self.tell(stage, done, len(groups))
         return outcomes
 

@@ -51,14 +51,18 @@ def head_logits(weights: Weights, query: QuerySide, edits: EditSide, comparison:
     logits = _linear(weights, "judge2", np.maximum(_linear(weights, "judge1", hidden), 0.0))[:, 0]
     if f"{RELATION}out.weight" not in weights:
         return logits
-    anew = stands(comparison) & (comparison.features[:, _LENGTH] < _LONG)
     judged = network_logits(weights, relation_inputs(logits, features), under=RELATION)
-    return np.where(anew, judged, logits)
+    return np.where(asks_shortly(comparison.features), judged, logits)
 
 
 def stands(comparison: Comparison) -> BoolArray:
     """Say of which candidates ``[c]`` the subject stands in the query."""
     return comparison.features[:, _STANDS] > 0
+
+
+def asks_shortly(features: FloatArray) -> BoolArray:
+    """Say of which candidates the subject stands in the query, and that in no running text; ``features [..., f]``."""
+    return (features[..., _STANDS] > 0) & (features[..., _LENGTH] < _LONG)
 
 
 def standardised(weights: Weights, features: FloatArray) -> FloatArray:

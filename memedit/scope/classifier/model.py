@@ -23,6 +23,7 @@ DESCRIPTION_FILE = "classifier.json"
 FORMAT = 2
 ALIKE, _STEEPNESS = 0.86, 20.0
 """The cosine that is as good as the threshold, and how steeply probability rises there."""
+_CROSS = "cross."
 SHIPPED = Path(__file__).parent.parent / "weights"
 """Folder of the parameters that ship with the package."""
 
@@ -35,7 +36,7 @@ class ClassifierModel:
     (Platt), and what a logit loses when the edit's subject is known but does not stand in the query; ``threshold``:
     the one chosen on held-out rows; ``word_counts`` over ``documents``; ``direct``: layers of the network
     that tells rewordings from questions one step further, as in :mod:`memedit.scope.classifier.networks` (None: it was
-    not fitted).
+    not fitted); ``cross``: weights of the cross-encoder that looks at close calls again (None: there is none).
     """
 
     encoder: str
@@ -48,6 +49,7 @@ class ClassifierModel:
     documents: int
     notes: Mapping[str, Any]
     direct: Mapping[str, FloatArray] | None = None
+    cross: Mapping[str, FloatArray] | None = None
 
     def probability(self, logit: float, *, absent: bool) -> float:
         """Return the calibrated probability of a logit; ``absent``: the edit's subject does not stand in the query."""
@@ -94,12 +96,13 @@ class ClassifierModel:
         """Return all arrays by the names they are stored under."""
         head = {f"head.{name}": array for name, array in self.head.items()}
         direct = {f"direct.{name}": array for name, array in (self.direct or {}).items()}
-        return {"projection": self.projection, "calibration": self.calibration, **direct, **head}
+        cross = {f"{_CROSS}{name}": array for name, array in (self.cross or {}).items()}
+        return {"projection": self.projection, "calibration": self.calibration, **direct, **cross, **head}
 
     def save(self, folder: Path) -> None:
         """Write weights and description into ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in self.arrays().items()}
+        arrays = {name: np.ascontiguousarray(array, _stored_as(name)) for name, array in self.arrays().items()}
         save_file(arrays, folder / WEIGHTS_FILE)
         (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors writes for the owner alone
         description = {
@@ -138,6 +141,7 @@ def load_model(folder: Path, encoder_fingerprint: str | None = None) -> Classifi
             projection=arrays.pop("projection"),
             calibration=arrays.pop("calibration"),
             direct=_under("direct.", arrays) or None,
+            cross=_under(_CROSS, arrays) or None,
             head=_under("head.", arrays),
             threshold=float(described["threshold"]),
             band=float(described["band"]),
@@ -159,6 +163,11 @@ def load_model(folder: Path, encoder_fingerprint: str | None = None) -> Classifi
 
 def _under(prefix: str, arrays: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _stored_as(name: str) -> type[np.floating[Any]]:
+    """The cross-encoder is ten times as large as the rest, and is kept in half the width."""
+    return np.float16 if name.startswith(_CROSS) else np.float32
 
 
 def ships_for(encoder_fingerprint: str) -> bool:

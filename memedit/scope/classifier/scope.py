@@ -1,7 +1,7 @@
 """The trained scope, behind the same interface as the rules."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from memedit.encoders.base import Encoder
 from memedit.scope.classifier.batch import EditSide, QuerySide, query_side, stack_edits, windows
 from memedit.scope.classifier.cache import EditViews
+from memedit.scope.classifier.cross_encoder import Pair, cross_encoder_of, is_close, masked_pair, moved
 from memedit.scope.classifier.features import FEATURES, Comparison, compare
 from memedit.scope.classifier.head import head_logits
 from memedit.scope.classifier.model import SHIPPED, ClassifierModel, load_model
@@ -26,20 +27,21 @@ _HIGHEST = 0.9999
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """One text of one candidate: its logit, and the features behind it."""
+    """One text of one candidate: its logit, the features behind it, and the text."""
 
     row: int
     logit: float
     features: FloatArray
+    text: str
 
 
 class ClassifierScope:
     """Score = calibrated probability that the query falls under the edit, from a small trained head.
 
     The head reads the encoder's token vectors of the query and of each candidate's texts, all candidates in one batch,
-    and needs no other forward pass. Token vectors of edits are kept in a cache; :meth:`prepare` makes them as bytes
-    when edits are added, :meth:`accept` takes them back, what is missing is encoded when first needed. A verbatim
-    prompt scores 1.
+    and needs no other forward pass but for close calls, at which a cross-encoder looks again. Token vectors of edits
+    are kept in a cache; :meth:`prepare` makes them as bytes when edits are added, :meth:`accept` takes them back, what
+    is missing is encoded when first needed. A verbatim prompt scores 1.
 
     Args:
         encoder: the encoder of the queries.
@@ -68,6 +70,7 @@ class ClassifierScope:
         chosen = check_threshold(threshold, self._model.threshold)
         self._rule = FiringRule(chosen, self._model.band if band is None else band, margin)
         self._projection = Projection(self._model.projection, self._model.rarity)
+        self._cross = cross_encoder_of(self._model.cross, encoder)
         self._views = EditViews(encoder, self._projection, cache_size)
         self._fingerprint = scope_fingerprint(self.name, encoder.fingerprint, model=self._model.fingerprint())
 
@@ -110,22 +113,61 @@ class ClassifierScope:
         rule = self._rule.at(threshold)
         rows = [_most_promising(row) for row in candidates]
         views = self._views.get([candidate.edit for row in rows for candidate in row])
+        judged = [self._judge(query, row, views) for query, row in zip(queries, rows, strict=True)]
+        judged = self._look_again(queries, rows, judged)
         return [
-            decide_query(self.name, query, self._judge(query, row, views), rule)
-            for query, row in zip(queries, rows, strict=True)
+            decide_query(self.name, query, self._scored_all(query, row, best), rule)
+            for query, row, best in zip(queries, rows, judged, strict=True)
         ]
 
     def _judge(
         self, query: Encoding, candidates: Sequence[Candidate], views: Mapping[str, tuple[EditView, ...]]
-    ) -> list[ScoredCandidate]:
+    ) -> list[_Judged]:
+        """Return the best text of each candidate."""
         if not candidates:
             return []
-        asked = normalise(query.text)
         best: dict[int, _Judged] = {}
         for judged in self._logits(query, candidates, views):
             if judged.row not in best or judged.logit > best[judged.row].logit:
                 best[judged.row] = judged
-        return [self._scored(asked, item, best[row]) for row, item in enumerate(candidates)]
+        return [best[row] for row in range(len(candidates))]
+
+    def _look_again(
+        self, queries: Sequence[Encoding], rows: Sequence[Sequence[Candidate]], judged: Sequence[Sequence[_Judged]]
+    ) -> list[list[_Judged]]:
+        """Have the cross-encoder move the logits of close calls, those of all queries in one batch."""
+        looked = [list(best) for best in judged]
+        if self._cross is None:
+            return looked
+        pairs: dict[tuple[int, int], Pair] = {}
+        for number, (query, row, best) in enumerate(zip(queries, rows, judged, strict=True)):
+            for place in self._close(query, row, best):
+                subject, span = row[place].edit.subject or "", row[place].subject_span or (0, 0)
+                pairs[number, place] = masked_pair(query.text, span, best[place].text, subject)
+        before = np.array([looked[number][place].logit for number, place in pairs], np.float32)
+        after = moved(before, self._cross.logits(list(pairs.values())))
+        for (number, place), logit in zip(pairs, after.tolist(), strict=True):
+            looked[number][place] = replace(looked[number][place], logit=logit)
+        return looked
+
+    def _close(self, query: Encoding, row: Sequence[Candidate], best: Sequence[_Judged]) -> list[int]:
+        """Return the places of the candidates that are near the threshold and that a query names, but not verbatim."""
+        if not best:
+            return []
+        logits = np.array([item.logit for item in best], np.float32)
+        close = is_close(logits, np.stack([item.features for item in best]), self._model.undecided)
+        asked = normalise(query.text)
+        return [
+            at
+            for at in np.flatnonzero(close).tolist()
+            if row[at].subject_span is not None and not is_verbatim(asked, row[at].edit)
+        ]
+
+    def _scored_all(
+        self, query: Encoding, candidates: Sequence[Candidate], best: Sequence[_Judged]
+    ) -> list[ScoredCandidate]:
+        asked = normalise(query.text)
+        return [self._scored(asked, item, judged) for item, judged in zip(candidates, best, strict=True)]
 
     def _scored(self, asked: str, candidate: Candidate, judged: _Judged) -> ScoredCandidate:
         subject = candidate.edit.subject or ""
@@ -157,8 +199,8 @@ class ClassifierScope:
             comparison = compare(side, edits, similarity, [item.edit.subject or item.edit.id for item in items])
             logits = self._head(side, edits, comparison)
             judged += [
-                _Judged(row, float(logit), features)
-                for (row, _), logit, features in zip(picked, logits, comparison.features, strict=True)
+                _Judged(row, float(logit), features, text.view.text)
+                for (row, text), logit, features in zip(picked, logits, comparison.features, strict=True)
             ]
         return judged
 

@@ -1,17 +1,18 @@
 """How a head does on rows it was not fitted on: calibration, threshold, and the figures of the report."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from memedit.scope.classifier.cross_encoder import CrossEncoder, is_close, masked_pair, moved
 from memedit.scope.classifier.head import Weights, head_logits
 from memedit.scope.classifier.model import calibrated
 from memedit.scope.text import normalise
 from memedit.types import FloatArray
-from memedit.workflows.scope_training.examples import SimulatedMemory
+from memedit.workflows.scope_training.examples import Found, SimulatedMemory
 from memedit.workflows.scope_training.rows import EditRow
 
 KEPT = {"locality": 0.997, "specificity": 0.975}
@@ -57,25 +58,59 @@ class Outcome:
         return max(self.standing, lessened, key=lambda best: best.logit)
 
 
+@dataclass(frozen=True, slots=True)
+class SecondLook:
+    """The cross-encoder, and the logit at the threshold, near which it is asked."""
+
+    cross: CrossEncoder
+    undecided: float
+
+    def __call__(
+        self, text: str, found: Sequence[Found], rows: Sequence[EditRow], logits: FloatArray, features: FloatArray
+    ) -> FloatArray:
+        """Return the candidates' logits ``[c]``, those of close calls moved."""
+        close = np.flatnonzero(is_close(logits, features, self.undecided))
+        pairs = [
+            masked_pair(text, item.span or (0, 0), rows[item.row].prompt, rows[item.row].subject or "")
+            for item in (found[at] for at in close.tolist())
+        ]
+        after = logits.copy()
+        after[close] = moved(logits[close], self.cross.logits(pairs))
+        return after
+
+
 def judge_rows(
-    head: Weights, memory: SimulatedMemory, rows: Sequence[EditRow], numbers: Sequence[int]
+    head: Weights,
+    memory: SimulatedMemory,
+    rows: Sequence[EditRow],
+    numbers: Sequence[int],
+    again: SecondLook | None = None,
 ) -> list[Outcome]:
-    """Judge all probes of the rows ``numbers`` with all ``rows`` in memory."""
+    """Judge all probes of the rows ``numbers`` with all ``rows`` in memory, close calls ``again``."""
+
+    def logits_of(text: str, found: Sequence[Found]) -> FloatArray:
+        query, edits, comparison = memory.compare(text, found)
+        logits = head_logits(head, query, edits, comparison)
+        return logits if again is None else again(text, found, rows, logits, comparison.features)
+
     outcomes = []
     for number in numbers:
         row = rows[number]
         probes = [(kind, text, True) for kind, text in row.inside] + [(kind, text, False) for kind, text in row.outside]
-        outcomes += [_judge(head, memory, rows, number, probe) for probe in probes]
+        outcomes += [_judge(logits_of, memory, rows, number, probe) for probe in probes]
     return outcomes
 
 
 def _judge(
-    head: Weights, memory: SimulatedMemory, rows: Sequence[EditRow], number: int, probe: tuple[str, str, bool]
+    logits_of: Callable[[str, Sequence[Found]], FloatArray],
+    memory: SimulatedMemory,
+    rows: Sequence[EditRow],
+    number: int,
+    probe: tuple[str, str, bool],
 ) -> Outcome:
     kind, text, inside = probe
     found = memory.candidates(text)
-    query, edits, comparison = memory.compare(text, found)
-    logits = head_logits(head, query, edits, comparison)
+    logits = logits_of(text, found)
     same = [normalise(rows[item.row].prompt) == normalise(rows[number].prompt) for item in found]
     subject = normalise(rows[number].subject or "")
     # another edit of the same subject is not wrong on a question about that subject; only this row is judged then

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memedit.scope.classifier.cross_encoder import Pair, masked_pair
 from memedit.scope.classifier.head import RELATION, Weights, head_logits, standardised, stands
 from memedit.scope.classifier.networks import relation_inputs
 from memedit.scope.text import normalise
@@ -26,12 +27,16 @@ _OWN, _MADE_REWORDING, _MADE_OTHER, _DERIVED = 8.0, 2.0, 1.0, 0.5
 
 @dataclass(frozen=True, slots=True)
 class RelationPair:
-    """A query beside an edit whose subject stands in it: logit of the head, features ``[f]``, and the label."""
+    """A query beside an edit whose subject stands in it: logit of the head, features ``[f]``, and the label.
+
+    ``texts`` are both with the subject masked.
+    """
 
     group: str
     logit: float
     features: FloatArray
     right: bool
+    texts: Pair
 
 
 def without_relation(head: Weights) -> Weights:
@@ -69,8 +74,9 @@ def relation_pairs(
             unrelated = query.right is None and query.wrong is None and logits[place] < undecided
             if label == UNKNOWN and not unrelated:
                 continue
-            features = item.comparison.features[place]
-            yield RelationPair(query.group, float(logits[place]), features, label == RIGHT)
+            features, row = item.comparison.features[place], rows[found.row]
+            texts = masked_pair(query.text, found.span or (0, 0), row.prompt, row.subject or "")
+            yield RelationPair(query.group, float(logits[place]), features, label == RIGHT, texts)
 
 
 def fit_relation(
@@ -85,7 +91,7 @@ def fit_relation(
     if len(set(labels.tolist())) < 2:
         return None
     sizes = Counter((pair.group, pair.right) for pair in pairs)
-    weights = np.array([_weight(pair.group) * sizes[pair.group, pair.right] ** -0.5 for pair in pairs])
+    weights = np.array([question_weight(pair.group) * sizes[pair.group, pair.right] ** -0.5 for pair in pairs])
     features = standardised(head, np.stack([pair.features for pair in pairs]))
     inputs = relation_inputs(np.array([pair.logit for pair in pairs], np.float32), features)
     layers = dict(fit_network(inputs, labels, weights / weights.sum(), seed=seed))
@@ -94,7 +100,8 @@ def fit_relation(
     return {**without_relation(head), **{RELATION + name: array for name, array in layers.items()}}
 
 
-def _weight(group: str) -> float:
+def question_weight(group: str) -> float:
+    """Return what one question of a group counts."""
     source, _, kind = group.partition("/")
     if source == MADE:
         return _MADE_REWORDING if kind == "paraphrase" else _MADE_OTHER

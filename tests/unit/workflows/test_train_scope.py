@@ -354,7 +354,7 @@ def asked_pairs(group, right, count, shift, seed):
     features = rng.normal(size=(count, len(FEATURES))).astype(np.float32)
     features[:, 3] += shift
     return [
-        RelationPair(group, float(logit), row, right)
+        RelationPair(group, float(logit), row, right, ("", ""))
         for logit, row in zip(rng.normal(size=count), features, strict=True)
     ]
 
