@@ -23,7 +23,7 @@ RANK, SCALE = 16, 2.0
 """Rank of the low-rank changes, and what their product is multiplied by."""
 SHARPNESS = 4.0
 """What the linear read-out is multiplied by, so that it can be small."""
-WEIGHT, REACH = 0.5, 3.0
+WEIGHT, REACH = 1.0, 4.0
 """What a logit of the cross-encoder counts, and by how much it may move the classifier's."""
 
 Pair = tuple[str, str]

@@ -27,12 +27,13 @@ _HIGHEST = 0.9999
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """One text of one candidate: its logit, the features behind it, and the text."""
+    """One text of one candidate: its logit, the features behind it, and what a second look made of the logit."""
 
     row: int
     logit: float
     features: FloatArray
     text: str
+    again: float | None = None
 
 
 class ClassifierScope:
@@ -147,7 +148,7 @@ class ClassifierScope:
         before = np.array([looked[number][place].logit for number, place in pairs], np.float32)
         after = moved(before, self._cross.logits(list(pairs.values())))
         for (number, place), logit in zip(pairs, after.tolist(), strict=True):
-            looked[number][place] = replace(looked[number][place], logit=logit)
+            looked[number][place] = replace(looked[number][place], again=logit)
         return looked
 
     def _close(self, query: Encoding, row: Sequence[Candidate], best: Sequence[_Judged]) -> list[int]:
@@ -173,11 +174,13 @@ class ClassifierScope:
         subject = candidate.edit.subject or ""
         absent = bool(subject) and candidate.subject_span is None
         verbatim = is_verbatim(asked, candidate.edit)
-        probability = self._model.probability(judged.logit, absent=absent)
+        logit = judged.logit if judged.again is None else judged.again
+        probability = self._model.probability(logit, absent=absent)
         if absent and not is_name(subject):
             probability = max(probability, self._model.likeness(candidate.similarity))
         probability = min(probability, _HIGHEST)
         reasons = {"verbatim": float(verbatim), "logit": judged.logit}
+        reasons |= {} if judged.again is None else {"second_look": judged.again}
         reasons |= dict(zip(FEATURES, judged.features.tolist(), strict=True))
         score, direct = (1.0, 1.0) if verbatim else (probability, self._model.directness(judged.features))
         hit = Hit(candidate.edit, score, candidate.similarity, reasons, direct)

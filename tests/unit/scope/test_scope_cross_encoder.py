@@ -92,13 +92,16 @@ def test_a_logit_moves_by_no_more_than_the_reach():
 
 
 def decided(encoder, folder, bench, queries, edits, *, cross):
-    """Logits by query and edit."""
+    """What scores are made of, by query and edit: the logit, or what a second look made of it."""
     model = replace(random_model(encoder), cross=cross)
     model.save(folder)
     scope = ClassifierScope(encoder, weights=folder)
     asked = [bench.ask(query, edits) for query in queries]
     found = scope.decide([q for q, _ in asked], [c for _, c in asked], threshold=0.0)
-    return [{hit.edit.id: hit.reasons["logit"] for hit in decision.considered} for decision in found]
+    return [
+        {hit.edit.id: hit.reasons.get("second_look", hit.reasons["logit"]) for hit in decision.considered}
+        for decision in found
+    ]
 
 
 @pytest.fixture
@@ -126,6 +129,16 @@ def test_close_calls_are_moved_and_all_else_stays(filed, bench, edits, tmp_path,
     assert all(sure[n][name] > plain[n][name] for n, name in changed)
     monkeypatch.setattr("memedit.scope.classifier.cross_encoder.REACH", 0.0)  # none is
     assert decided(filed, tmp_path, bench, queries, edits, cross=cross_weights()) == plain
+
+
+def test_the_score_follows_the_second_look_and_both_logits_are_told(filed, bench, edits, tmp_path):
+    model = replace(random_model(filed), cross=cross_weights() | {"out.bias": np.full(1, 50.0, np.float16)})
+    query, found = bench.ask("Tell me the capital of Peru", edits[:1])
+    model.save(tmp_path)
+    (plain,) = ClassifierScope(filed, weights=tmp_path).decide([query], [found], threshold=0.0)[0].considered
+    assert abs(plain.reasons["logit"] - model.undecided) < REACH, "not a close call: choose other weights"
+    assert plain.reasons["second_look"] == pytest.approx(plain.reasons["logit"] + REACH, abs=1e-4)
+    assert plain.score == pytest.approx(model.probability(plain.reasons["second_look"], absent=False))
 
 
 def test_it_is_asked_of_no_query_that_is_running_text(filed, bench, edits, tmp_path, monkeypatch):
