@@ -218,6 +218,7 @@ class _Run:
         if not known:
             raise InputError(f"none of the {len(rows)} rows read belongs to the training half; give larger files")
         texts = EncodedTexts(model.rarity)
+        rows = [*rows, *made_rows(random.Random(self.seed + 2), known, self.settings.made_rows // 3, reported=True)]
         reported = self._reported(rows)
         made = [row for part in self._made_with_hops(known) for row in part]
         needed = [row.prompt for row in [*rows, *made]]

@@ -12,13 +12,18 @@ from memedit.scope.classifier.head import Weights, head_logits
 from memedit.scope.classifier.model import calibrated
 from memedit.scope.text import normalise
 from memedit.types import FloatArray
+from memedit.workflows.scope_training.attributes import MADE
 from memedit.workflows.scope_training.examples import Found, SimulatedMemory
 from memedit.workflows.scope_training.rows import EditRow
 
 KEPT = {"locality": 0.997, "specificity": 0.975}
 """Share of out-of-scope queries of each kind that a threshold must leave alone."""
-BALANCED = {"locality": 0.996, "specificity": 0.99}
-"""The same of the balance, once the relation's network has changed where errors lie."""
+BALANCED = {"locality": 0.996, "specificity": 0.99, MADE: 0.87}
+"""The same of the balance, once what stands above the head has changed where errors lie.
+
+Of questions about another relation those of made edits, over relations that were held back, count apart: they are from
+families of relations that are easily confused.
+"""
 _LOWEST, _HIGHEST = 0.2, 0.9
 _LOSSES = (0.0, 1.0, 2.0, 3.0, 4.0)
 """What a logit may lose when the subject is known but does not stand in the query."""
@@ -202,12 +207,15 @@ def balance(outcomes: Sequence[Outcome], undecided: float, loss: float) -> tuple
 
     The two err on different questions: on another relation of the same subject the one, on a name like the subject's
     the other. So each gets as much room as leaves the shares of :data:`BALANCED` silent: the first of specificity
-    prompts, the second of locality prompts. ``undecided`` is the logit at the threshold. Without specificity prompts
-    nothing is gained, without locality prompts ``loss`` stays.
+    prompts, of files and of made edits alike, the second of locality prompts of files. ``undecided`` is the logit at
+    the threshold. Without specificity prompts nothing is gained, without locality prompts ``loss`` stays.
     """
-    standing = [o.standing.logit for o in outcomes if o.kind == "specificity"]
-    absent = [o.absent.logit for o in outcomes if o.kind == "locality" and not o.touched]
-    gain = undecided - _silent_up_to(standing, BALANCED["specificity"]) if standing else 0.0
+    other = [o for o in outcomes if o.kind == "specificity"]
+    files, made = ([o.standing.logit for o in other if (o.source == MADE) == kind] for kind in (False, True))
+    rooms = [undecided - _silent_up_to(files, BALANCED["specificity"])] if files else []
+    rooms += [undecided - _silent_up_to(made, BALANCED[MADE])] if made else []
+    absent = [o.absent.logit for o in outcomes if o.kind == "locality" and not o.touched and o.source != MADE]
+    gain = min(rooms, default=0.0)
     lost = _silent_up_to(absent, BALANCED["locality"]) - undecided if absent else loss
     return float(np.clip(gain, -_MOST, _MOST)), float(np.clip(lost, 0.0, _MOST))
 

@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from memedit.scope.classifier import ClassifierScope, load_model
 from memedit.scope.classifier.features import FEATURES
 from memedit.scope.classifier.networks import network_logits, relation_inputs
 from memedit.scope.classifier.vocabulary import WordRarity
-from memedit.workflows.scope_training.attributes import families, held_back, made_rows
+from memedit.workflows.scope_training.attributes import MADE, families, held_back, made_rows
 from memedit.workflows.scope_training.directness import HOP, AskedQuestion, directness_auc, fit_directness
 from memedit.workflows.scope_training.examples import (
     RIGHT,
@@ -268,6 +269,11 @@ def test_each_kind_of_error_sets_its_own_room():
     assert np.mean([o.absent.logit - loss >= 1.0 for o in names]) == pytest.approx(1 - BALANCED["locality"])
     assert balance(names, undecided=1.0, loss=3.0) == (0.0, loss)
     assert balance(relations, undecided=1.0, loss=3.0) == (gain, 3.0)
+    made = [replace(o, source=MADE) for o in relations]
+    nearer = [replace(o, standing=Best(o.standing.logit + 0.9, False)) for o in made]
+    assert balance([*relations, *made, *names], undecided=1.0, loss=3.0) == (gain, loss), "they have more room"
+    tight, _ = balance([*relations, *nearer], undecided=1.0, loss=3.0)
+    assert np.mean([o.standing.logit + tight >= 1.0 for o in nearer]) == pytest.approx(1 - BALANCED[MADE])
     far = outcome("specificity", -50.0, nowhere)
     assert balance([far], undecided=1.0, loss=3.0)[0] == 4.0, "a handful of easy questions opens no gates"
 
