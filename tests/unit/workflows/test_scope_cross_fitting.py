@@ -6,17 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from memedit.errors import InputError
 from memedit.scope.classifier import load_model
-from memedit.scope.classifier.cross_encoder import CrossEncoder
+from memedit.scope.classifier.cross_encoder import REACH, CrossEncoder
+from memedit.scope.classifier.vocabulary import WordRarity
 from memedit.workflows.scope_training.cross_fitting import CrossSettings, fit_cross_encoder
+from memedit.workflows.scope_training.examples import SimulatedMemory
+from memedit.workflows.scope_training.judging import SecondLook, judge_rows
+from memedit.workflows.scope_training.network import Head, HeadSize
 from memedit.workflows.scope_training.same_relation import RelationPair
+from memedit.workflows.scope_training.texts import EncodedTexts
 from memedit.workflows.train_scope import train_scope
 
 sys.path += [str(Path(__file__).parents[1] / room) for room in ("scope", "encoders")]
-from test_scope_cross_encoder import FiledWords
-from test_train_scope import SMALL, data_file  # noqa: F401 - a fixture
+from test_scope_cross_encoder import FiledWords, cross_weights
+from test_train_scope import SMALL, data_file, rows  # noqa: F401 - fixtures
 from tiny_encoder import save_tiny_encoder
 
 SETTINGS = CrossSettings(steps=8, batch=8, ramp=2, learning_rate=5e-3, checkpoint_every=3)
@@ -73,14 +79,17 @@ def test_training_gives_a_scope_that_looks_again(folder, data_file, tmp_path):  
     one = load_model(tmp_path / "one")
     assert one.cross is not None
     assert one.notes["cross"]["pairs"] > 0
-    again = {"encoder": FiledWords(folder), "settings": settings, "head": tmp_path / "one"}
-    train_scope([data_file], tmp_path / "kept", **again, networks=False, cross=False)
-    kept = load_model(tmp_path / "kept")
-    assert all(np.array_equal(one.cross[name], kept.cross[name]) for name in one.cross)
+    fewer = replace(settings, cross=replace(SETTINGS, steps=2))  # fitted anew it would be another one
+    again = {"encoder": FiledWords(folder), "settings": fewer, "head": tmp_path / "one"}
+    for networks in (False, True):
+        train_scope([data_file], tmp_path / "kept", **again, networks=networks, cross=False)
+        kept = load_model(tmp_path / "kept")
+        assert all(np.array_equal(one.cross[name], kept.cross[name]) for name in one.cross)
     train_scope([data_file], tmp_path / "anew", **again, networks=False)
     anew = load_model(tmp_path / "anew")
     assert all(np.array_equal(one.head[name], anew.head[name]) for name in one.head if name != "relation.out.bias")
     assert anew.cross.keys() == one.cross.keys()
+    assert not all(np.array_equal(one.cross[name], anew.cross[name]) for name in one.cross)
 
 
 def test_without_files_of_the_encoder_there_is_none(data_file, tmp_path):  # noqa: F811 - the fixture
@@ -88,3 +97,23 @@ def test_without_files_of_the_encoder_there_is_none(data_file, tmp_path):  # noq
 
     train_scope([data_file], tmp_path, encoder=HashedWords(), settings=SMALL)
     assert load_model(tmp_path).cross is None
+
+
+def test_outcomes_are_those_after_the_second_look(folder, rows, tmp_path):  # noqa: F811 - the fixture
+    encoder, rarity = FiledWords(folder), WordRarity({"the": 9}, 10)
+    directions, texts = np.eye(encoder.dimension, 16, dtype=np.float32), EncodedTexts(rarity)
+    needed = [text for row in rows for text in (row.prompt, *(text for _, text in (*row.inside, *row.outside)))]
+    texts.add(encoder, directions, needed, tmp_path)
+    torch.manual_seed(0)
+    head = Head(HeadSize(projection=16, width=8, hidden=12)).eval().arrays()
+    memory = SimulatedMemory(rows, texts, rarity)
+    sure = CrossEncoder(folder, cross_weights() | {"out.bias": np.full(1, 50.0, np.float16)})
+    numbers = range(len(rows))
+    plain = judge_rows(head, memory, rows, numbers)
+    again = judge_rows(head, memory, rows, numbers, SecondLook(sure, 0.0))
+    asked = [n for n, outcome in enumerate(plain) if outcome.kind == "paraphrase" and outcome.standing.right]
+    assert asked
+    for n in asked:
+        assert abs(plain[n].standing.logit) < REACH, "not a close call: choose other weights"
+        assert again[n].standing.logit == pytest.approx(plain[n].standing.logit + REACH, abs=1e-4)
+    assert [o.absent for o in again] == [o.absent for o in plain]  # of names that do not stand there it is not asked

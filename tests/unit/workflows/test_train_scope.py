@@ -403,6 +403,7 @@ def test_pairs_are_of_edits_whose_subject_stands_in_the_query(data_file):
         pairs = list(relation_pairs(head, judged, rows, queries, undecided=undecided))
         found[undecided] = [(pair.group, pair.right) for pair in pairs]
         assert all(pair.features[FEATURES.index("subject_stands")] == 1 for pair in pairs)
+        assert pairs[1].texts == ("How large is X?", town.prompt.replace(town.subject, "X"))
     told = [("g/paraphrase", True), ("g/specificity", False)]
     assert found[-1e3] == told
     assert found[1e3] == [*told, ("g/locality", False)]
