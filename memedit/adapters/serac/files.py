@@ -62,17 +62,21 @@ def read_record(folder: Path) -> SeracRecord:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         version = fields["format"]
-        if version != FORMAT:
-            raise InputError(f"{path} has format {version}, this memedit reads {FORMAT}; train again or update memedit")
-        record = SeracRecord(
-            counterfactual=CounterfactualConfig(**fields["counterfactual"]),
-            base=BaseRecord.parse(fields["base"]),
-            layout=int(fields["layout"]),
-            training=dict(fields["training"]),
-        )
+        record = _parsed(fields) if version == FORMAT else None
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged: {error!r}; train again or restore the file") from error
+    if record is None:
+        raise InputError(f"{path} has format {version}, this memedit reads {FORMAT}; train again or update memedit")
     return record
+
+
+def _parsed(fields: Mapping[str, Any]) -> SeracRecord:
+    return SeracRecord(
+        counterfactual=CounterfactualConfig(**fields["counterfactual"]),
+        base=BaseRecord.parse(fields["base"]),
+        layout=int(fields["layout"]),
+        training=dict(fields["training"]),
+    )
 
 
 def load_counterfactual(folder: Path, base: Any, tokenizer: Any) -> tuple[Any, SeracRecord]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from memedit.encoders.base import Encoder
+from memedit.errors import InputError
 from memedit.scope.classifier.head import asks_shortly
 from memedit.scope.classifier.views import BoolArray, Span, find_span, sentence_start
 from memedit.types import FloatArray
@@ -63,7 +64,11 @@ class CrossEncoder:
         self._lock = threading.Lock()
 
     def logits(self, pairs: Sequence[Pair], *, batch_size: int = 64) -> FloatArray:
-        """Return logits ``[n]``; the transformer is loaded at first use."""
+        """Return logits ``[n]``; the transformer is loaded at first use.
+
+        Raises:
+            InputError: the weights are those of another transformer.
+        """
         import torch
 
         if not pairs:
@@ -120,11 +125,28 @@ def pool(model: Any, tokenizer: Any, pairs: Sequence[Pair]) -> Any:
 
 
 def _merge(model: Any, weights: Mapping[str, FloatArray]) -> None:
-    import torch
+    """Add the changes to the transformer's weights.
 
+    Raises:
+        InputError: they are those of another transformer.
+    """
     from memedit.encoders.packing import pack_linears
+
+    try:
+        _add_changes(model, weights)
+    except (AttributeError, KeyError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"the scope classifier's cross-encoder does not fit the encoder's transformer: {error}; restore its files "
+            "or train it again (memedit train scope)"
+        ) from error
+    pack_linears(model)
+
+
+def _add_changes(model: Any, weights: Mapping[str, FloatArray]) -> None:
+    import torch
 
     for name in sorted(key.removesuffix(".a") for key in weights if key.endswith(".a")):
         change = SCALE * weights[f"{name}.b"].astype(np.float32) @ weights[f"{name}.a"].astype(np.float32)
         model.get_submodule(name).weight.add_(torch.from_numpy(change))
-    pack_linears(model)
+    if weights["out.weight"].shape != (model.config.hidden_size,) or weights["out.bias"].shape != (1,):
+        raise ValueError(f"its read-out is {weights['out.weight'].shape} and {weights['out.bias'].shape}")

@@ -162,6 +162,9 @@ def test_another_base_tokenizer_or_layout_is_refused(trained: tuple[Any, Any, Pa
     (tmp_path / "serac.json").write_text(json.dumps({**record, "layout": 99}))
     with pytest.raises(FingerprintMismatchError, match="layout"):
         SeracAdapter(model, tokenizer, weights=tmp_path)
+    (tmp_path / "serac.json").write_text(json.dumps({"format": 1, "counterfactual": {"first": 8, "last": 4}}))
+    with pytest.raises(InputError, match="has format 1, this memedit reads 2; train again"):
+        SeracAdapter(model, tokenizer, weights=tmp_path)
     (tmp_path / "serac.json").write_text("[]")
     with pytest.raises(InputError, match="damaged"):
         SeracAdapter(model, tokenizer, weights=tmp_path)

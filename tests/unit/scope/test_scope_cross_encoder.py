@@ -10,6 +10,7 @@ import torch
 from scope_bench import HashedWords
 from test_scope_classifier import random_model
 
+from memedit.errors import InputError
 from memedit.scope.classifier import ClassifierScope, load_model
 from memedit.scope.classifier.cross_encoder import (
     MAX_TOKENS,
@@ -77,6 +78,19 @@ def test_logits_are_those_of_the_transformer_with_its_changes(folder):
     np.testing.assert_allclose(cross.logits(pairs), expected, atol=1e-3)
     np.testing.assert_allclose(cross.logits(pairs, batch_size=1), expected, atol=1e-3)
     assert cross.logits([]).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"out.weight": np.zeros(WIDTH + 1, np.float16)},
+        {f"{LAYER}.b": np.zeros((WIDTH + 1, RANK), np.float16)},
+        {"encoder.layer.7.dense.a": np.zeros((RANK, WIDTH)), "encoder.layer.7.dense.b": np.zeros((WIDTH, RANK))},
+    ],
+)
+def test_weights_of_another_transformer_are_refused(folder, wrong):
+    with pytest.raises(InputError, match=r"does not fit .*memedit train scope"):
+        CrossEncoder(folder, cross_weights() | wrong).logits([("who runs x", "x is run by")])
 
 
 @pytest.mark.parametrize("text", ["", "\ud800 x", "日本 x", "x" * 5000, "word " * 900 + "x", "\x00"])
