@@ -77,7 +77,9 @@ class CrossEncoder:
         out = []
         with torch.inference_mode():
             for start in range(0, len(pairs), batch_size):
-                pooled = pool(model, tokenizer, pairs[start : start + batch_size])
+                with self._lock:  # it sets its padding and truncation when called
+                    read = tokenised(tokenizer, pairs[start : start + batch_size])
+                pooled = pool(model, read)
                 out.append(pooled.float().numpy() @ self._weights["out.weight"] + self._weights["out.bias"])
         return np.float32(SHARPNESS) * np.concatenate(out)
 
@@ -111,14 +113,18 @@ def load_transformer(folder: Path) -> tuple[Any, Any]:
             logging.enable_progress_bar()
 
 
-def pool(model: Any, tokenizer: Any, pairs: Sequence[Pair]) -> Any:
-    """Return the mean of the token vectors of each pair, ``[n, d]``."""
+def tokenised(tokenizer: Any, pairs: Sequence[Pair]) -> Any:
+    """Return pairs as the transformer reads them, padded; not safe to use from several threads at once."""
     from memedit.encoders.sentence import readable
 
     first, second = zip(*((readable(query), readable(text)) for query, text in pairs), strict=True)
-    read = tokenizer(
+    return tokenizer(
         [*first], [*second], return_tensors="pt", padding=True, truncation="longest_first", max_length=MAX_TOKENS
     )
+
+
+def pool(model: Any, read: Any) -> Any:
+    """Return the mean of the token vectors of each pair, ``[n, d]``."""
     tokens = model(**read).last_hidden_state
     mask = read["attention_mask"].unsqueeze(-1)
     return (tokens * mask).sum(1) / mask.sum(1)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from memedit.adapters.common.checkpoints import load_checkpoint, save_checkpoint
-from memedit.scope.classifier.cross_encoder import RANK, SCALE, SHARPNESS, load_transformer, pool
+from memedit.scope.classifier.cross_encoder import RANK, SCALE, SHARPNESS, load_transformer, pool, tokenised
 from memedit.types import FloatArray
 from memedit.workflows.scope_training.same_relation import RelationPair, question_weight
 
@@ -69,7 +69,7 @@ def fit_cross_encoder(
         wanted = torch.tensor([_SURE if pair.right else 1 - _SURE for pair in drawn])
         torch.manual_seed(seed + step)  # dropout of a step does not depend on where the run was resumed
         with _fast():
-            pooled = pool(model, tokenizer, [pair.texts for pair in drawn])
+            pooled = pool(model, tokenised(tokenizer, [pair.texts for pair in drawn]))
         logits = SHARPNESS * read_out(pooled.float())[:, 0]
         loss = nn.functional.binary_cross_entropy_with_logits(logits, wanted)
         optimizer.zero_grad()

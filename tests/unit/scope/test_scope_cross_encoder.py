@@ -1,6 +1,7 @@
 """The second look at close calls: what is read, what it may change, and what it leaves alone."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,6 +79,17 @@ def test_logits_are_those_of_the_transformer_with_its_changes(folder):
     np.testing.assert_allclose(cross.logits(pairs), expected, atol=1e-3)
     np.testing.assert_allclose(cross.logits(pairs, batch_size=1), expected, atol=1e-3)
     assert cross.logits([]).shape == (0,)
+
+
+def test_threads_do_not_disturb_each_other(folder):
+    cross = CrossEncoder(folder, cross_weights())
+    asked = [[("who runs x" + " and more" * n, "x is run by")] * (n + 1) for n in range(6)]
+    expected = [cross.logits(pairs) for pairs in asked]
+    fresh = CrossEncoder(folder, cross_weights())
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(20):
+            for found, one in zip(pool.map(fresh.logits, asked), expected, strict=True):
+                np.testing.assert_allclose(found, one, atol=1e-4)
 
 
 @pytest.mark.parametrize(
