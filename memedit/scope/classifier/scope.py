@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from memedit.encoders.base import Encoder
-from memedit.scope.classifier.batch import EditSide, QuerySide, query_side, stack_edits, windows
+from memedit.scope.classifier.batch import MAX_QUERY_TOKENS, EditSide, QuerySide, query_side, stack_edits, windows
 from memedit.scope.classifier.cache import EditViews
 from memedit.scope.classifier.cross_encoder import Pair, cross_encoder_of, is_close, masked_pair, moved
 from memedit.scope.classifier.features import FEATURES, Comparison, compare
@@ -152,8 +152,11 @@ class ClassifierScope:
         return looked
 
     def _close(self, query: Encoding, row: Sequence[Candidate], best: Sequence[_Judged]) -> list[int]:
-        """Return the places of the candidates that are near the threshold and that a query names, but not verbatim."""
-        if not best:
+        """Return the places of the candidates that are near the threshold and that a query names, but not verbatim.
+
+        Of a long query, which may be a cut out of a longer one, there are none.
+        """
+        if not best or len(query.spans) > MAX_QUERY_TOKENS:
             return []
         logits = np.array([item.logit for item in best], np.float32)
         close = is_close(logits, np.stack([item.features for item in best]), self._model.undecided)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from memedit.index.subjects import SubjectIndex
-from memedit.scope.classifier.batch import EditSide, QuerySide, query_side, stack_edits, windows
+from memedit.scope.classifier.batch import MAX_QUERY_TOKENS, EditSide, QuerySide, query_side, stack_edits, windows
 from memedit.scope.classifier.features import Comparison, compare
 from memedit.scope.classifier.views import EditView, Span, edit_view
 from memedit.scope.classifier.vocabulary import WordRarity
@@ -53,6 +53,10 @@ class SimulatedMemory:
         nearest = nearest[np.lexsort((nearest, -similarity[nearest]))]
         chosen = list(dict.fromkeys([*spans, *nearest.tolist()]))[:LIMIT]
         return [Found(row, float(similarity[row]), spans.get(row)) for row in chosen]
+
+    def is_long(self, text: str) -> bool:
+        """Say whether a query is looked at in windows."""
+        return len(self._texts.view(text).spans) > MAX_QUERY_TOKENS
 
     def with_row(self, text: str, found: Sequence[Found], row: int) -> list[Found]:
         """Return candidates that surely hold ``row``."""

@@ -96,7 +96,9 @@ def judge_rows(
     def logits_of(text: str, found: Sequence[Found]) -> FloatArray:
         query, edits, comparison = memory.compare(text, found)
         logits = head_logits(head, query, edits, comparison)
-        return logits if again is None else again(text, found, rows, logits, comparison.features)
+        if again is None or memory.is_long(text):
+            return logits
+        return again(text, found, rows, logits, comparison.features)
 
     outcomes = []
     for number in numbers:

@@ -169,9 +169,11 @@ def test_the_score_follows_the_second_look_and_both_logits_are_told(filed, bench
 
 def test_it_is_asked_of_no_query_that_is_running_text(filed, bench, edits, tmp_path, monkeypatch):
     monkeypatch.setattr("memedit.scope.classifier.cross_encoder.REACH", 1e3)
-    text = ["Peru " + "and a word more " * 10]
-    plain = decided(filed, tmp_path, bench, text, edits, cross=None)
-    assert decided(filed, tmp_path, bench, text, edits, cross=cross_weights()) == plain
+    behind = ["Peru " + "and a word more " * 10]
+    cut_short = ["Words and words. " * 30 + "The sights of Peru"]  # as windows of a long passage are
+    for text in (behind, cut_short):
+        plain = decided(filed, tmp_path, bench, text, edits, cross=None)
+        assert decided(filed, tmp_path, bench, text, edits, cross=cross_weights()) == plain
 
 
 def test_queries_of_a_batch_do_not_disturb_each_other(filed, bench, edits, tmp_path, monkeypatch):
