@@ -23,6 +23,8 @@ _MAIN_REASONS = (
     "relation_words",
     "relation_cosine",
     "negation",
+    "logit",
+    "second_look",
 )
 
 app = typer.Typer(no_args_is_help=True, help="Why an edit applies to a question or not, and where the threshold lies.")
