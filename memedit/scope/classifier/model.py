@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from memedit.errors import FingerprintMismatchError, InputError
+from memedit.scope.classifier.cross_encoder import MASK, REACH, SCALE, SHARPNESS, WEIGHT
 from memedit.scope.classifier.features import FEATURES, TOKEN_FEATURES
 from memedit.scope.classifier.head import standardised
 from memedit.scope.classifier.networks import network_logits
@@ -89,7 +90,8 @@ class ClassifierModel:
         digest = hashlib.sha256()
         for name, array in sorted(self.arrays().items()):
             digest.update(name.encode() + np.ascontiguousarray(array, np.float32).tobytes())
-        counts = json.dumps([self.encoder, self.documents, ALIKE, _STEEPNESS, sorted(self.word_counts.items())])
+        looks = [MASK, SCALE, SHARPNESS, WEIGHT, REACH] if self.cross else []
+        counts = json.dumps([self.encoder, self.documents, ALIKE, _STEEPNESS, *looks, sorted(self.word_counts.items())])
         return hashlib.sha256(digest.digest() + counts.encode()).hexdigest()
 
     def arrays(self) -> dict[str, FloatArray]:
