@@ -20,7 +20,7 @@ from memedit.adapters.serac.training import SeracSettings, SeracTrainer, sampler
 from memedit.models import LoadedModel
 from memedit.models.identity import BaseRecord
 from memedit.models.training import training_copy
-from memedit.whole_files import write_text
+from memedit.whole_files import write_json
 from memedit.workflows.training_data import load_facts
 
 LAYERS = "layers.json"
@@ -124,7 +124,7 @@ def _found_layers(path: Path, key: str, find: Callable[[], tuple[int, ...]]) -> 
     kept = _read_layers(path, key)
     if kept is None:
         kept = find()
-        write_text(path, json.dumps({"key": key, "layers": kept}))
+        write_json(path, {"key": key, "layers": kept})
     return kept
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from memedit.models.hooks import contiguous_head
 from memedit.models.tokenizers import encode_as_data
@@ -106,6 +107,13 @@ def scored_logits(model: Any, rows: PaddedRows, prompts: Tensor | None = None) -
         )
     logits: Tensor = out.logits[:, -rows.width - 1 : -1]
     return logits
+
+
+def answers_loss(model: Any, rows: PaddedRows) -> Tensor:
+    """Return the cross-entropy of the scored tokens of all rows, summed, in nats."""
+    logits = scored_logits(model, rows).float().flatten(0, 1)
+    labels = rows.labels.to(logits.device).flatten()
+    return functional.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
 
 
 def _with_prompts(embedded: Tensor, mask: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,7 @@ class CounterfactualConfig:
             raise InputError(f"not a counterfactual model's shape: {self}; rank and alpha are at least 1")
 
 
-def check_layers(layers: Sequence[int], available: int) -> None:
+def _check_layers(layers: Sequence[int], available: int) -> None:
     """Check which layers of a model with ``available`` layers are to be kept.
 
     Raises:
@@ -72,7 +72,7 @@ def cut(base: Any, layers: Sequence[int]) -> Any:
         UnsupportedModelError: its layers cannot be found.
     """
     spec = ModelSpec.of(base)
-    check_layers(layers, spec.n_layers)
+    _check_layers(layers, spec.n_layers)
     model = _sharing_copy(base)
     _leave(model, spec, layers)
     return model

@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.nn import functional
 
-from memedit.adapters.common.rows import IGNORE, TokenRow, pad_rows, scored_logits
+from memedit.adapters.common.rows import TokenRow, answers_loss, pad_rows
 from memedit.adapters.serac.counterfactual import cut
 from memedit.errors import InputError
 from memedit.models.row_groups import of_like_length
@@ -40,9 +39,10 @@ def choose_layers(
         raise InputError(f"cannot keep {count} layers of a model that has {len(keep)}")
     groups = [pad_rows(group, pad_id) for group in of_like_length(rows, tokens=micro_tokens)]
 
+    @torch.no_grad()
     def loss(layers: Sequence[int]) -> float:
         model = cut(base, layers)
-        return sum(_loss(model, group) for group in groups)
+        return sum(float(answers_loss(model, group)) for group in groups)
 
     for done in range(drops):
         shorter = [tuple(layer for layer in keep if layer != left_out) for left_out in keep]
@@ -50,11 +50,3 @@ def choose_layers(
         if progress is not None:
             progress(done + 1, drops)
     return keep
-
-
-@torch.no_grad()
-def _loss(model: Any, rows: Any) -> float:
-    """Return the summed cross-entropy of scored tokens, in nats."""
-    logits = scored_logits(model, rows).float().flatten(0, 1)
-    labels = rows.labels.to(logits.device).flatten()
-    return float(functional.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum"))

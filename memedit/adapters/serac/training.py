@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from memedit.adapters.common.draws import Draw, EditExample, Sampler
-from memedit.adapters.common.rows import IGNORE, TokenRow, pad_rows, scored_logits
+from memedit.adapters.common.rows import TokenRow, answers_loss, pad_rows
 from memedit.adapters.serac.counterfactual import trained_parameters
 from memedit.adapters.serac.layout import edit_ids
 from memedit.errors import InputError
@@ -86,12 +85,7 @@ class SeracTrainer:
         total, mean = sum(row.scored for row in rows), 0.0
         self.optimizer.zero_grad()
         for group in of_like_length(rows, tokens=self.settings.micro_tokens):
-            padded = pad_rows(group, int(self.tokenizer.pad_token_id or 0))
-            logits = scored_logits(self.model, padded).float()
-            labels = padded.labels.to(logits.device)
-            loss = functional.cross_entropy(
-                logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum"
-            )
+            loss = answers_loss(self.model, pad_rows(group, int(self.tokenizer.pad_token_id or 0)))
             torch.autograd.backward([loss / total])
             mean += float(loss.detach()) / total
         nn.utils.clip_grad_norm_(list(self.parameters.values()), self.settings.clip)
