@@ -15,7 +15,7 @@ import numpy as np
 from memedit.encoders.base import Encoder
 from memedit.errors import InputError
 from memedit.scope.classifier.head import asks_shortly
-from memedit.scope.classifier.views import BoolArray, Span, find_span, sentence_start
+from memedit.scope.classifier.views import BoolArray, Span, find_span, masked_from
 from memedit.types import FloatArray
 
 MASK = "X"
@@ -33,10 +33,9 @@ Pair = tuple[str, str]
 
 def masked_pair(query: str, span: Span, text: str, subject: str) -> Pair:
     """Return the query from the sentence of its subject on, and the edit's text, both with the subject masked."""
-    begin = sentence_start(query, span[0])
     own = find_span(text, subject)
     masked = text if own is None else text[: own[0]] + MASK + text[own[1] :]
-    return query[begin : span[0]] + MASK + query[span[1] :], masked
+    return masked_from(query, span, MASK), masked
 
 
 def is_close(logits: FloatArray, features: FloatArray, undecided: float) -> BoolArray:

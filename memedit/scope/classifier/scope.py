@@ -160,12 +160,9 @@ class ClassifierScope:
             return []
         logits = np.array([item.logit for item in best], np.float32)
         close = is_close(logits, np.stack([item.features for item in best]), self._model.undecided)
-        asked = normalise(query.text)
-        return [
-            at
-            for at in np.flatnonzero(close).tolist()
-            if row[at].subject_span is not None and not is_verbatim(asked, row[at].edit)
-        ]
+        named = [at for at in np.flatnonzero(close).tolist() if row[at].subject_span is not None]
+        asked = normalise(query.text) if named else ""
+        return [at for at in named if not is_verbatim(asked, row[at].edit)]
 
     def _scored_all(
         self, query: Encoding, candidates: Sequence[Candidate], best: Sequence[_Judged]

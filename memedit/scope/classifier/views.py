@@ -145,6 +145,11 @@ def sentence_start(text: str, before: int) -> int:
     return start
 
 
+def masked_from(text: str, span: Span, mask: str) -> str:
+    """Return ``text`` from the sentence of ``span`` on, with ``mask`` in place of what stands there."""
+    return text[sentence_start(text, span[0]) : span[0]] + mask + text[span[1] :]
+
+
 def find_span(text: str, subject: str | None) -> Span | None:
     """Return where ``subject`` stands in ``text``, comparing folded words; the last place if there are several."""
     name = [word.folded for word in words(subject or "")]

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from memedit.scope.classifier.views import sentence_start
+from memedit.scope.classifier.views import masked_from
 from memedit.workflows.scope_training.rows import EditRow
 
 SLOT = "{}"
@@ -16,7 +16,7 @@ def template_of(text: str, subject: str | None) -> str | None:
     at = text.rfind(subject) if subject else -1
     if subject is None or at < 0:
         return None
-    return text[sentence_start(text, at) : at] + SLOT + text[at + len(subject) :]
+    return masked_from(text, (at, at + len(subject)), SLOT)
 
 
 class Relations:
