@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from left_alone import assert_left_alone
 
 from memedit.adapters import create_adapter
 from memedit.memory import EditMemory
@@ -38,8 +39,4 @@ def test_edits_are_learned_over_the_shipped_mixture(tmp_path: Path) -> None:
         other = model.answer([fact[3] for fact in FACTS], max_new_tokens=12, do_sample=False)
         routed = [answer for answer in other if answer.edits]
         assert sum(answer.text.strip() == answer.edits[0].edit.target for answer in routed) >= len(routed) - 1
-        stranger = "Water boils at a temperature of"
-        bare = base.model.generate(**base.tokenizer(stranger, return_tensors="pt"), max_new_tokens=8, do_sample=False)
-        found = model.answer(stranger, max_new_tokens=8, do_sample=False)[0]
-        assert not found.edits
-        assert list(found.token_ids) == bare[0, -len(found.token_ids) :].tolist()
+        assert_left_alone(model, base, ["Water boils at a temperature of"])

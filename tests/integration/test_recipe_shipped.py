@@ -1,6 +1,7 @@
 """The RECIPE network that ships for SmolLM2: edits answer freely under its sentinel, and strangers are left alone."""
 
 import pytest
+from left_alone import assert_left_alone
 
 from memedit.adapters import create_adapter
 from memedit.memory import EditMemory
@@ -36,9 +37,4 @@ def test_edits_answer_under_the_sentinel() -> None:
         wanted = [target for _, target, _ in FACTS for _ in range(2)]
         right = [answer.text.strip().startswith(target) for answer, target in zip(answers, wanted, strict=True)]
         assert sum(right) >= 12, [answer.text for answer in answers]
-        for stranger in STRANGERS:
-            inputs = base.tokenizer(stranger, return_tensors="pt")
-            bare = base.model.generate(**inputs, max_new_tokens=8, do_sample=False)
-            (found,) = model.answer(stranger, max_new_tokens=8, do_sample=False)
-            assert not found.edits, stranger
-            assert list(found.token_ids) == bare[0, -len(found.token_ids) :].tolist()
+        assert_left_alone(model, base, STRANGERS)

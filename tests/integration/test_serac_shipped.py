@@ -1,6 +1,7 @@
 """The counterfactual model that ships for SmolLM2: it says targets it has never seen, and strangers go to the base."""
 
 import pytest
+from left_alone import assert_left_alone
 
 from memedit.adapters import create_adapter
 from memedit.memory import EditMemory
@@ -31,9 +32,4 @@ def test_edits_are_said_to_the_letter() -> None:
         wanted = [target for _, target, _ in FACTS for _ in range(2)]
         right = [answer.text.strip() == target for answer, target in zip(answers, wanted, strict=True)]
         assert sum(right) >= 10, [answer.text for answer in answers]
-        for stranger in STRANGERS:
-            inputs = base.tokenizer(stranger, return_tensors="pt")
-            bare = base.model.generate(**inputs, max_new_tokens=8, do_sample=False)
-            (found,) = model.answer(stranger, max_new_tokens=8, do_sample=False)
-            assert not found.edits, stranger
-            assert list(found.token_ids) == bare[0, -len(found.token_ids) :].tolist()
+        assert_left_alone(model, base, STRANGERS)
