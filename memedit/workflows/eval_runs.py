@@ -27,7 +27,7 @@ from memedit.workflows.answerers import EditedAnswerer
 from memedit.workflows.eval_methods import Method
 from memedit.workflows.eval_sharing import SharedOutputs, SharingAnswerer
 from memedit.workflows.lm_eval_tasks import HarnessTasks, check_installed, run_tasks
-from memedit.workflows.splits import is_held_out_row
+from memedit.evaluation.datasets.splits import is_held_out_row
 
 if TYPE_CHECKING:
     from memedit.workflows.eval_stage import Stage, Workbench

@@ -52,7 +52,7 @@ class EvaluationConfig:
         encoder: sentence encoder.
         dtype: of the base model.
         held_out: ask only about rows that the shipped weights were not trained on
-            (:func:`memedit.workflows.splits.is_training_row`).
+            (:func:`memedit.evaluation.datasets.splits.is_training_row`).
         baselines: add ``rag`` and ``oracle`` too, whose long prompts take most of the time.
         perplexity: a text to take the perplexity of under each method.
         capability: a capability file, or a folder of them.

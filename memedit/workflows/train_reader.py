@@ -104,7 +104,7 @@ def train_reader(
     Args:
         base: the frozen model, loaded in float32; it is not changed.
         data: record files (``.jsonl``; ``path:N`` reads the first N rows only), of which the training half is used
-            (:func:`~memedit.workflows.splits.is_training_row`), and plain text (``.txt``).
+            (:func:`~memedit.evaluation.datasets.splits.is_training_row`), and plain text (``.txt``).
         whole: record files of which every row is used.
         out: folder to write to; a checkpoint is kept there while training runs.
         settings: see :class:`ReaderSettings`.

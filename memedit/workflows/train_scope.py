@@ -50,7 +50,7 @@ from memedit.workflows.scope_training.same_relation import (
     without_relation,
 )
 from memedit.workflows.scope_training.texts import EncodedTexts, principal_directions
-from memedit.workflows.splits import WHOLE_ROWS, is_training_row
+from memedit.evaluation.datasets.splits import WHOLE_ROWS, is_training_row
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -68,7 +68,7 @@ class ScopeTraining:
     """What a run trains on and how.
 
     ``max_rows``: of a longer file so many rows are all for training, and those after them for the report; shorter
-    files are halved (:func:`~memedit.workflows.splits.is_training_row`). ``report_rows``: at most so many rows of each
+    files are halved (:func:`~memedit.evaluation.datasets.splits.is_training_row`). ``report_rows``: at most so many rows of each
     file are reported on.
     ``made_rows``: edits made up beside those of
     the files. ``negatives``: wrong candidates kept per query. ``vocabulary``: words in the rarity table.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from memedit.errors import DatasetError
 from memedit.workflows.reader_facts import Fact, read_facts
-from memedit.workflows.splits import is_training_row
+from memedit.evaluation.datasets.splits import is_training_row
 
 
 def load_facts(halves: Sequence[Path | str], *, whole: Sequence[Path | str] = ()) -> list[Fact]:

@@ -12,7 +12,7 @@ from memedit.memory import EditMemory
 from memedit.scope import Scope, ScopeConflictScorer, load_scope
 from memedit.scope.conflicts import trained_conflict_scorer
 from memedit.types import EditDraft
-from memedit.workflows.splits import is_training_row
+from memedit.evaluation.datasets.splits import is_training_row
 
 pytestmark = pytest.mark.integration
 

@@ -47,7 +47,7 @@ from memedit.workflows.scope_training.rows import read_rows
 from memedit.workflows.scope_training.same_relation import RelationPair, fit_relation, relation_pairs
 from memedit.workflows.scope_training.texts import EncodedTexts, principal_directions
 from memedit.workflows.scope_training.wording import join, mistype, near_name, negate, one_hop_more, other_name, suppose
-from memedit.workflows.splits import is_training_row
+from memedit.evaluation.datasets.splits import is_training_row
 from memedit.workflows.train_scope import ScopeTraining, train_scope
 
 sys.path.append(str(Path(__file__).parents[1] / "scope"))

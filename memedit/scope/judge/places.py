@@ -1,0 +1,92 @@
+"""Where an edit's subject stands in a text, and the text with the subject masked."""
+
+import re
+from collections.abc import Sequence
+
+from memedit.index.function_words import FUNCTION_WORDS
+from memedit.index.subjects import SubjectIndex
+from memedit.index.words import folded_words
+from memedit.scope.judge.network import MASK
+from memedit.types import Edit
+
+Span = tuple[int, int]
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\s*\n\s*")
+_FOCUS_WORDS = 48
+_TARGET_CHARS = 160
+_TYPO_LETTERS = 6
+
+
+def places(subject: str, text: str) -> list[Span]:
+    """Return where the subject stands, but for case, diacritics, punctuation and a possessive."""
+    finder = SubjectIndex()
+    finder.add(0, subject)
+    spans: list[Span] = []
+    for match in finder.find(text):
+        if not spans or match.start >= spans[-1][1]:
+            spans.append((match.start, match.end))
+    return spans
+
+
+def mask(text: str, spans: Sequence[Span]) -> str:
+    """Return the text with the spans masked."""
+    parts, at = [], 0
+    for start, end in sorted(spans):
+        if start >= at:
+            parts += [text[at:start], MASK]
+            at = end
+    return "".join([*parts, text[at:]])
+
+
+def masked(text: str, subject: str | None) -> str:
+    """Return the text with its subject masked where it stands."""
+    return mask(text, places(subject, text)) if subject else text
+
+
+def focused(text: str) -> str:
+    """Cut a long text with a masked subject down to the subject's sentence and what stands around it."""
+    if len(text.split()) <= _FOCUS_WORDS:
+        return text
+    sentences = [part for part in _SENTENCE.split(text) if part.strip()]
+    at = next((i for i, part in enumerate(sentences) if MASK in part), len(sentences) - 1)
+    first = last = at
+    size = len(sentences[at].split())
+    while size < _FOCUS_WORDS and (last + 1 < len(sentences) or first > 0):
+        step = last + 1 if last + 1 < len(sentences) else first - 1
+        size += len(sentences[step].split())
+        if size > _FOCUS_WORDS:
+            break
+        first, last = min(first, step), max(last, step)
+    return " ".join(sentences[first : last + 1])
+
+
+def edit_texts(edit: Edit) -> tuple[str, ...]:
+    """Return the texts of an edit with the subject masked: its prompt, then its paraphrases."""
+    return tuple(masked(text, edit.subject) for text in (edit.prompt, *edit.paraphrases))
+
+
+def with_target(text: str, edit: Edit) -> str:
+    """Return a text of an edit with its target behind it, unless the text holds it."""
+    target = " ".join(edit.target[:_TARGET_CHARS].split())
+    return text if target.casefold() in text.casefold() else f"{text} {target}"
+
+
+def share_named(subject: str, asked: Sequence[str]) -> float:
+    """Return the share of the subject's letters that stand in a query's folded words, but for typing errors."""
+    own = [word for word in folded_words(subject) if word not in FUNCTION_WORDS] or folded_words(subject)
+    total = sum(len(word) for word in own)
+    known = set(asked)
+    found = sum(len(word) for word in own if word in known or any(alike(word, other) for other in known))
+    return found / total if total else 0.0
+
+
+def alike(first: str, second: str) -> bool:
+    """Say whether two folded words are one, but for one inserted, left out, exchanged or swapped letter."""
+    if first == second:
+        return True
+    if min(len(first), len(second)) < _TYPO_LETTERS - 1 or abs(len(first) - len(second)) > 1 or first[0] != second[0]:
+        return False
+    start = next(
+        (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )
+    a, b = first[start:], second[start:]
+    return a[1:] == b[1:] or a[1:] == b or a == b[1:] or (a[:2] == b[1::-1] and a[2:] == b[2:])

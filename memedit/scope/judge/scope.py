@@ -1,0 +1,285 @@
+"""The trained scope, behind the same interface as the rules."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from memedit.encoders.base import Encoder
+from memedit.errors import InputError
+from memedit.index.words import folded_words
+from memedit.scope.decision import FiringRule, ScoredCandidate, decide_query
+from memedit.scope.identity import check_threshold, is_verbatim, scope_fingerprint
+from memedit.scope.judge.model import SHIPPED, Calibration, Judge, JudgeModel, load_model
+from memedit.scope.judge.places import edit_texts, focused, mask, places, share_named, with_target
+from memedit.scope.text import is_name, normalise
+from memedit.types import Candidate, Edit, Encoding, FloatArray, Hit, ScopeDecision
+
+MAX_NAMED = 24
+"""Candidates of a query whose subject stands in it that are judged: the most similar."""
+MAX_OTHERWISE = 4
+"""Candidates whose subject does not stand in the query as stored that the cross-encoder reads."""
+_PARTLY = 0.45
+"""A subject of which this share stands in the query may be meant."""
+_LIKE = 0.8
+"""An edit whose subject is no name, or unknown, may be meant at this cosine."""
+_HIGHEST = 0.9999
+"""Scores of the network end here: 1 is a verbatim prompt's."""
+
+
+@dataclass(slots=True)
+class _Judged:
+    """A candidate under judgement: texts beside each other, and what has been found."""
+
+    candidate: Candidate
+    named: bool
+    query: str
+    edit: str = ""
+    relation: float = 0.0
+    cross: float | None = None
+    direct: float | None = None
+    verbatim: bool = False
+
+
+class JudgeScope:
+    """Score = calibrated probability that the edit answers the query, from one trained network with two heads.
+
+    Where the edit's subject stands in the query, it is masked in both, and the relation encoder compares both texts;
+    vectors of edits are kept. Close calls, and edits whose subject the query may name in other words, are read by
+    the cross-encoder, query beside edit. A verbatim prompt scores 1.
+
+    Args:
+        encoder: the encoder of the queries; the network stands on its embeddings and tokenizer.
+        threshold: default: the one that was calibrated in training.
+        band: width of the abstention band under the threshold; default: the trained one.
+        margin: of edits of one subject those fire that score less than this below the best (default: 0.35).
+        weights: folder of the trained parameters; default: the shipped ones.
+        cache_size: how many edits' vectors are kept.
+
+    Raises:
+        InputError: threshold out of range, or the weights cannot be read.
+        FingerprintMismatchError: the weights were trained on another encoder.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        threshold: float | None = None,
+        band: float | None = None,
+        margin: float = 0.35,
+        weights: Path | str | None = None,
+        cache_size: int = 100_000,
+    ) -> None:
+        folder = getattr(encoder, "folder", None)
+        if folder is None:
+            raise InputError("the scope classifier needs an encoder with files of its own; choose scope 'subject'")
+        self._model = load_model(Path(weights) if weights is not None else SHIPPED, encoder.fingerprint)
+        chosen = check_threshold(threshold, self._model.threshold)
+        self._rule = FiringRule(chosen, self._model.band if band is None else band, margin)
+        self._judge = Judge(folder, self._model)
+        self._vectors = _EditVectors(self._judge, cache_size)
+        self._fingerprint = scope_fingerprint(self.name, encoder.fingerprint, model=self._model.fingerprint())
+
+    @property
+    def name(self) -> str:
+        """Registered name."""
+        return "classifier"
+
+    @property
+    def threshold(self) -> float:
+        """Scores at or above it fire."""
+        return self._rule.threshold
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything the scores depend on, the encoder's fingerprint included."""
+        return self._fingerprint
+
+    @property
+    def model(self) -> JudgeModel:
+        """The trained parameters."""
+        return self._model
+
+    def prepare(self, edits: Sequence[Edit]) -> Mapping[str, bytes]:
+        """Return the relation vectors of edits as bytes by edit id, for the memory to keep."""
+        return self._vectors.pack(edits)
+
+    def missing(self, edits: Sequence[Edit]) -> list[Edit]:
+        """Return the edits whose vectors are not in the cache."""
+        return self._vectors.missing(edits)
+
+    def accept(self, artefacts: Mapping[str, bytes]) -> int:
+        """Take what :meth:`prepare` returned into the cache; damaged entries are left out. Return how many came in."""
+        return self._vectors.accept(artefacts)
+
+    def decide(
+        self, queries: Sequence[Encoding], candidates: Sequence[Sequence[Candidate]], *, threshold: float | None = None
+    ) -> list[ScopeDecision]:
+        """Judge each query's candidates, those of all queries in one batch; several edits may fire on one query."""
+        rule = self._rule.at(threshold)
+        rows = [self._nominated(query, row) for query, row in zip(queries, candidates, strict=True)]
+        everyone = [judged for row in rows for judged in row]
+        self._compare([judged for judged in everyone if judged.named and not judged.verbatim])
+        self._read([judged for judged in everyone if self._is_close(judged)])
+        return [
+            decide_query(self.name, query, [self._scored(judged) for judged in row], rule)
+            for query, row in zip(queries, rows, strict=True)
+        ]
+
+    def _nominated(self, query: Encoding, candidates: Sequence[Candidate]) -> list[_Judged]:
+        """Return the candidates that the query may be about, with its text as each is judged beside it."""
+        asked, words = normalise(query.text), folded_words(query.text)
+        ordered = sorted(candidates, key=lambda item: -item.similarity)
+        found: list[_Judged] = []
+        texts: dict[str, str] = {}
+        otherwise = 0
+        for item in ordered:
+            subject = item.edit.subject or ""
+            if is_verbatim(asked, item.edit):
+                found.append(_Judged(item, item.subject_span is not None, query.text, verbatim=True))
+            elif item.subject_span is not None and sum(j.named for j in found) < MAX_NAMED:
+                if subject not in texts:
+                    spans = places(subject, query.text) or [item.subject_span]
+                    texts[subject] = focused(mask(query.text, spans))
+                found.append(_Judged(item, True, texts[subject]))
+            elif item.subject_span is None and otherwise < MAX_OTHERWISE and _may_mean(item, words):
+                otherwise += 1
+                found.append(_Judged(item, False, focused(query.text), with_target(item.edit.prompt, item.edit)))
+        return found
+
+    def _compare(self, judged: Sequence[_Judged]) -> None:
+        """Have the relation encoder compare each query with the nearest text of its edit."""
+        if not judged:
+            return
+        texts = list(dict.fromkeys(item.query for item in judged))
+        vectors = dict(zip(texts, self._judge.vectors(texts), strict=True))
+        stored = self._vectors.get([item.candidate.edit for item in judged])
+        scale, shift = self._judge.scale
+        for item in judged:
+            edit = item.candidate.edit
+            products = stored[edit.content_hash].astype(np.float32) @ vectors[item.query]
+            best = int(np.argmax(products))
+            item.relation = scale * float(products[best]) + shift
+            item.edit = with_target(edit_texts(edit)[best], edit)
+
+    def _read(self, judged: Sequence[_Judged]) -> None:
+        """Have the cross-encoder read each query beside its edit."""
+        for item, (answers, direct) in zip(
+            judged, self._judge.pair_logits([(item.query, item.edit) for item in judged]).tolist(), strict=True
+        ):
+            item.cross, item.direct = answers, direct
+
+    def _is_close(self, judged: _Judged) -> bool:
+        if judged.verbatim:
+            return False
+        below, above = self._model.calibration.clear
+        return not judged.named or below < self._by_relation(judged) < above
+
+    def _by_relation(self, judged: _Judged) -> float:
+        slope, offset = self._model.calibration.relation
+        return slope * judged.relation + offset
+
+    def _logit(self, judged: _Judged) -> float:
+        return combined(self._model.calibration, judged.relation, judged.cross, named=judged.named)
+
+    def _scored(self, judged: _Judged) -> ScoredCandidate:
+        item = judged.candidate
+        if judged.verbatim:
+            reasons = {"verbatim": 1.0}
+            return ScoredCandidate(Hit(item.edit, 1.0, item.similarity, reasons, 1.0), item.subject_span)
+        score = min(sigmoid(self._logit(judged)), _HIGHEST)
+        reasons = {"verbatim": 0.0, "subject": float(judged.named), "relation": judged.relation}
+        reasons |= {} if judged.cross is None else {"cross": judged.cross}
+        direct = 0.9 if judged.direct is None else sigmoid(judged.direct)
+        return ScoredCandidate(Hit(item.edit, score, item.similarity, reasons, direct), item.subject_span)
+
+
+def combined(calibration: Calibration, relation: float, cross: float | None, *, named: bool) -> float:
+    """Return the calibrated logit of a pair.
+
+    Args:
+        calibration: the judge's.
+        relation: logit of the relation encoder; not looked at where the subject does not stand in the query.
+        cross: logit of the cross-encoder, None where it was not asked.
+        named: whether the subject stands in the query as it is stored.
+    """
+    if not named:
+        slope, offset = calibration.named_otherwise
+        return slope * (cross or 0.0) + offset
+    if cross is None:
+        slope, offset = calibration.relation
+        return slope * relation + offset
+    first, second, offset = calibration.both
+    return first * relation + second * cross + offset
+
+
+def sigmoid(logit: float) -> float:
+    """Return the logistic function of ``logit``."""
+    return float(1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0))))
+
+
+def _may_mean(item: Candidate, words: Sequence[str]) -> bool:
+    """Say whether a query may be about an edit whose subject does not stand in it as it is stored."""
+    subject = item.edit.subject or ""
+    if subject and share_named(subject, words) >= _PARTLY:
+        return True
+    return item.similarity >= _LIKE and (not subject or not is_name(subject))
+
+
+class _EditVectors:
+    """Relation vectors ``[texts, d]`` of edits by content hash, float16; least recently used ones go first."""
+
+    def __init__(self, judge: Judge, capacity: int) -> None:
+        self._judge, self._capacity = judge, capacity
+        self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def missing(self, edits: Sequence[Edit]) -> list[Edit]:
+        with self._lock:
+            return list({e.content_hash: e for e in edits if e.content_hash not in self._kept}.values())
+
+    def get(self, edits: Sequence[Edit]) -> dict[str, np.ndarray]:
+        """Return the vectors of edits; missing ones are made, all in one batch."""
+        absent = self.missing(edits)
+        made = self._make(absent)
+        with self._lock:
+            for key in (edit.content_hash for edit in edits):
+                if key in self._kept:
+                    made[key] = self._kept[key]
+                    self._kept.move_to_end(key)
+        self._keep(made)
+        return made
+
+    def pack(self, edits: Sequence[Edit]) -> dict[str, bytes]:
+        made = self._make(edits)
+        self._keep(made)
+        return {edit.id: edit.content_hash.encode() + b"\0" + made[edit.content_hash].tobytes() for edit in edits}
+
+    def accept(self, blobs: Mapping[str, bytes]) -> int:
+        found = {}
+        for blob in blobs.values():
+            key, _, data = blob.partition(b"\0")
+            width = self._judge.width
+            if data and len(data) % (2 * width) == 0:
+                found[key.decode("ascii", "replace")] = np.frombuffer(data, np.float16).reshape(-1, width)
+        self._keep(found)
+        return len(found)
+
+    def _make(self, edits: Sequence[Edit]) -> dict[str, np.ndarray]:
+        texts = [edit_texts(edit) for edit in edits]
+        vectors: FloatArray = self._judge.vectors([focused(text) for row in texts for text in row])
+        made, at = {}, 0
+        for edit, row in zip(edits, texts, strict=True):
+            made[edit.content_hash] = vectors[at : at + len(row)].astype(np.float16)
+            at += len(row)
+        return made
+
+    def _keep(self, made: Mapping[str, np.ndarray]) -> None:
+        with self._lock:
+            self._kept.update(made)
+            while len(self._kept) > self._capacity:
+                self._kept.popitem(last=False)

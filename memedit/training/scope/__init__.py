@@ -1,0 +1,1 @@
+"""Training of the scope's judge from an inventory of relations and from the training rows of data files."""

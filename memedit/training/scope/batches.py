@@ -1,0 +1,330 @@
+"""Batches for the judge: texts with the relation that each asks about, and pairs of a query and an edit's text."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memedit.training.scope.inventory import Family, Relation
+from memedit.training.scope.rows import RewordedRow
+from memedit.training.scope.talks import make_talk
+from memedit.training.scope.wordings import (
+    CLAIMS,
+    COMING,
+    MAKING,
+    MENTIONS,
+    NOW,
+    PAST,
+    TASKS,
+    dressed,
+    fill,
+    mistyped,
+    qualified,
+    qualifier_pair,
+)
+
+MASK = "[MASK]"
+"""What stands for the subject in texts whose subject is known."""
+_KINDS = ("questions",) * 5 + ("casual",) * 3 + ("cloze",) * 2 + ("statements",) * 2 + ("yesno",) * 2 + ("long",)
+_EDIT_KINDS = ("questions",) * 6 + ("cloze",) * 2 + ("statements",) * 2 + ("casual",)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text with its subject masked. ``family`` and ``relation`` say what it asks; ``unlike`` names a relation that it
+    looks like and does not ask (``relation`` is then of its own), ``rivals`` a set of texts that ask one relation of
+    different times, places or numbers. ``edit``: an author could have stored it. ``direct``: the answer is the value
+    itself, and not yes or no, or something made from it."""
+
+    text: str
+    family: str
+    relation: str
+    value: str = ""
+    edit: bool = False
+    unlike: str | None = None
+    rivals: str | None = None
+    direct: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A query beside the text of an edit; ``label`` is 1 where the edit answers the query.
+
+    ``direct`` says whether the answer is the edit's target as it is; None where that is not known.
+    """
+
+    query: str
+    edit: str
+    label: float
+    kind: str
+    direct: bool | None = True
+
+
+class BatchMaker:
+    """Draws batches. The same seed draws the same ones.
+
+    Args:
+        families: what is trained on.
+        rows: reworded prompts of data files.
+        noise: unrelated sentences.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self, families: Sequence[Family], rows: Sequence[RewordedRow], noise: Sequence[str], seed: int
+    ) -> None:
+        self._families, self._noise = families, tuple(noise)
+        by_source: dict[str, list[RewordedRow]] = {}
+        for row in rows:
+            by_source.setdefault(row.source, []).append(row)
+        self._sources = list(by_source.values())
+        self._seed, self._rng = seed, random.Random(seed)
+        self._names = [name for family in families for name in family.subjects]
+        self._own = 0
+
+    def at(self, step: int) -> "BatchMaker":
+        """Begin the draws of a step, which depend on seed and step alone."""
+        self._rng = random.Random(f"{self._seed}/{step}")
+        return self
+
+    def texts(self, families: int = 2, relations: int = 12, wordings: int = 3) -> tuple[list[Text], list[Family]]:
+        """Return the texts of some whole families, with look-alikes, and the families."""
+        rng = self._rng
+        drawn = rng.sample(list(self._families), min(families, len(self._families)))
+        texts: list[Text] = []
+        for family in drawn:
+            chosen = rng.sample(list(family.relations), min(relations, len(family.relations)))
+            for relation in chosen:
+                texts += self._relation_texts(family, relation, wordings)
+            texts += self._qualified(family, rng.choice(chosen))
+        texts += [
+            self._apart(dressed(rng.choice(MENTIONS).replace("{s}", MASK), rng, MASK), "mention") for _ in range(4)
+        ]
+        return texts, drawn
+
+    def reworded(self, count: int) -> list[tuple[str, str]]:
+        """Return pairs of texts that ask the same, from rows of data files whose subject stands in both, masked."""
+        pairs = [(row, self._rng.choice(row.rewordings)) for row in self._some_rows(count)]
+        return [
+            (masked(row.prompt, row.subject), masked(other, row.subject))
+            for row, other in pairs
+            if _stands(row.subject, row.prompt) and _stands(row.subject, other)
+        ]
+
+    def _some_rows(self, count: int) -> list[RewordedRow]:
+        """Draw rows; a file of n rows counts like the square root of n."""
+        if not self._sources:
+            return []
+        weights = [len(rows) ** 0.5 for rows in self._sources]
+        return [self._rng.choice(rows) for rows in self._rng.choices(self._sources, weights, k=count)]
+
+    def _relation_texts(self, family: Family, relation: Relation, count: int) -> list[Text]:
+        rng = self._rng
+        texts = []
+        for number in range(count):
+            kind = rng.choice(_EDIT_KINDS if number == 0 else _KINDS)
+            value = rng.choice(relation.objects)
+            text = fill(rng.choice(getattr(relation, kind) or relation.questions), MASK, value)
+            direct = kind not in ("yesno", "statements")
+            if number > 0:
+                if kind == "statements":
+                    text = rng.choice(CLAIMS).replace("{q}", text)
+                if kind in ("questions", "casual", "cloze") and rng.random() < 0.08:
+                    text = qualified(text, rng.choice(NOW))
+                text = dressed(text, rng, MASK, self._noise) if rng.random() < 0.5 else text
+            direct = direct and not any(wish in text for wish in MAKING)
+            texts.append(Text(text, family.name, relation.id, value, number == 0, direct=direct))
+        if relation.off and rng.random() < 0.6:
+            off = fill(rng.choice(relation.off), MASK)
+            texts.append(self._apart(dressed(off, rng, MASK) if rng.random() < 0.3 else off, family.name, relation.id))
+        if rng.random() < 0.15:
+            texts.append(self._apart(self._unasked(relation), family.name, relation.id))
+        return texts
+
+    def _unasked(self, relation: Relation) -> str:
+        """Return a text that holds the relation's question, or asks it of another time, and so does not ask it."""
+        rng = self._rng
+        question = fill(rng.choice(relation.questions), MASK)
+        if rng.random() < 0.5:
+            return qualified(question, rng.choice(PAST if rng.random() < 0.7 else COMING))
+        return rng.choice(TASKS).replace("{q}", question)
+
+    def _qualified(self, family: Family, relation: Relation) -> list[Text]:
+        """Return a relation's questions of two times, places or numbers, twice each."""
+        rng = self._rng
+        texts = []
+        for qualifier in qualifier_pair(rng):
+            for number in range(2):
+                text = qualified(fill(rng.choice(relation.questions), MASK), qualifier)
+                name = f"{relation.id} {qualifier}"
+                texts.append(
+                    Text(text, family.name, name, rng.choice(relation.objects), number == 0, None, relation.id)
+                )
+        return texts
+
+    def _apart(self, text: str, family: str, unlike: str | None = None) -> Text:
+        self._own += 1
+        return Text(text, family, f"own {self._own}", unlike=unlike)
+
+    def talk_pairs(self, count: int) -> list[Pair]:
+        """Return pairs whose query is a talk; the subject is masked in all of its turns."""
+        rng = self._rng
+        pairs = []
+        for _ in range(count):
+            family, relation = self._any_relation()
+            talk = make_talk(family, relation, rng.choice(self._names), rng)
+            query = masked(talk.text, talk.subject)
+            asks, wanted = talk.asks, relation
+            if asks and rng.random() < 0.35:
+                others = [r for r in family.relations if family.different(r.id, relation.id)]
+                asks, wanted = False, rng.choice(others or [relation])
+                asks = wanted is relation
+            pairs.append(Pair(query, self._edit_text(wanted, MASK), float(asks), f"talk {talk.kind}"))
+        return pairs
+
+    def named_pairs(self, count: int) -> list[Pair]:
+        """Return pairs with the subject in full, as judged where the edit's subject does not stand in the query."""
+        rng = self._rng
+        pairs = []
+        for _ in range(count):
+            family, relation = self._any_relation()
+            subject, other = self._two_names(family)
+            draw = rng.random()
+            asked, label, kind = relation, 1.0, "name written otherwise"
+            if draw < 0.45:
+                name = _another_way(subject, rng)
+            elif draw < 0.85:
+                name, label, kind = other, 0.0, "other name"
+            else:
+                name, label, kind = _another_way(subject, rng), 0.0, "other relation, name otherwise"
+                others = [r for r in family.relations if family.different(r.id, relation.id)]
+                asked = rng.choice(others or [relation])
+                label = float(asked is relation)
+            wording = rng.choice(
+                getattr(asked, rng.choice(("questions", "questions", "casual", "cloze"))) or asked.questions
+            )
+            pairs.append(Pair(fill(wording, name), self._edit_text(relation, subject), label, kind))
+        return pairs
+
+    def several_pairs(self, count: int) -> list[Pair]:
+        """Return pairs whose query asks two things of one subject."""
+        rng = self._rng
+        pairs = []
+        for _ in range(count):
+            family, first = self._any_relation()
+            rest = [r for r in family.relations if family.different(r.id, first.id)]
+            if len(rest) < 2:
+                continue
+            second, third = rng.sample(rest, 2)
+            opening = fill(rng.choice(first.questions), MASK).rstrip("?.")
+            asked = fill(rng.choice(second.questions), rng.choice(("it", MASK, "they")))
+            glue = rng.choice((" and ", ", and ", "? And ", "? ", ". Also, "))
+            wanted = rng.choice((first, second, third))
+            pairs.append(
+                Pair(
+                    f"{opening}{glue}{asked[:1].lower()}{asked[1:]}",
+                    self._edit_text(wanted, MASK),
+                    float(wanted is not third),
+                    "several",
+                    None,
+                )
+            )
+        return pairs
+
+    def edit_text(self, text: Text) -> str:
+        """Return a stored text with, for two in three, its value behind it."""
+        return with_value(text.text, text.value) if self._rng.random() < 0.66 else text.text
+
+    def _edit_text(self, relation: Relation, subject: str) -> str:
+        rng = self._rng
+        value = rng.choice(relation.objects)
+        text = fill(rng.choice(getattr(relation, rng.choice(_EDIT_KINDS)) or relation.questions), subject, value)
+        return with_value(text, value) if rng.random() < 0.66 else text
+
+    def qualified_pairs(self, count: int) -> list[Pair]:
+        """Return pairs whose query asks a relation of another time, place or number than the edit, or of the same."""
+        rng = self._rng
+        pairs = []
+        for _ in range(count):
+            _, relation = self._any_relation()
+            question, stored = (fill(rng.choice(relation.questions), MASK) for _ in range(2))
+            first, second = qualifier_pair(rng)
+            draw = rng.random()
+            if draw < 0.3:
+                query, edit, label = qualified(question, second), qualified(stored, first), 0.0
+            elif draw < 0.5:
+                query, edit, label = qualified(question, first), qualified(stored, first), 1.0
+            elif draw < 0.75:
+                query, edit, label = qualified(question, rng.choice((second, *PAST, *COMING))), stored, 0.0
+            else:
+                query, edit, label = qualified(question, rng.choice(NOW)), stored, 1.0
+            pairs.append(Pair(query, with_value(edit, rng.choice(relation.objects)), label, "qualified"))
+        return pairs
+
+    def row_pairs(self, count: int) -> list[Pair]:
+        """Return pairs from rows of data files: a rewording, another question about the subject, another subject."""
+        rng = self._rng
+        pairs = []
+        for row in self._some_rows(count):
+            draw = rng.random()
+            if row.others and draw < 0.5:
+                query, label, kind = rng.choice(row.others), 0.0, "row, other relation"
+            elif row.elsewhere and draw < 0.65:
+                query, label, kind = rng.choice(row.elsewhere), 0.0, "row, other subject"
+            else:
+                query, label, kind = rng.choice(row.rewordings), 1.0, "row"
+            edit = with_value(row.prompt, row.target) if rng.random() < 0.66 else row.prompt
+            if _stands(row.subject, query):
+                query, edit = masked(query, row.subject), masked(edit, row.subject)
+            pairs.append(Pair(query, edit, label, kind))
+        return pairs
+
+    def _any_relation(self) -> tuple[Family, Relation]:
+        family = self._rng.choice(self._families)
+        return family, self._rng.choice(family.relations)
+
+    def _two_names(self, family: Family) -> tuple[str, str]:
+        rng = self._rng
+        if family.near and rng.random() < 0.5:
+            pair = rng.choice(family.near)
+            return pair if rng.random() < 0.5 else (pair[1], pair[0])
+        first, second = rng.sample(list(family.subjects), 2)
+        return first, second
+
+
+def with_value(text: str, value: str) -> str:
+    """Return the text of an edit with its target, unless the text holds it."""
+    return text if not value or value.casefold() in text.casefold() else f"{text} {value}"
+
+
+def _stands(subject: str, text: str) -> bool:
+    return bool(subject) and subject.casefold() in text.casefold()
+
+
+def masked(text: str, subject: str) -> str:
+    """Return the text with the subject masked wherever it stands, but for case."""
+    if not subject:
+        return text
+    folded, wanted, out, at = text.casefold(), subject.casefold(), [], 0
+    if len(folded) != len(text):
+        return text.replace(subject, MASK)
+    while (place := folded.find(wanted, at)) >= 0:
+        out += [text[at:place], MASK]
+        at = place + len(wanted)
+    return "".join([*out, text[at:]])
+
+
+def _another_way(name: str, rng: random.Random) -> str:
+    """Return a name as people also write it: mistyped, shortened, in initials, run together."""
+    words = name.split()
+    draw = rng.random()
+    if draw < 0.45 or len(words) < 2:
+        for _ in range(rng.choice((1, 1, 2))):
+            name = mistyped(f" {name}  ", rng).strip()
+        return name
+    if draw < 0.65:
+        return " ".join(words[1:]) if rng.random() < 0.5 else words[-1]
+    if draw < 0.75 and len(words) > 2:
+        return "".join(word[0] for word in words if word[0].isalnum()).upper()
+    if draw < 0.9:
+        return " ".join(words[:-1])
+    return "".join(words) if rng.random() < 0.5 else "-".join(words)
