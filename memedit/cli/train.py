@@ -180,6 +180,44 @@ def scope(
     emit(session.output, report)
 
 
+@command(app, "judge", Needs.ENCODER)
+def judge(
+    session: "Session",
+    *,
+    data: Annotated[list[str], typer.Argument(metavar="FILE...", help="Data files of published forms.")],
+    out: Out = Path("runs/judge"),
+    leave_out: Annotated[str, typer.Option(help="Comma-separated inventory files to calibrate on, not to fit.")] = "",
+    background: Annotated[
+        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Plain text that stands before questions.")
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="Begin with the weights of this judge.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="Take the calibration of this judge.")
+    ] = None,
+    changes: Changes = None,
+) -> None:
+    """Train and calibrate the scope's judge from the inventory of relations; it serves any language model."""
+    from memedit.training.scope.fitting import JudgeSettings
+    from memedit.training.scope.run import train_judge
+    from memedit.workflows.changes import with_changes
+
+    with session.output.progress("training the judge") as progress:
+        report = train_judge(
+            data,
+            out,
+            leave_out=[name.strip() for name in leave_out.split(",") if name.strip()],
+            encoder=session.settings.encoder,
+            background=background or [],
+            start=start,
+            calibration=calibration,
+            settings=with_changes(JudgeSettings(), key_values("--set", changes)),
+            progress=lambda found: progress(found.step, found.steps),
+        )
+    emit(session.output, report)
+
+
 @command(app, "elder", Needs.MEMORY | Needs.TRAINING)
 def elder(
     session: "Session",

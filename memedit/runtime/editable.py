@@ -18,6 +18,7 @@ from memedit.models import load_model, prepare_tokenizer
 from memedit.models.chat import chat_layout
 from memedit.runtime.answers import Answer, Score
 from memedit.runtime.artefacts import Artefacts
+from memedit.runtime.asked import asked_row
 from memedit.runtime.calibrated import open_scope
 from memedit.runtime.copying import Wanted, wanted
 from memedit.runtime.lengths import check_fits, effective, longest
@@ -298,7 +299,7 @@ class EditableModel:
 
     def _plan(self, rows: Sequence[Row]) -> BatchPlan:
         chats = [self._is_chat(row) for row in rows]
-        return self._router.plan([row.text for row in rows], lambda: self.adapter.name, chats=chats)
+        return self._router.plan([asked_row(row) for row in rows], lambda: self.adapter.name, chats=chats)
 
     def _is_chat(self, row: Row) -> bool:
         if row.messages is not None:

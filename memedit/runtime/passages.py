@@ -41,6 +41,17 @@ def silent(query: str) -> ScopeDecision:
     return ScopeDecision(query=query, scope="none", threshold=1.0, fired=(), considered=())
 
 
+def joined(alone: ScopeDecision, told: ScopeDecision) -> ScopeDecision:
+    """Return what a last turn asks, alone or as it refers to its talk; each edit stands at its better score."""
+    fired = _best_of([*alone.fired, *told.fired])
+    return replace(
+        alone,
+        fired=fired,
+        considered=_best_of([*alone.considered, *told.considered]),
+        abstained=not fired and (alone.abstained or told.abstained),
+    )
+
+
 def _leaving(share: float, threshold: float) -> float:
     """Return the score that leaves ``share`` of the errors that ``threshold`` leaves."""
     return 1.0 - share * (1.0 - threshold)

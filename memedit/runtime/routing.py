@@ -6,9 +6,13 @@ from typing import Any
 
 from memedit.consolidation.records import EditsInWeights
 from memedit.errors import InputError
-from memedit.runtime.passages import decide_parts, silent
+from memedit.runtime.asked import Asked
+from memedit.runtime.passages import decide_parts, joined, silent
 from memedit.scope.base import PreparesEdits, Scope
 from memedit.types import BatchPlan, Edit, EditState, Route, ScopeDecision
+
+_TURN_CHARS = 600
+"""So much of a last turn decides which edits of a subject are looked at first."""
 
 
 class Router:
@@ -49,19 +53,34 @@ class Router:
             self._counted = (revision, not stored)
         return self._counted[1]
 
-    def decide(self, queries: Sequence[str], *, chats: Sequence[bool] | None = None) -> list[ScopeDecision]:
+    def decide(self, queries: Sequence[str | Asked], *, chats: Sequence[bool] | None = None) -> list[ScopeDecision]:
         """Return one decision a query, in order; all parts of all queries go through the encoder together.
 
         ``chats`` says which queries are asked as chat turns; without it edits that the weights answer in plain text
         only are left to the memory.
         """
-        if not any(query.strip() for query in queries) or self.nothing_stored():
-            return [silent(query) for query in queries]
+        asked = [Asked(query) if isinstance(query, str) else query for query in queries]
+        if not any(one.text.strip() for one in asked) or self.nothing_stored():
+            return [silent(one.text) for one in asked]
         scope = self._scope()
         bar = scope.threshold if self._threshold is None else self._threshold
-        found = decide_parts(queries, lambda texts, least: self._judge(scope, texts, least), threshold=bar)
-        forms = [True] * len(queries) if chats is None else chats
+        found = decide_parts([one.text for one in asked], lambda texts, least: self._judge(scope, texts, least), threshold=bar)
+        found = self._with_talks(scope, asked, found, bar)
+        forms = [True] * len(asked) if chats is None else chats
         return [self._served(decision, chat=chat) for decision, chat in zip(found, forms, strict=True)]
+
+    def _with_talks(
+        self, scope: Scope, asked: Sequence[Asked], found: Sequence[ScopeDecision], threshold: float
+    ) -> list[ScopeDecision]:
+        """Judge the last turns of talks once more, as what they refer to in the turns before them."""
+        talks = [i for i, one in enumerate(asked) if one.earlier and one.text.strip()]
+        if not talks or not getattr(scope, "reads_talks", False):
+            return list(found)
+        last = self._memory.encoder.encode_tokens([asked[i].text[:_TURN_CHARS] for i in talks])
+        told = [replace(encoding, text=asked[i].talk) for i, encoding in zip(talks, last, strict=True)]
+        candidates = self._memory.candidates(told, k=self._k, namespace=self._namespace)
+        read = dict(zip(talks, scope.decide(told, candidates, threshold=threshold), strict=True))
+        return [joined(one, read[i]) if i in read else one for i, one in enumerate(found)]
 
     def _judge(self, scope: Scope, texts: Sequence[str], threshold: float) -> list[ScopeDecision]:
         """Look each text up and judge what is found, all in one batch."""
@@ -84,7 +103,7 @@ class Router:
             scope.accept(self._memory.get_artefacts(scope.name, scope.fingerprint, ids, namespace=self._namespace))
 
     def plan(
-        self, queries: Sequence[str], adapter: Callable[[], str], *, chats: Sequence[bool] | None = None
+        self, queries: Sequence[str | Asked], adapter: Callable[[], str], *, chats: Sequence[bool] | None = None
     ) -> BatchPlan:
         """Return the plan for a batch; ``adapter`` names the adapter and is called only if an edit fires."""
         decisions = self.decide(queries, chats=chats)

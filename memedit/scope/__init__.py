@@ -12,6 +12,7 @@ SCOPES: Registry[ScopeFactory] = Registry("scope")
 SCOPES.register("similarity", "memedit.scope.similarity:SimilarityScope")
 SCOPES.register("subject", "memedit.scope.subject:SubjectScope")
 SCOPES.register("classifier", "memedit.scope.classifier:ClassifierScope")
+SCOPES.register("judge", "memedit.scope.judge:JudgeScope")
 SCOPES.register("sentinel", "memedit.scope.sentinel:SentinelScope")
 
 

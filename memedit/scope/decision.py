@@ -1,6 +1,6 @@
 """From scored candidates to a decision: which edits fire, and which step back for a better one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from memedit.scope.identity import check_threshold
@@ -40,13 +40,20 @@ class FiringRule:
         return replace(self, threshold=check_threshold(threshold, self.threshold))
 
 
-def decide_query(scope: str, query: Encoding, scored: Sequence[ScoredCandidate], rule: FiringRule) -> ScopeDecision:
+Twins = Callable[[Edit, Edit], bool]
+"""Say of two edits whether they answer one question about one subject."""
+
+
+def decide_query(
+    scope: str, query: Encoding, scored: Sequence[ScoredCandidate], rule: FiringRule, twins: Twins | None = None
+) -> ScopeDecision:
     """Order candidates by score and let those that win their part of the query fire, best first.
 
+    Of edits that ``twins`` takes for one question only the best fires.
     Which edit wins does not depend on the threshold, so a threshold may be calibrated on decisions made at 0.
     """
     ordered = sorted(scored, key=_best_first, reverse=True)
-    winners = _winners(ordered, rule.margin)
+    winners = _winners(ordered, rule.margin, twins)
     fired = tuple(item.hit for item in winners if item.hit.score >= rule.threshold)
     best = winners[0].hit.score if winners else 0.0
     return ScopeDecision(
@@ -72,7 +79,7 @@ def _prompt_key(edit: Edit) -> tuple[str, str]:
     return normalise(edit.prompt), normalise(edit.subject or "")
 
 
-def _winners(ordered: Sequence[ScoredCandidate], margin: float) -> list[ScoredCandidate]:
+def _winners(ordered: Sequence[ScoredCandidate], margin: float, twins: Twins | None) -> list[ScoredCandidate]:
     """Drop what a better candidate already speaks for; of edits with the same prompt only the latest counts."""
     latest: dict[tuple[str, str], Edit] = {}
     for item in sorted(ordered, key=lambda item: _age(item.hit.edit)):
@@ -80,6 +87,8 @@ def _winners(ordered: Sequence[ScoredCandidate], margin: float) -> list[ScoredCa
     winners: list[ScoredCandidate] = []
     for item in ordered:
         if latest[_prompt_key(item.hit.edit)].id != item.hit.edit.id:
+            continue
+        if twins is not None and any(twins(winner.hit.edit, item.hit.edit) for winner in winners):
             continue
         rivals = [w for w in winners if overlaps(w.span, item.span)]
         if all(0.0 <= rival.hit.score - item.hit.score < margin for rival in rivals):

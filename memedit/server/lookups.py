@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from memedit.memory import EditMemory
+from memedit.runtime.asked import Asked
 from memedit.runtime import Router
 from memedit.runtime.calibrated import kept_threshold
 from memedit.scope import Scope, load_scope
@@ -72,7 +73,7 @@ class Lookups:
                 self._scope = load_scope(self._name, self._memory.encoder, **self._options)
             return self._scope
 
-    def decide(self, namespace: str, queries: Sequence[str], *, threshold: float | None = None) -> Found:
+    def decide(self, namespace: str, queries: Sequence[str | Asked], *, threshold: float | None = None) -> Found:
         """Judge queries, all in one pass of the encoder; ``threshold`` is tried instead of the one in force.
 
         Raises:

@@ -32,14 +32,16 @@ class Calibration:
     """How logits become probabilities, fitted on families that the network was not trained on.
 
     ``relation``: slope and offset where the relation encoder alone decides. ``both``: weights of the relation encoder's
-    and the cross-encoder's logit, and an offset. ``named_otherwise``: slope and offset of the cross-encoder's logit
-    where the subject does not stand in the query as it is stored. ``clear``: how far from zero the relation
+    and the cross-encoder's logit, and an offset; ``named_otherwise``: the same where the subject does not stand in the
+    query as it is stored. ``talk``: slope and offset of the cross-encoder's logit where the subject stands in an earlier
+    turn. ``clear``: how far from zero the relation
     encoder's calibrated logit has to be for its word to be enough (below, above).
     """
 
     relation: tuple[float, float] = (1.0, 0.0)
     both: tuple[float, float, float] = (0.5, 0.5, 0.0)
-    named_otherwise: tuple[float, float] = (1.0, 0.0)
+    named_otherwise: tuple[float, float, float] = (0.0, 1.0, 0.0)
+    talk: tuple[float, float] = (1.0, 0.0)
     clear: tuple[float, float] = (-4.0, 6.0)
 
 
@@ -64,7 +66,7 @@ class JudgeModel:
 
     def save(self, folder: Path) -> None:
         """Write weights (float16) and description into ``folder``, each whole."""
-        stored = {name: np.ascontiguousarray(array, np.float16) for name, array in self.arrays.items()}
+        stored = {name: np.asarray(array, np.float16, order="C") for name, array in self.arrays.items()}
         write_whole(folder / WEIGHTS_FILE, lambda partial: save_file(stored, partial))
         (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors writes for the owner alone
         write_json(
@@ -137,7 +139,7 @@ class Judge:
     def scale(self) -> tuple[float, float]:
         """Scale and shift that turn a product of two vectors into the relation encoder's logit."""
         arrays = self._model.arrays
-        return float(np.exp(arrays["scale"])), float(arrays["shift"])
+        return float(np.exp(arrays["scale"].item())), float(arrays["shift"].item())
 
     @property
     def width(self) -> int:

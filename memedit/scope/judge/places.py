@@ -5,14 +5,18 @@ from collections.abc import Sequence
 
 from memedit.index.function_words import FUNCTION_WORDS
 from memedit.index.subjects import SubjectIndex
-from memedit.index.words import folded_words
+from memedit.index.words import Word, folded_words
 from memedit.scope.judge.network import MASK
+from memedit.scope.talk import turns_of
 from memedit.types import Edit
 
 Span = tuple[int, int]
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\s*\n\s*")
 _FOCUS_WORDS = 48
 _TARGET_CHARS = 160
+_TURNS, _TURN_WORDS = 4, 28
+BETWEEN_TURNS = " || "
+"""What stands between the turns of a talk in the text that the network reads."""
 _TYPO_LETTERS = 6
 
 
@@ -59,6 +63,28 @@ def focused(text: str) -> str:
     return " ".join(sentences[first : last + 1])
 
 
+def told(text: str, subject: str) -> str | None:
+    """Return a talk with its subject masked, as the network reads it; None where no earlier turn names the subject.
+
+    The last turns are kept, with the latest one that names the subject; long ones are cut down to what stands around it.
+    """
+    turns = [masked(turn, subject) for turn in turns_of(text)]
+    naming = [i for i, turn in enumerate(turns[:-1]) if MASK in turn]
+    if not naming:
+        return None
+    kept = [i for i in range(len(turns) - 1) if i == naming[-1] or i >= len(turns) - 1 - _TURNS]
+    return BETWEEN_TURNS.join([*(_short(turns[i]) for i in kept), focused(turns[-1])])
+
+
+def _short(turn: str) -> str:
+    words = turn.split()
+    if len(words) <= _TURN_WORDS:
+        return turn
+    at = next((i for i, word in enumerate(words) if MASK in word), len(words) - 1)
+    begin = max(0, min(at - _TURN_WORDS // 2, len(words) - _TURN_WORDS))
+    return " ".join(words[begin : begin + _TURN_WORDS])
+
+
 def edit_texts(edit: Edit) -> tuple[str, ...]:
     """Return the texts of an edit with the subject masked: its prompt, then its paraphrases."""
     return tuple(masked(text, edit.subject) for text in (edit.prompt, *edit.paraphrases))
@@ -70,19 +96,40 @@ def with_target(text: str, edit: Edit) -> str:
     return text if target.casefold() in text.casefold() else f"{text} {target}"
 
 
-def share_named(subject: str, asked: Sequence[str]) -> float:
-    """Return the share of the subject's letters that stand in a query's folded words, but for typing errors."""
+def partly_named(subject: str, found: Sequence[Word], text: str) -> tuple[float, str]:
+    """Return the share of the subject's letters that stand in a query, but for typing errors, and the query with that
+    part masked.
+
+    Args:
+        subject: of an edit.
+        found: the query's words.
+        text: the query.
+    """
     own = [word for word in folded_words(subject) if word not in FUNCTION_WORDS] or folded_words(subject)
     total = sum(len(word) for word in own)
-    known = set(asked)
-    found = sum(len(word) for word in own if word in known or any(alike(word, other) for other in known))
-    return found / total if total else 0.0
+    hits = [word for word in found if any(alike(word.folded, other) for other in own)]
+    present = sum(len(other) for other in own if any(alike(word.folded, other) for word in hits))
+    if not hits or not total:
+        return 0.0, text
+    runs: list[Span] = []
+    for word in hits:
+        if runs and not text[runs[-1][1] : word.start].strip(" -.,'’/&"):
+            runs[-1] = (runs[-1][0], word.end)
+        else:
+            runs.append((word.start, word.end))
+    longest = max(runs, key=lambda span: span[1] - span[0])
+    return present / total, mask(text, [longest])
 
 
 def alike(first: str, second: str) -> bool:
-    """Say whether two folded words are one, but for one inserted, left out, exchanged or swapped letter."""
+    """Say whether two folded words are one, but for one inserted, left out, exchanged or swapped letter.
+
+    A word with a digit is only itself: "X2" is not a misspelt "X3".
+    """
     if first == second:
         return True
+    if not (first.isalpha() and second.isalpha()):
+        return False
     if min(len(first), len(second)) < _TYPO_LETTERS - 1 or abs(len(first) - len(second)) > 1 or first[0] != second[0]:
         return False
     start = next(

@@ -10,11 +10,12 @@ import numpy as np
 
 from memedit.encoders.base import Encoder
 from memedit.errors import InputError
-from memedit.index.words import folded_words
+from memedit.index.words import Word, words
 from memedit.scope.decision import FiringRule, ScoredCandidate, decide_query
 from memedit.scope.identity import check_threshold, is_verbatim, scope_fingerprint
 from memedit.scope.judge.model import SHIPPED, Calibration, Judge, JudgeModel, load_model
-from memedit.scope.judge.places import edit_texts, focused, mask, places, share_named, with_target
+from memedit.scope.judge.places import edit_texts, focused, mask, masked, partly_named, places, told, with_target
+from memedit.scope.talk import TURN
 from memedit.scope.text import is_name, normalise
 from memedit.types import Candidate, Edit, Encoding, FloatArray, Hit, ScopeDecision
 
@@ -22,26 +23,33 @@ MAX_NAMED = 24
 """Candidates of a query whose subject stands in it that are judged: the most similar."""
 MAX_OTHERWISE = 4
 """Candidates whose subject does not stand in the query as stored that the cross-encoder reads."""
+MAX_TOLD = 8
+"""Candidates of a talk that the cross-encoder reads."""
 _PARTLY = 0.45
 """A subject of which this share stands in the query may be meant."""
-_LIKE = 0.8
-"""An edit whose subject is no name, or unknown, may be meant at this cosine."""
+_LIKE, _LIKE_WITHOUT = 0.7, 0.55
+"""An edit whose subject is no name may be meant at this cosine; one without a subject at the second."""
 _HIGHEST = 0.9999
 """Scores of the network end here: 1 is a verbatim prompt's."""
 
 
 @dataclass(slots=True)
 class _Judged:
-    """A candidate under judgement: texts beside each other, and what has been found."""
+    """A candidate under judgement: texts beside each other, and what has been found.
+
+    ``query`` has the subject masked; where it does not stand there as stored, ``whole`` is the text as it is.
+    """
 
     candidate: Candidate
     named: bool
     query: str
+    whole: str = ""
     edit: str = ""
     relation: float = 0.0
     cross: float | None = None
     direct: float | None = None
     verbatim: bool = False
+    talk: bool = False
 
 
 class JudgeScope:
@@ -84,10 +92,13 @@ class JudgeScope:
         self._vectors = _EditVectors(self._judge, cache_size)
         self._fingerprint = scope_fingerprint(self.name, encoder.fingerprint, model=self._model.fingerprint())
 
+    reads_talks = True
+    """A query may be the turns of a talk (:mod:`memedit.scope.talk`): its edits are those of its last turn."""
+
     @property
     def name(self) -> str:
         """Registered name."""
-        return "classifier"
+        return "judge"
 
     @property
     def threshold(self) -> float:
@@ -121,35 +132,27 @@ class JudgeScope:
     ) -> list[ScopeDecision]:
         """Judge each query's candidates, those of all queries in one batch; several edits may fire on one query."""
         rule = self._rule.at(threshold)
-        rows = [self._nominated(query, row) for query, row in zip(queries, candidates, strict=True)]
+        rows = [
+            (_nominated_in_talk if TURN in query.text else _nominated)(query, row)
+            for query, row in zip(queries, candidates, strict=True)
+        ]
         everyone = [judged for row in rows for judged in row]
-        self._compare([judged for judged in everyone if judged.named and not judged.verbatim])
+        self._compare([judged for judged in everyone if not judged.talk and not judged.verbatim])
         self._read([judged for judged in everyone if self._is_close(judged)])
         return [
-            decide_query(self.name, query, [self._scored(judged) for judged in row], rule)
+            decide_query(self.name, query, [self._scored(judged) for judged in row], rule, self._twins)
             for query, row in zip(queries, rows, strict=True)
         ]
 
-    def _nominated(self, query: Encoding, candidates: Sequence[Candidate]) -> list[_Judged]:
-        """Return the candidates that the query may be about, with its text as each is judged beside it."""
-        asked, words = normalise(query.text), folded_words(query.text)
-        ordered = sorted(candidates, key=lambda item: -item.similarity)
-        found: list[_Judged] = []
-        texts: dict[str, str] = {}
-        otherwise = 0
-        for item in ordered:
-            subject = item.edit.subject or ""
-            if is_verbatim(asked, item.edit):
-                found.append(_Judged(item, item.subject_span is not None, query.text, verbatim=True))
-            elif item.subject_span is not None and sum(j.named for j in found) < MAX_NAMED:
-                if subject not in texts:
-                    spans = places(subject, query.text) or [item.subject_span]
-                    texts[subject] = focused(mask(query.text, spans))
-                found.append(_Judged(item, True, texts[subject]))
-            elif item.subject_span is None and otherwise < MAX_OTHERWISE and _may_mean(item, words):
-                otherwise += 1
-                found.append(_Judged(item, False, focused(query.text), with_target(item.edit.prompt, item.edit)))
-        return found
+    def _twins(self, first: Edit, second: Edit) -> bool:
+        """Say whether two edits about one subject answer one question, by their relation vectors."""
+        if not first.subject or not second.subject or normalise(first.subject) != normalise(second.subject):
+            return False
+        stored = self._vectors.get([first, second])
+        products = stored[first.content_hash].astype(np.float32) @ stored[second.content_hash].astype(np.float32).T
+        scale, shift = self._judge.scale
+        slope, offset = self._model.calibration.relation
+        return bool(slope * (scale * float(products.max()) + shift) + offset > 0.0)
 
     def _compare(self, judged: Sequence[_Judged]) -> None:
         """Have the relation encoder compare each query with the nearest text of its edit."""
@@ -164,12 +167,13 @@ class JudgeScope:
             products = stored[edit.content_hash].astype(np.float32) @ vectors[item.query]
             best = int(np.argmax(products))
             item.relation = scale * float(products[best]) + shift
-            item.edit = with_target(edit_texts(edit)[best], edit)
+            texts = edit_texts(edit) if item.named else (edit.prompt, *edit.paraphrases)
+            item.edit = with_target(texts[best], edit)
 
     def _read(self, judged: Sequence[_Judged]) -> None:
         """Have the cross-encoder read each query beside its edit."""
         for item, (answers, direct) in zip(
-            judged, self._judge.pair_logits([(item.query, item.edit) for item in judged]).tolist(), strict=True
+            judged, self._judge.pair_logits([(item.whole or item.query, item.edit) for item in judged]).tolist(), strict=True
         ):
             item.cross, item.direct = answers, direct
 
@@ -177,13 +181,16 @@ class JudgeScope:
         if judged.verbatim:
             return False
         below, above = self._model.calibration.clear
-        return not judged.named or below < self._by_relation(judged) < above
+        return judged.talk or not judged.named or below < self._by_relation(judged) < above
 
     def _by_relation(self, judged: _Judged) -> float:
         slope, offset = self._model.calibration.relation
         return slope * judged.relation + offset
 
     def _logit(self, judged: _Judged) -> float:
+        if judged.talk:
+            slope, offset = self._model.calibration.talk
+            return slope * (judged.cross or 0.0) + offset
         return combined(self._model.calibration, judged.relation, judged.cross, named=judged.named)
 
     def _scored(self, judged: _Judged) -> ScoredCandidate:
@@ -194,8 +201,42 @@ class JudgeScope:
         score = min(sigmoid(self._logit(judged)), _HIGHEST)
         reasons = {"verbatim": 0.0, "subject": float(judged.named), "relation": judged.relation}
         reasons |= {} if judged.cross is None else {"cross": judged.cross}
+        reasons |= {"talk": 1.0} if judged.talk else {}
         direct = 0.9 if judged.direct is None else sigmoid(judged.direct)
         return ScoredCandidate(Hit(item.edit, score, item.similarity, reasons, direct), item.subject_span)
+
+
+def _nominated(query: Encoding, candidates: Sequence[Candidate]) -> list[_Judged]:
+    """Return the candidates that the query may be about, with its text as each is judged beside it."""
+    asked, here = normalise(query.text), words(query.text)
+    found: list[_Judged] = []
+    texts: dict[str, str] = {}
+    for item in sorted(candidates, key=lambda item: -item.similarity):
+        subject = item.edit.subject or ""
+        if is_verbatim(asked, item.edit):
+            found.append(_Judged(item, item.subject_span is not None, query.text, verbatim=True))
+        elif item.subject_span is not None and sum(judged.named for judged in found) < MAX_NAMED:
+            if subject not in texts:
+                texts[subject] = focused(mask(query.text, places(subject, query.text) or [item.subject_span]))
+            found.append(_Judged(item, True, texts[subject]))
+        elif item.subject_span is None and sum(not judged.named for judged in found) < MAX_OTHERWISE:
+            text = _meant(item, query.text, here)
+            if text is not None:
+                found.append(_Judged(item, False, focused(text), focused(query.text)))
+    return found
+
+
+def _nominated_in_talk(query: Encoding, candidates: Sequence[Candidate]) -> list[_Judged]:
+    """Return the candidates whose subject an earlier turn names, those named last and most similar first."""
+    named = [item for item in candidates if item.subject_span is not None]
+    named.sort(key=lambda item: -item.similarity)
+    found = []
+    for item in named[:MAX_TOLD]:
+        text = told(query.text, item.edit.subject or "")
+        if text is not None:
+            edit = with_target(masked(item.edit.prompt, item.edit.subject), item.edit)
+            found.append(_Judged(item, True, text, edit, talk=True))
+    return found
 
 
 def combined(calibration: Calibration, relation: float, cross: float | None, *, named: bool) -> float:
@@ -203,17 +244,14 @@ def combined(calibration: Calibration, relation: float, cross: float | None, *, 
 
     Args:
         calibration: the judge's.
-        relation: logit of the relation encoder; not looked at where the subject does not stand in the query.
+        relation: logit of the relation encoder.
         cross: logit of the cross-encoder, None where it was not asked.
         named: whether the subject stands in the query as it is stored.
     """
-    if not named:
-        slope, offset = calibration.named_otherwise
-        return slope * (cross or 0.0) + offset
     if cross is None:
         slope, offset = calibration.relation
         return slope * relation + offset
-    first, second, offset = calibration.both
+    first, second, offset = calibration.both if named else calibration.named_otherwise
     return first * relation + second * cross + offset
 
 
@@ -222,12 +260,14 @@ def sigmoid(logit: float) -> float:
     return float(1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0))))
 
 
-def _may_mean(item: Candidate, words: Sequence[str]) -> bool:
-    """Say whether a query may be about an edit whose subject does not stand in it as it is stored."""
+def _meant(item: Candidate, text: str, here: Sequence[Word]) -> str | None:
+    """Return a query with what may name the subject otherwise masked; None where nothing does."""
     subject = item.edit.subject or ""
-    if subject and share_named(subject, words) >= _PARTLY:
-        return True
-    return item.similarity >= _LIKE and (not subject or not is_name(subject))
+    share, hidden = partly_named(subject, here, text) if subject else (0.0, text)
+    if share >= _PARTLY:
+        return hidden
+    least = _LIKE if subject else _LIKE_WITHOUT
+    return text if item.similarity >= least and not is_name(subject) else None
 
 
 class _EditVectors:

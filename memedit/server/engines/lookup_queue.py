@@ -4,6 +4,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from memedit.runtime.asked import Asked
 from memedit.server.lookups import Found, Lookups
 
 _LARGEST = 64
@@ -19,10 +20,10 @@ class LookupQueue:
     def __init__(self, lookups: Lookups) -> None:
         self._lookups = lookups
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="memedit-lookup")
-        self._waiting: list[tuple[str, str, asyncio.Future[Found]]] = []
+        self._waiting: list[tuple[str, str | Asked, asyncio.Future[Found]]] = []
         self._worker: asyncio.Task[None] | None = None
 
-    async def find(self, namespace: str, query: str) -> Found:
+    async def find(self, namespace: str, query: str | Asked) -> Found:
         """Judge one query; the look-up begins after this call did.
 
         Raises:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from memedit.adapters.base import DecodesInSteps, Row
 from memedit.errors import MemeditError
+from memedit.runtime.asked import asked_row
 from memedit.runtime import EditableModel
 from memedit.runtime.artefacts import Artefacts
 from memedit.runtime.continuous import Job, TokenChoice
@@ -48,7 +49,7 @@ class Planner:
             mine = [ticket for ticket in tickets if ticket.request.namespace == namespace]
             asked = [ticket for ticket in mine if ticket.request.edits]
             try:
-                looked = self._lookups.decide(namespace, [ticket.row.text for ticket in asked])
+                looked = self._lookups.decide(namespace, [asked_row(ticket.row) for ticket in asked])
             except MemeditError as error:
                 found += [(ticket, error) for ticket in mine]
                 continue

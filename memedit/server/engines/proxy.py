@@ -176,7 +176,7 @@ class ProxyEngine:
                 param="prompt",
             )
         early = None
-        if self._overlap and not self._lookups.memory.names_subject(query, namespace=request.namespace):
+        if self._overlap and not self._lookups.memory.names_subject(query.talk, namespace=request.namespace):
             early = asyncio.create_task(self._upstream.open(path, plain))
         try:
             found = await self._queue.find(request.namespace, query)

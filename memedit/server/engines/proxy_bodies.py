@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any, Literal, cast
 
 from memedit.adapters.in_context.layout import chat_note, completion_prefix
-from memedit.runtime.rows import content_text
+from memedit.runtime.asked import Asked, asked_of
 from memedit.server.engines.base import Choice, Ended, Event, GenerationRequest, Piece, Sampling, TokenScore, Usage
 from memedit.server.problems import ApiError
 from memedit.types import Edit
@@ -39,16 +39,13 @@ def harmless(text: str) -> str:
     return _CONTROL.sub(lambda found: f" {found.group()}" if found.group() == ">" else f"{found.group()} ", text)
 
 
-def asked_text(request: GenerationRequest) -> str | None:
-    """Return the text that is looked up: the last user turn of a chat, or the prompt; None when it is token ids."""
+def asked_text(request: GenerationRequest) -> Asked | None:
+    """Return what is looked up: the last user turn of a chat in its talk, or the prompt; None when it is token ids."""
     if isinstance(request.prompt, str):
-        return request.prompt
+        return Asked(request.prompt)
     if not request.chat:
         return None
-    messages = _messages(request)
-    asked = [message for message in messages if message["role"] == "user"]
-    message = (asked or messages)[-1]
-    return content_text({"content": message.get("content") or ""})
+    return asked_of([{"role": m["role"], "content": m.get("content") or ""} for m in _messages(request)])
 
 
 def request_body(

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Depends, Request
 
 from memedit.errors import FieldError
-from memedit.runtime.rows import content_text
+from memedit.runtime.asked import Asked, asked_of
 from memedit.server.auth import ReadAccess
 from memedit.server.rendering import shown_hits
 from memedit.server.schemas.common import FiredEdit, responses
@@ -34,12 +34,11 @@ def explain(request: Request, access: ReadAccess, body: ExplainIn) -> ExplainOut
     )
 
 
-def _query(body: ExplainIn) -> str:
+def _query(body: ExplainIn) -> Asked:
     if (body.prompt is None) == (body.messages is None):
         raise FieldError("prompt", "give either a prompt or messages")
     if body.messages is None:
-        return body.prompt or ""
+        return Asked(body.prompt or "")
     if not all("role" in message and "content" in message for message in body.messages):
         raise FieldError("messages", "each has a role and content")
-    asked = [message for message in body.messages if message["role"] == "user"]
-    return content_text((asked or body.messages)[-1])
+    return asked_of(body.messages)

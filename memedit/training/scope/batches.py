@@ -25,6 +25,9 @@ from memedit.training.scope.wordings import (
 MASK = "[MASK]"
 """What stands for the subject in texts whose subject is known."""
 _KINDS = ("questions",) * 5 + ("casual",) * 3 + ("cloze",) * 2 + ("statements",) * 2 + ("yesno",) * 2 + ("long",)
+_NAMED_KINDS = ("questions", "questions", "casual", "casual", "cloze", "long")
+_VALUED = 0.85
+"""The share of edits that stand with their value."""
 _EDIT_KINDS = ("questions",) * 6 + ("cloze",) * 2 + ("statements",) * 2 + ("casual",)
 
 
@@ -49,7 +52,8 @@ class Text:
 class Pair:
     """A query beside the text of an edit; ``label`` is 1 where the edit answers the query.
 
-    ``direct`` says whether the answer is the edit's target as it is; None where that is not known.
+    ``direct`` says whether the answer is the edit's target as it is; None where that is not known. ``subject`` is given
+    where it is not masked.
     """
 
     query: str
@@ -57,6 +61,13 @@ class Pair:
     label: float
     kind: str
     direct: bool | None = True
+    value: str = ""
+    subject: str = ""
+
+    @property
+    def stored(self) -> str:
+        """The edit's text as the cross-encoder reads it: with its value, where one is given."""
+        return with_value(self.edit, self.value)
 
 
 class BatchMaker:
@@ -175,10 +186,9 @@ class BatchMaker:
             query = masked(talk.text, talk.subject)
             asks, wanted = talk.asks, relation
             if asks and rng.random() < 0.35:
-                others = [r for r in family.relations if family.different(r.id, relation.id)]
-                asks, wanted = False, rng.choice(others or [relation])
+                wanted = self._another_relation(family, relation)
                 asks = wanted is relation
-            pairs.append(Pair(query, self._edit_text(wanted, MASK), float(asks), f"talk {talk.kind}"))
+            pairs.append(self._pair(query, wanted, float(asks), f"talk {talk.kind}"))
         return pairs
 
     def named_pairs(self, count: int) -> list[Pair]:
@@ -189,20 +199,36 @@ class BatchMaker:
             family, relation = self._any_relation()
             subject, other = self._two_names(family)
             draw = rng.random()
-            asked, label, kind = relation, 1.0, "name written otherwise"
-            if draw < 0.45:
-                name = _another_way(subject, rng)
-            elif draw < 0.85:
+            asked, label, kind, name = relation, 1.0, "name otherwise", _another_way(subject, rng)
+            if draw < 0.4:
                 name, label, kind = other, 0.0, "other name"
+            elif draw < 0.55:
+                asked = self._another_relation(family, relation)
+                label, kind = float(asked is relation), "name otherwise, other relation"
+            wording = rng.choice(getattr(asked, rng.choice(_NAMED_KINDS)) or asked.questions)
+            query = fill(wording, name, rng.choice(asked.objects))
+            query = query.lower() if rng.random() < 0.3 else query
+            pairs.append(self._pair(query, relation, label, kind, subject))
+        return pairs
+
+    def relation_pairs(self, count: int) -> list[Pair]:
+        """Return pairs about one subject, masked in both: the relation, another of the family, or what looks like it."""
+        rng = self._rng
+        pairs = []
+        for _ in range(count):
+            family, relation = self._any_relation()
+            draw = rng.random()
+            if draw < 0.45:
+                text = fill(rng.choice(getattr(relation, rng.choice(_KINDS)) or relation.questions), MASK)
+                label, kind = 1.0, "same"
+            elif draw < 0.75 or not relation.off:
+                asked = self._another_relation(family, relation)
+                text = fill(rng.choice(getattr(asked, rng.choice(_KINDS)) or asked.questions), MASK)
+                label, kind = float(asked is relation), "other relation"
             else:
-                name, label, kind = _another_way(subject, rng), 0.0, "other relation, name otherwise"
-                others = [r for r in family.relations if family.different(r.id, relation.id)]
-                asked = rng.choice(others or [relation])
-                label = float(asked is relation)
-            wording = rng.choice(
-                getattr(asked, rng.choice(("questions", "questions", "casual", "cloze"))) or asked.questions
-            )
-            pairs.append(Pair(fill(wording, name), self._edit_text(relation, subject), label, kind))
+                text, label, kind = fill(rng.choice(relation.off), MASK), 0.0, "look-alike"
+            text = text.replace("{o}", rng.choice(relation.objects))
+            pairs.append(self._pair(dressed(text, rng, MASK) if rng.random() < 0.4 else text, relation, label, kind))
         return pairs
 
     def several_pairs(self, count: int) -> list[Pair]:
@@ -219,26 +245,26 @@ class BatchMaker:
             asked = fill(rng.choice(second.questions), rng.choice(("it", MASK, "they")))
             glue = rng.choice((" and ", ", and ", "? And ", "? ", ". Also, "))
             wanted = rng.choice((first, second, third))
-            pairs.append(
-                Pair(
-                    f"{opening}{glue}{asked[:1].lower()}{asked[1:]}",
-                    self._edit_text(wanted, MASK),
-                    float(wanted is not third),
-                    "several",
-                    None,
-                )
-            )
+            query = f"{opening}{glue}{asked[:1].lower()}{asked[1:]}"
+            pairs.append(self._pair(query, wanted, float(wanted is not third), "several", direct=None))
         return pairs
 
-    def edit_text(self, text: Text) -> str:
-        """Return a stored text with, for two in three, its value behind it."""
-        return with_value(text.text, text.value) if self._rng.random() < 0.66 else text.text
+    def edit_value(self, text: Text) -> str:
+        """Return a stored text's value, or nothing for one in seven."""
+        return text.value if self._rng.random() < _VALUED else ""
 
-    def _edit_text(self, relation: Relation, subject: str) -> str:
+    def _pair(
+        self, query: str, relation: Relation, label: float, kind: str, subject: str = "", direct: bool | None = True
+    ) -> Pair:
+        """Return a pair of a query and an edit about a relation; ``subject`` is given where it is not masked."""
         rng = self._rng
         value = rng.choice(relation.objects)
-        text = fill(rng.choice(getattr(relation, rng.choice(_EDIT_KINDS)) or relation.questions), subject, value)
-        return with_value(text, value) if rng.random() < 0.66 else text
+        edit = fill(rng.choice(getattr(relation, rng.choice(_EDIT_KINDS)) or relation.questions), subject or MASK, value)
+        return Pair(query, edit, label, kind, direct, value if rng.random() < _VALUED else "", subject)
+
+    def _another_relation(self, family: Family, relation: Relation) -> Relation:
+        others = [other for other in family.relations if family.different(other.id, relation.id)]
+        return self._rng.choice(others or [relation])
 
     def qualified_pairs(self, count: int) -> list[Pair]:
         """Return pairs whose query asks a relation of another time, place or number than the edit, or of the same."""
@@ -257,7 +283,7 @@ class BatchMaker:
                 query, edit, label = qualified(question, rng.choice((second, *PAST, *COMING))), stored, 0.0
             else:
                 query, edit, label = qualified(question, rng.choice(NOW)), stored, 1.0
-            pairs.append(Pair(query, with_value(edit, rng.choice(relation.objects)), label, "qualified"))
+            pairs.append(Pair(query, edit, label, "qualified", value=rng.choice(relation.objects)))
         return pairs
 
     def row_pairs(self, count: int) -> list[Pair]:
@@ -272,10 +298,10 @@ class BatchMaker:
                 query, label, kind = rng.choice(row.elsewhere), 0.0, "row, other subject"
             else:
                 query, label, kind = rng.choice(row.rewordings), 1.0, "row"
-            edit = with_value(row.prompt, row.target) if rng.random() < 0.66 else row.prompt
-            if _stands(row.subject, query):
-                query, edit = masked(query, row.subject), masked(edit, row.subject)
-            pairs.append(Pair(query, edit, label, kind))
+            hidden = _stands(row.subject, query)
+            edit = masked(row.prompt, row.subject) if hidden else row.prompt
+            query = masked(query, row.subject) if hidden else query
+            pairs.append(Pair(query, edit, label, kind, True, row.target, "" if hidden else row.subject))
         return pairs
 
     def _any_relation(self) -> tuple[Family, Relation]:

@@ -9,7 +9,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from memedit.scope.judge.network import JudgeNetwork, JudgeTokenizer
 from memedit.training.scope.batches import BatchMaker, Pair, Text
 from memedit.training.scope.inventory import Family
 from memedit.training.scope.rows import RewordedRow
+from memedit.types import FloatArray
 
 _POSITIVE = 3.0
 """How much more a pair of the same relation weighs: there are few among all pairs."""
@@ -129,6 +130,11 @@ def fit_judge(
     network.eval()
 
 
+def start_from(network: JudgeNetwork, arrays: Mapping[str, FloatArray]) -> None:
+    """Put the weights of a trained judge into a fresh network."""
+    network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()}, strict=False)
+
+
 def _key(settings: JudgeSettings, families: Sequence[Family], rows: Sequence[RewordedRow]) -> str:
     described = json.dumps([asdict(settings), [family.name for family in families], len(rows)], sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()
@@ -171,7 +177,7 @@ def _step(
     total = 0.0
     for part in _of_like_length(pairs, 4):
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = network.pair_logits(tokenizer.pairs([(pair.query, pair.edit) for pair in part]))
+            found = network.pair_logits(tokenizer.pairs([(pair.query, pair.stored) for pair in part]))
         part_loss = _pair_loss(found.float(), part) / len(pairs)
         part_loss.backward()
         total += float(part_loss.detach())
@@ -245,7 +251,7 @@ def _hardest(
     rest = count - len(chosen)
     chosen += rng.sample(same, min(rest // 2, len(same))) + rng.sample(other, min(rest - rest // 2, len(other)))
     return [
-        Pair(texts[i].text, maker.edit_text(texts[j]), float(labels[i, j]), "inventory", texts[i].direct)
+        Pair(texts[i].text, texts[j].text, float(labels[i, j]), "inventory", texts[i].direct, maker.edit_value(texts[j]))
         for i, j in chosen
     ]
 

@@ -3,11 +3,10 @@
 import random
 from dataclasses import dataclass
 
+from memedit.scope.judge.places import BETWEEN_TURNS
 from memedit.training.scope.inventory import Family, Relation
 from memedit.training.scope.wordings import PRONOUNS, fill, mistyped, referring
 
-TURN = " || "
-"""What stands between the turns of a talk in the text that is judged."""
 _MENTIONED = (
     "I want to know more about {s}.", "Tell me about {s}.", "We were discussing {s} yesterday.", "Let's look at {s}.",
     "I have a question on {s}.", "I'm writing to {s}.", "Do you know {s}?", "I have just read about {s}.",
@@ -120,7 +119,7 @@ def _pronoun(family: Family, relation: Relation, subject: str, other: str, rng: 
     turns = [*before, *_opening(family, subject, rng)]
     last = rng.choice(_SHIFTS) + referring(_question(relation, subject, rng), subject, _noun(family, rng))
     asked = subject if not before or rng.random() < 0.65 else other
-    return Talk(TURN.join([*turns, last]), asked, relation, asked == subject, "pronoun")
+    return Talk(BETWEEN_TURNS.join([*turns, last]), asked, relation, asked == subject, "pronoun")
 
 
 def _ordinal(family: Family, relation: Relation, subject: str, other: str, rng: random.Random) -> Talk:
@@ -130,14 +129,14 @@ def _ordinal(family: Family, relation: Relation, subject: str, other: str, rng: 
     which = rng.choice(_FIRST if names[0] == subject else _SECOND)
     last = rng.choice(_SHIFTS) + _question(relation, subject, rng).replace(subject, which)
     asked = rng.choice((subject, subject, other))
-    return Talk(TURN.join([*turns, rng.choice(_REPLIES), last]), asked, relation, asked == subject, "ordinal")
+    return Talk(BETWEEN_TURNS.join([*turns, rng.choice(_REPLIES), last]), asked, relation, asked == subject, "ordinal")
 
 
 def _ellipsis(family: Family, relation: Relation, subject: str, other: str, rng: random.Random) -> Talk:
     answer = fill(rng.choice(relation.statements or ("{o}.",)), other, rng.choice(relation.objects))
     turns = [_question(relation, other, rng), answer, rng.choice(_ELLIPSES).replace("{s}", subject)]
     asked = rng.choice((subject, subject, other))
-    return Talk(TURN.join(turns), asked, relation, asked == subject, "ellipsis")
+    return Talk(BETWEEN_TURNS.join(turns), asked, relation, asked == subject, "ellipsis")
 
 
 def _correction(family: Family, relation: Relation, subject: str, other: str, rng: random.Random) -> Talk:
@@ -146,16 +145,16 @@ def _correction(family: Family, relation: Relation, subject: str, other: str, rn
         turns.append(rng.choice(_REPLIES))
     turns.append(rng.choice(_CORRECTIONS).replace("{s}", subject).replace("{t}", other))
     asked = rng.choice((subject, subject, other))
-    return Talk(TURN.join(turns), asked, relation, asked == subject, "correction")
+    return Talk(BETWEEN_TURNS.join(turns), asked, relation, asked == subject, "correction")
 
 
 def _changed(family: Family, relation: Relation, subject: str, other: str, rng: random.Random) -> Talk:
     last = rng.choice(_SHIFTS) + _question(relation, other, rng)
     asked = rng.choice((subject, subject, other))
-    return Talk(TURN.join([*_opening(family, subject, rng), last]), asked, relation, asked == other, "changed")
+    return Talk(BETWEEN_TURNS.join([*_opening(family, subject, rng), last]), asked, relation, asked == other, "changed")
 
 
 def _nothing(family: Family, relation: Relation, subject: str, other: str, rng: random.Random) -> Talk:
     asked = fill(rng.choice(relation.statements or ("{o}.",)), subject, rng.choice(relation.objects))
     turns = [_question(relation, subject, rng), asked, rng.choice(_NOTHING)]
-    return Talk(TURN.join(turns), subject, relation, False, "nothing")
+    return Talk(BETWEEN_TURNS.join(turns), subject, relation, False, "nothing")

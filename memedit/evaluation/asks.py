@@ -1,0 +1,166 @@
+"""Edits with what is asked about them: which ask must fire its edit, and which must leave the model as it is.
+
+Files in three forms, one JSON object a line: *asks* (``edit`` and ``ask``, each ask with ``q`` and ``expect``), *talks*
+(``turns`` and ``asks``), and families of the relation inventory (``family`` and ``relations``), from which edits about
+every second relation of a subject are made.
+"""
+
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memedit.errors import DatasetError
+from memedit.types import EditDraft
+
+Messages = Sequence[Mapping[str, str]]
+_SUBJECTS = 2
+"""Subjects of a family that edits are made about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A text or chat; ``wanted`` are the numbers of the edits that must fire (none: it must stay silent).
+
+    ``kind`` is what is reported on.
+    """
+
+    query: str | Messages
+    wanted: tuple[int, ...]
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskedEdits:
+    """Edits of one memory and what is asked; :class:`Ask` counts edits from 0."""
+
+    edits: tuple[EditDraft, ...]
+    asks: tuple[Ask, ...]
+
+
+def read_asks(path: Path, *, seed: int = 0) -> AskedEdits:
+    """Read a file of asks, talks or families.
+
+    Raises:
+        DatasetError: it cannot be read, or a line is none of these; names file and line.
+    """
+    edits: list[EditDraft] = []
+    asks: list[Ask] = []
+    rng = random.Random(seed)
+    for number, row in _rows(path):
+        try:
+            _add(row, edits, asks, rng)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise DatasetError(f"{path}, line {number} is neither asks, a talk nor a family: {error!r}") from error
+    if not asks:
+        raise DatasetError(f"{path} asks nothing")
+    return AskedEdits(tuple(edits), tuple(asks))
+
+
+def is_asks_file(path: Path) -> bool:
+    """Say whether a file looks like one of the three forms."""
+    try:
+        _, first = next(_rows(path))
+    except (DatasetError, StopIteration):
+        return False
+    return isinstance(first, Mapping) and any(key in first for key in ("ask", "turns", "relations"))
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+    try:
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            if line.strip():
+                yield number, json.loads(line)
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read: {error}") from error
+
+
+def _add(row: Mapping[str, Any], edits: list[EditDraft], asks: list[Ask], rng: random.Random) -> None:
+    if "relations" in row:
+        _add_family(row, edits, asks, rng)
+    elif "turns" in row:
+        _add_talk(row, edits, asks)
+    else:
+        number = len(edits)
+        edits.append(EditDraft(row["edit"]["prompt"], row["edit"]["target"], row["edit"].get("subject")))
+        for ask in row["ask"]:
+            wanted = {"edited": (number,), "unchanged": ()}[ask["expect"]]
+            asks.append(Ask(ask["q"], wanted, f"{row['kind']}, {'fires' if wanted else 'silent'}"))
+
+
+def _add_talk(row: Mapping[str, Any], edits: list[EditDraft], asks: list[Ask]) -> None:
+    """Store what is asked, and the same of the subjects that are named and not asked about."""
+    messages = [{"role": role, "content": text} for role, text in row["turns"]]
+    wanted = []
+    for asked in row["asks"]:
+        wanted.append(len(edits))
+        edits.append(EditDraft(asked["question"], f"value {len(edits)}", asked["subject"]))
+    for other in row["not"]:
+        for asked in row["asks"][:1]:
+            if asked["subject"] in asked["question"]:
+                question = asked["question"].replace(asked["subject"], other)
+                edits.append(EditDraft(question, f"value {len(edits)}", other))
+    if not row["asks"]:
+        edits.extend(EditDraft(f"How old is {other}?", f"value {other}", other) for other in row["not"])
+    asks.append(Ask(messages, tuple(wanted), f"talk, {row['kind']}"))
+
+
+def _add_family(row: Mapping[str, Any], edits: list[EditDraft], asks: list[Ask], rng: random.Random) -> None:
+    """Store every second relation of two subjects, and ask about all of them."""
+    near = {name: other for pair in row.get("near_subjects", ()) for name, other in (pair, pair[::-1])}
+    names = [name for pair in row.get("near_subjects", ())[:1] for name in pair[:1]]
+    names += [name for name in row["subjects"] if name not in names and name not in map(near.get, names)]
+    for subject in names[:_SUBJECTS]:
+        stored = {}
+        for relation in row["relations"][::2]:
+            stored[relation["id"]] = len(edits)
+            value = rng.choice(relation["objects"])
+            prompt = _fill(_wording(relation, rng.choice(("questions", "questions", "cloze")), rng), subject, value)
+            edits.append(EditDraft(prompt, value, subject))
+        alike = {rid for pair in row.get("same", ()) if set(pair) & set(stored) for rid in pair}
+        for relation in row["relations"]:
+            asks += _relation_asks(relation, subject, near.get(subject), stored, relation["id"] in alike, rng, edits)
+
+
+_KINDS = {"questions": "reworded", "casual": "casual", "cloze": "unfinished", "yesno": "yes/no", "long": "long"}
+
+
+def _relation_asks(
+    relation: Mapping[str, Any],
+    subject: str,
+    other: str | None,
+    stored: Mapping[str, int],
+    doubtful: bool,
+    rng: random.Random,
+    edits: Sequence[EditDraft],
+) -> Iterator[Ask]:
+    number = stored.get(relation["id"])
+    for field, kind in _KINDS.items():
+        wording = _wording(relation, field, rng)
+        if wording is None:
+            continue
+        value = rng.choice(relation["objects"])
+        text = _fill(wording, subject, value)
+        if number is None and not doubtful:
+            yield Ask(text, (), "other relation")
+        elif number is not None and text != edits[number].prompt:
+            yield Ask(text, (number,), kind)
+        if number is not None and other is not None and field == "questions":
+            yield Ask(_fill(wording, other, value), (), "near subject")
+    if number is not None:
+        for wording in relation.get("off", ())[:2]:
+            yield Ask(_fill(wording, subject, ""), (), "look-alike")
+
+
+def _wording(relation: Mapping[str, Any], field: str, rng: random.Random) -> Any:
+    if "text" in relation:
+        language = rng.choice(sorted(relation["text"]))
+        return rng.choice(relation["text"][language]["questions"]) if field == "questions" else None
+    found = relation.get(field)
+    return rng.choice(found) if found else None
+
+
+def _fill(wording: str, subject: str, value: str) -> str:
+    return wording.replace("{s}", subject).replace("{o}", value)

@@ -1,0 +1,47 @@
+"""What a prompt or chat asks: the last user turn, read with the turns before it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from memedit.adapters.base import Row
+from memedit.runtime.rows import content_text
+from memedit.scope.talk import TURN
+
+_TURNS = 12
+"""Turns before the last that are looked at, and the first: it may be the system prompt, which names what all is about."""
+_CHARS = 2_000
+"""Of a long earlier turn its first and last characters are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The text to be looked up, and the earlier turns of its talk, oldest first."""
+
+    text: str
+    earlier: tuple[str, ...] = ()
+
+    @property
+    def talk(self) -> str:
+        """The turns as one text, as scopes that read talks know it."""
+        return TURN.join([*self.earlier, self.text])
+
+
+def asked_of(prompt: str | Sequence[Mapping[str, Any]]) -> Asked:
+    """Return what a text or chat asks; a chat's is its last user turn."""
+    if isinstance(prompt, str):
+        return Asked(prompt)
+    last = max((i for i, message in enumerate(prompt) if message["role"] == "user"), default=len(prompt) - 1)
+    texts = [_short(content_text(message)) for message in prompt[:last]]
+    kept = texts if len(texts) <= _TURNS + 1 else [texts[0], *texts[-_TURNS:]]
+    return Asked(content_text(prompt[last]), tuple(text for text in kept if text.strip()))
+
+
+def asked_row(row: Row) -> Asked:
+    """Return what a row on its way into the model asks."""
+    return Asked(row.text) if row.messages is None else asked_of(row.messages)
+
+
+def _short(text: str) -> str:
+    cut = text if len(text) <= _CHARS else f"{text[: _CHARS // 2]} {text[-_CHARS // 2 :]}"
+    return cut.replace(TURN, " ")

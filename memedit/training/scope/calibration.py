@@ -1,0 +1,81 @@
+"""From logits to probabilities: logistic regressions on families that the network was not trained on."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from memedit.index.words import words
+from memedit.scope.judge.model import Calibration, Judge
+from memedit.scope.judge.places import focused, partly_named
+from memedit.training.scope.batches import BatchMaker, Pair
+from memedit.training.scope.inventory import Family
+from memedit.types import FloatArray
+
+_SLIGHT = 1.0
+"""Inverse strength of the ridge penalty."""
+
+
+def calibrate_judge(judge: Judge, families: Sequence[Family], *, pairs: int = 3000, seed: int = 1) -> Calibration:
+    """Fit the weights of the logits and their offsets.
+
+    Args:
+        judge: the network.
+        families: none of which it was trained on.
+        pairs: so many pairs of each form are drawn.
+        seed: of the draws.
+    """
+    maker = BatchMaker(families, (), (), seed)
+    named = [pair for step in range(pairs // 60) for pair in _named(maker.at(step), 60)]
+    otherwise = maker.at(10_000).named_pairs(pairs)
+    talks = maker.at(20_000).talk_pairs(pairs)
+    relation = _relation_logits(judge, [(pair.query, pair.edit) for pair in named])
+    cross = _cross_logits(judge, named)
+    labels = _labels(named)
+    alone, both = _fit([relation], labels), _fit([relation, cross], labels)
+    hidden = [(_masked_query(pair), _masked_edit(pair)) for pair in otherwise]
+    elsewhere = _fit([_relation_logits(judge, hidden), _cross_logits(judge, otherwise)], _labels(otherwise))
+    spoken = _fit([_cross_logits(judge, talks)], _labels(talks))
+    return replace(
+        Calibration(),
+        relation=(alone[0], alone[1]),
+        both=(both[0], both[1], both[2]),
+        named_otherwise=(elsewhere[0], elsewhere[1], elsewhere[2]),
+        talk=(spoken[0], spoken[1]),
+    )
+
+
+def _named(maker: BatchMaker, count: int) -> list[Pair]:
+    """Return pairs about a subject that both texts name: as asks meet the edits of their subject."""
+    return maker.relation_pairs(count * 3 // 4) + maker.several_pairs(count // 10) + maker.qualified_pairs(count // 10)
+
+
+def _relation_logits(judge: Judge, pairs: Sequence[tuple[str, str]]) -> FloatArray:
+    scale, shift = judge.scale
+    first, second = (judge.vectors([focused(pair[side]) for pair in pairs]) for side in (0, 1))
+    return scale * (first * second).sum(-1) + shift
+
+
+def _cross_logits(judge: Judge, pairs: Sequence[Pair]) -> FloatArray:
+    return judge.pair_logits([(pair.query, pair.stored) for pair in pairs])[:, 0]
+
+
+def _masked_query(pair: Pair) -> str:
+    return partly_named(pair.subject, words(pair.query), pair.query)[1]
+
+
+def _masked_edit(pair: Pair) -> str:
+    return pair.edit.replace(pair.subject, "[MASK]")
+
+
+def _labels(pairs: Sequence[Pair]) -> np.ndarray:
+    return np.array([pair.label for pair in pairs])
+
+
+def _fit(columns: Sequence[FloatArray], labels: np.ndarray) -> list[float]:
+    """Return the weight of each column and the offset; both labels weigh the same in sum."""
+    from sklearn.linear_model import LogisticRegression
+
+    found: Any = LogisticRegression(C=_SLIGHT, class_weight="balanced").fit(np.stack(columns, 1), labels)
+    return [*map(float, found.coef_[0]), float(found.intercept_[0])]
