@@ -177,6 +177,10 @@ def suite(
 
 @app.command()
 def scope(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(exists=True, dir_okay=False, metavar="[FILE]...", help="Files of asks, talks or relations."),
+    ] = None,
     *,
     data: Data = None,
     format: Formats = None,
@@ -189,12 +193,15 @@ def scope(
     held_out: HeldOut = False,
     encoder: EncoderName = "minilm",
 ) -> None:
-    """Sweep scopes' thresholds: missed paraphrases against disturbed strangers, the hard set apart. Needs no model."""
+    """Ask a scope the questions of FILEs, or sweep scopes' thresholds over data sets (--data). Needs no model."""
     from memedit.evaluation.datasets import name_files
     from memedit.evaluation.report.terminal import scope_table
     from memedit.workflows.eval_scope import run_laboratory
 
     output = Output(json_mode=json)
+    if files:
+        _asks(output, files, out, scope=scope.split(",")[-1].strip(), limit=queries, seed=seed, encoder=encoder)
+        return
     names = tuple(name.strip() for name in scope.split(",") if name.strip())
     with output.progress("scoring queries") as progress:
         laboratory = run_laboratory(
@@ -203,6 +210,17 @@ def scope(
         )  # fmt: skip
     output.emit(laboratory, lambda o: o.console.print(scope_table(laboratory), soft_wrap=False))
     output.note(f"report: {out / 'scope.html'}")
+
+
+def _asks(output: Output, files: list[Path], out: Path, **options: Any) -> None:
+    """Report on files of asks."""
+    from memedit.evaluation.report.terminal import asks_table
+    from memedit.workflows.eval_asks import run_asks
+
+    with output.progress("asking") as progress:
+        report = run_asks(files, out, progress=progress, **options)
+    output.emit(report, lambda o: o.console.print(asks_table(report), soft_wrap=False))
+    output.note(f"report, with the fifty worst: {out / 'asks.html'}")
 
 
 @app.command()

@@ -87,6 +87,17 @@ def _interval(estimate: dict[str, float]) -> str:
     return f"{estimate['value']:.1f} [{estimate['ci_low']:.1f}, {estimate['ci_high']:.1f}]"
 
 
+def asks_table(report: dict[str, Any]) -> Table:
+    """Return what a scope made of asks as a table, with intervals and n."""
+    title = f"scope {report['scope']}, threshold {report['threshold']:.3f}"
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in ("asked", "n", "right", "another fires"):
+        table.add_column(column, justify="left" if column == "asked" else "right")
+    for row in report["rows"]:
+        table.add_row(Text(row["kind"]), f"{row['right']['n']:,}", _interval(row["right"]), _interval(row["another_fires"]))
+    return table
+
+
 def passages_table(found: dict[str, Any]) -> Table:
     """Return the look-up of running text as a table: where a question stood, and what fired, with intervals."""
     settings = found["settings"]
