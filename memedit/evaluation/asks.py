@@ -53,19 +53,12 @@ def read_asks(path: Path, *, seed: int = 0) -> AskedEdits:
         try:
             _add(row, edits, asks, rng)
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise DatasetError(f"{path}, line {number} is neither asks, a talk nor a family: {error!r}") from error
+            raise DatasetError(
+                f"is neither asks, a talk nor a family: {error!r}", path=str(path), line=number
+            ) from error
     if not asks:
-        raise DatasetError(f"{path} asks nothing")
+        raise DatasetError("asks nothing", path=str(path))
     return AskedEdits(tuple(edits), tuple(asks))
-
-
-def is_asks_file(path: Path) -> bool:
-    """Say whether a file looks like one of the three forms."""
-    try:
-        _, first = next(_rows(path))
-    except (DatasetError, StopIteration):
-        return False
-    return isinstance(first, Mapping) and any(key in first for key in ("ask", "turns", "relations"))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:
@@ -74,7 +67,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
             if line.strip():
                 yield number, json.loads(line)
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}") from error
+        raise DatasetError(f"cannot be read: {error}", path=str(path)) from error
 
 
 def _add(row: Mapping[str, Any], edits: list[EditDraft], asks: list[Ask], rng: random.Random) -> None:

@@ -64,7 +64,9 @@ class Router:
             return [silent(one.text) for one in asked]
         scope = self._scope()
         bar = scope.threshold if self._threshold is None else self._threshold
-        found = decide_parts([one.text for one in asked], lambda texts, least: self._judge(scope, texts, least), threshold=bar)
+        found = decide_parts(
+            [one.text for one in asked], lambda texts, least: self._judge(scope, texts, least), threshold=bar
+        )
         found = self._with_talks(scope, asked, found, bar)
         forms = [True] * len(asked) if chats is None else chats
         return [self._served(decision, chat=chat) for decision, chat in zip(found, forms, strict=True)]

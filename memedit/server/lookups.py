@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from memedit.memory import EditMemory
-from memedit.runtime.asked import Asked
 from memedit.runtime import Router
+from memedit.runtime.asked import Asked
 from memedit.runtime.calibrated import kept_threshold
 from memedit.scope import Scope, load_scope
 from memedit.server.served import Served, ServedWeights

@@ -170,5 +170,7 @@ def _reliability(judged: Sequence[JudgedAsk]) -> list[dict[str, float]]:
 def _worst(judged: Sequence[JudgedAsk]) -> list[JudgedAsk]:
     """Return the asks that went wrong, those first whose scores were furthest from right."""
     failed = [item for item in judged if item.wrong or not item.right]
-    failed.sort(key=lambda item: min(item.own if item.expects and not item.right else 1.0, 1.0 - item.other * item.wrong))
+    failed.sort(
+        key=lambda item: min(item.own if item.expects and not item.right else 1.0, 1.0 - item.other * item.wrong)
+    )
     return failed[:_WORST]

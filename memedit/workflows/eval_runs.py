@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from memedit.evaluation.answering import Answerer, Generation, Scoring
 from memedit.evaluation.cache import OutputCache, Request
 from memedit.evaluation.cases import Case, ProbeKind
+from memedit.evaluation.datasets.splits import is_held_out_row
 from memedit.evaluation.journal import Journal
 from memedit.evaluation.metrics.capability import Question, accuracy, capability_requests, read_tasks
 from memedit.evaluation.metrics.perplexity import perplexity, perplexity_requests, read_text
@@ -27,7 +28,6 @@ from memedit.workflows.answerers import EditedAnswerer
 from memedit.workflows.eval_methods import Method
 from memedit.workflows.eval_sharing import SharedOutputs, SharingAnswerer
 from memedit.workflows.lm_eval_tasks import HarnessTasks, check_installed, run_tasks
-from memedit.evaluation.datasets.splits import is_held_out_row
 
 if TYPE_CHECKING:
     from memedit.workflows.eval_stage import Stage, Workbench

@@ -14,6 +14,7 @@ import numpy as np
 from memedit.encoders import load_encoder
 from memedit.encoders.base import Encoder
 from memedit.errors import InputError
+from memedit.evaluation.datasets.splits import WHOLE_ROWS, is_training_row
 from memedit.scope.classifier.cross_encoder import cross_encoder_of
 from memedit.scope.classifier.features import FEATURES, TOKEN_FEATURES
 from memedit.scope.classifier.model import ClassifierModel, load_model
@@ -50,7 +51,6 @@ from memedit.workflows.scope_training.same_relation import (
     without_relation,
 )
 from memedit.workflows.scope_training.texts import EncodedTexts, principal_directions
-from memedit.evaluation.datasets.splits import WHOLE_ROWS, is_training_row
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from memedit.errors import DatasetError
-from memedit.workflows.reader_facts import Fact, read_facts
 from memedit.evaluation.datasets.splits import is_training_row
+from memedit.workflows.reader_facts import Fact, read_facts
 
 
 def load_facts(halves: Sequence[Path | str], *, whole: Sequence[Path | str] = ()) -> list[Fact]:

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from memedit.encoders import load_encoder
+from memedit.evaluation.datasets.splits import is_training_row
 from memedit.index.subjects import SubjectIndex
 from memedit.memory import EditMemory
 from memedit.scope import Scope, ScopeConflictScorer, load_scope
 from memedit.scope.conflicts import trained_conflict_scorer
 from memedit.types import EditDraft
-from memedit.evaluation.datasets.splits import is_training_row
 
 pytestmark = pytest.mark.integration
 

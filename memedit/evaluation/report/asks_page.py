@@ -24,7 +24,11 @@ def asks_page(report: dict[str, Any]) -> str:
         table(["kind", "right", "another edit fires"], [_row(row) for row in report["rows"]], numeric_from=1),
         figure("Reliability: what share of the pairs at a score is right", chart),
         "<h2>The worst</h2>",
-        table(["kind", "ask", "wanted", "fired", "own", "other"], [_failure(row) for row in report["worst"]], numeric_from=4),
+        table(
+            ["kind", "ask", "wanted", "fired", "own", "other"],
+            [_failure(row) for row in report["worst"]],
+            numeric_from=4,
+        ),
     ]
     return page("memedit scope on asks", body)
 

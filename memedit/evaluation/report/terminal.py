@@ -94,7 +94,9 @@ def asks_table(report: dict[str, Any]) -> Table:
     for column in ("asked", "n", "right", "another fires"):
         table.add_column(column, justify="left" if column == "asked" else "right")
     for row in report["rows"]:
-        table.add_row(Text(row["kind"]), f"{row['right']['n']:,}", _interval(row["right"]), _interval(row["another_fires"]))
+        table.add_row(
+            Text(row["kind"]), f"{row['right']['n']:,}", _interval(row["right"]), _interval(row["another_fires"])
+        )
     return table
 
 

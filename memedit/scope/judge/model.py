@@ -188,7 +188,8 @@ def start_network(folder: Path) -> tuple[JudgeNetwork, JudgeTokenizer]:
     logging.disable_progress_bar()  # it takes a moment; the caller's terminal is not ours
     try:
         transformer = AutoModel.from_pretrained(folder, local_files_only=True).float()
-        return JudgeNetwork(transformer), JudgeTokenizer(AutoTokenizer.from_pretrained(folder, local_files_only=True))
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return JudgeNetwork(transformer), JudgeTokenizer(tokenizer, transformer.config.max_position_embeddings)
     finally:
         if bars:
             logging.enable_progress_bar()

@@ -68,18 +68,20 @@ class JudgeTokenizer:
 
     Args:
         tokenizer: a fast tokenizer of the Hugging Face kind.
+        positions: the most tokens that the transformer reads.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, positions: int = 512) -> None:
         backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         backend.no_padding()
         backend.no_truncation()
         self._backend, self._mask, self._pad = backend, str(tokenizer.mask_token), int(tokenizer.pad_token_id or 0)
+        self._text, self._pair = min(TEXT_TOKENS, positions), min(PAIR_TOKENS, positions)
         self._cls, self._sep = int(tokenizer.cls_token_id), int(tokenizer.sep_token_id)
 
     def texts(self, texts: Sequence[str]) -> Tokens:
         """Return padded tokens of texts; each is cut to its first and last tokens where it is too long."""
-        ids = [[self._cls, *_ends(piece, TEXT_TOKENS - 2), self._sep] for piece in self._pieces(texts)]
+        ids = [[self._cls, *_ends(piece, self._text - 2), self._sep] for piece in self._pieces(texts)]
         return self._padded(ids, [len(row) for row in ids])
 
     def pairs(self, pairs: Sequence[tuple[str, str]]) -> Tokens:
@@ -88,8 +90,8 @@ class JudgeTokenizer:
         edits = self._pieces([edit for _, edit in pairs])
         rows, starts = [], []
         for query, edit in zip(queries, edits, strict=True):
-            stored = _ends(edit, TEXT_TOKENS - 2)
-            asked = query[-(PAIR_TOKENS - 3 - len(stored)) :]
+            stored = _ends(edit, min(self._text, self._pair // 2) - 2)
+            asked = query[-(self._pair - 3 - len(stored)) :]
             rows.append([self._cls, *asked, self._sep, *stored, self._sep])
             starts.append(len(asked) + 2)
         return self._padded(rows, starts)

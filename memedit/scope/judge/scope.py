@@ -173,7 +173,9 @@ class JudgeScope:
     def _read(self, judged: Sequence[_Judged]) -> None:
         """Have the cross-encoder read each query beside its edit."""
         for item, (answers, direct) in zip(
-            judged, self._judge.pair_logits([(item.whole or item.query, item.edit) for item in judged]).tolist(), strict=True
+            judged,
+            self._judge.pair_logits([(item.whole or item.query, item.edit) for item in judged]).tolist(),
+            strict=True,
         ):
             item.cross, item.direct = answers, direct
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from memedit.adapters.base import DecodesInSteps, Row
 from memedit.errors import MemeditError
-from memedit.runtime.asked import asked_row
 from memedit.runtime import EditableModel
 from memedit.runtime.artefacts import Artefacts
+from memedit.runtime.asked import asked_row
 from memedit.runtime.continuous import Job, TokenChoice
 from memedit.runtime.lengths import check_fits
 from memedit.server.engines.base import Provenance, Sampling, Started

@@ -259,7 +259,9 @@ class BatchMaker:
         """Return a pair of a query and an edit about a relation; ``subject`` is given where it is not masked."""
         rng = self._rng
         value = rng.choice(relation.objects)
-        edit = fill(rng.choice(getattr(relation, rng.choice(_EDIT_KINDS)) or relation.questions), subject or MASK, value)
+        edit = fill(
+            rng.choice(getattr(relation, rng.choice(_EDIT_KINDS)) or relation.questions), subject or MASK, value
+        )
         return Pair(query, edit, label, kind, direct, value if rng.random() < _VALUED else "", subject)
 
     def _another_relation(self, family: Family, relation: Relation) -> Relation:

@@ -251,7 +251,9 @@ def _hardest(
     rest = count - len(chosen)
     chosen += rng.sample(same, min(rest // 2, len(same))) + rng.sample(other, min(rest - rest // 2, len(other)))
     return [
-        Pair(texts[i].text, texts[j].text, float(labels[i, j]), "inventory", texts[i].direct, maker.edit_value(texts[j]))
+        Pair(
+            texts[i].text, texts[j].text, float(labels[i, j]), "inventory", texts[i].direct, maker.edit_value(texts[j])
+        )
         for i, j in chosen
     ]
 

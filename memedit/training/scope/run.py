@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from memedit.encoders import load_encoder
 from memedit.encoders.base import Encoder
 from memedit.errors import DatasetError, InputError
@@ -59,7 +61,10 @@ def train_judge(
         raise InputError("the judge is trained from an encoder's transformer; this encoder has no files of its own")
     families, kept_back = _families(leave_out)
     if not kept_back and calibration is None:
-        raise InputError("leave inventory files out (--leave-out) to calibrate on, or name a judge whose calibration holds")
+        raise InputError(
+            "leave inventory files out (--leave-out) to calibrate on, or name a judge whose calibration holds"
+        )
+    torch.manual_seed(settings.seed)  # the heads begin with random weights
     network, tokenizer = start_network(folder)
     if start is not None:
         start_from(network, load_model(Path(start), used.fingerprint).arrays)
@@ -98,5 +103,5 @@ def _sentences(path: Path) -> list[str]:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}") from error
+        raise DatasetError(f"cannot be read: {error}", path=str(path)) from error
     return [s.strip() for s in _SENTENCE_END.split(text) if 20 < len(s) < 140 and "=" not in s and "@" not in s]

@@ -12,12 +12,12 @@ from tiny import tiny_model, tiny_tokenizer
 
 from memedit.adapters.reader.weights import RECORD, WEIGHTS, load_reader
 from memedit.errors import DatasetError, InputError
+from memedit.evaluation.datasets.splits import is_training_row
 from memedit.models import LoadedModel, model_fingerprint
 from memedit.workflows.reader_batches import Encoded, base_continuations
 from memedit.workflows.reader_examples import ExampleMaker, Mixture
 from memedit.workflows.reader_facts import Fact, Prose, read_facts, read_prose
 from memedit.workflows.reader_world import world_facts
-from memedit.evaluation.datasets.splits import is_training_row
 from memedit.workflows.train_reader import ReaderSettings, _Run, load_training_data, train_reader
 
 NAMES = ["Ada", "Bo", "Cleo", "Dov", "Eva", "Finn", "Gil", "Hana", "Ivo", "Jun", "Kai", "Lea"]

@@ -17,9 +17,9 @@ from memedit.adapters.common.draws import Draw
 from memedit.adapters.recipe.adapter import RecipeAdapter
 from memedit.adapters.recipe.training import RecipeSettings, RecipeTrainer
 from memedit.errors import DatasetError, FingerprintMismatchError, InputError
+from memedit.evaluation.datasets.splits import is_training_row
 from memedit.models import LoadedModel, model_fingerprint
 from memedit.models.training import training_copy
-from memedit.evaluation.datasets.splits import is_training_row
 from memedit.workflows.train_recipe import train_recipe
 from memedit.workflows.training_data import load_facts
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from memedit.errors import InputError
+from memedit.evaluation.datasets.splits import is_training_row
 from memedit.scope.classifier import ClassifierScope, load_model
 from memedit.scope.classifier.features import FEATURES
 from memedit.scope.classifier.networks import network_logits, relation_inputs
@@ -47,7 +48,6 @@ from memedit.workflows.scope_training.rows import read_rows
 from memedit.workflows.scope_training.same_relation import RelationPair, fit_relation, relation_pairs
 from memedit.workflows.scope_training.texts import EncodedTexts, principal_directions
 from memedit.workflows.scope_training.wording import join, mistype, near_name, negate, one_hop_more, other_name, suppose
-from memedit.evaluation.datasets.splits import is_training_row
 from memedit.workflows.train_scope import ScopeTraining, train_scope
 
 sys.path.append(str(Path(__file__).parents[1] / "scope"))

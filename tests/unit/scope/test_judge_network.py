@@ -1,0 +1,90 @@
+"""The judge's network at work: vectors, pairs, what is kept on disk, and what does not fit."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memedit.errors import FingerprintMismatchError, InputError
+from memedit.scope.judge.model import Calibration, Judge, JudgeModel, load_model, start_network, trained_arrays
+
+sys.path.append(str(Path(__file__).parents[1] / "encoders"))
+from tiny_encoder import save_tiny_encoder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_tiny_encoder(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    network, _ = start_network(folder)
+    return JudgeModel("fingerprint", trained_arrays(network), Calibration(), 0.5, 0.1)
+
+
+def test_vectors_are_unit_and_do_not_depend_on_the_batch(folder, model):
+    judge = Judge(folder, model)
+    texts = ["who runs [MASK]?", "[MASK] is run by", "a much longer question about [MASK] and what it costs a month"]
+    found = judge.vectors(texts)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(found, np.concatenate([judge.vectors([text]) for text in texts]), atol=1e-5)
+
+
+def test_pairs_are_read_with_the_query_apart_from_the_edit(folder, model):
+    judge = Judge(folder, model)
+    pairs = [("who runs it", "it is run by"), ("it is run by", "who runs it"), ("who runs it and where", "it is")]
+    found = judge.pair_logits(pairs)
+    assert found.shape == (3, 2)
+    assert not np.allclose(found[0], found[1], atol=1e-6), "the sides of a pair make no difference"
+    np.testing.assert_allclose(found, np.concatenate([judge.pair_logits([pair]) for pair in pairs]), atol=1e-5)
+    assert judge.pair_logits([]).shape == (0, 2)
+
+
+@pytest.mark.parametrize("text", ["", "\ud800 x", "日本 x", "x" * 5000, "word " * 900 + "x", "\x00", "[MASK]" * 300])
+def test_any_text_can_be_read(folder, model, text):
+    judge = Judge(folder, model)
+    assert np.isfinite(judge.vectors([text, "who"])).all()
+    assert np.isfinite(judge.pair_logits([(text, "who"), ("who", text)])).all()
+
+
+def test_threads_do_not_disturb_each_other(folder, model):
+    judge = Judge(folder, model)
+    asked = [["who runs it" + " and more" * n] * (n + 1) for n in range(6)]
+    expected = [judge.vectors(texts) for texts in asked]
+    fresh = Judge(folder, model)
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(10):
+            for found, one in zip(pool.map(fresh.vectors, asked), expected, strict=True):
+                np.testing.assert_allclose(found, one, atol=1e-4)
+
+
+def test_what_is_saved_comes_back(folder, model, tmp_path):
+    chosen = replace(model, calibration=Calibration(both=(0.3, 0.7, -1.0)), threshold=0.4)
+    chosen.save(tmp_path)
+    loaded = load_model(tmp_path, "fingerprint")
+    assert (loaded.threshold, loaded.calibration) == (0.4, chosen.calibration)
+    assert loaded.fingerprint() == chosen.fingerprint() != model.fingerprint()
+    np.testing.assert_allclose(
+        Judge(folder, loaded).vectors(["who runs it"]), Judge(folder, chosen).vectors(["who runs it"]), atol=1e-2
+    )
+
+
+def test_weights_of_another_encoder_or_transformer_are_refused(folder, model, tmp_path):
+    model.save(tmp_path)
+    with pytest.raises(FingerprintMismatchError, match="was trained on encoder"):
+        load_model(tmp_path, "another")
+    (tmp_path / "judge.safetensors").write_bytes(b"no weights")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_model(tmp_path)
+    name = next(iter(model.arrays))
+    for arrays in (
+        {k: v for k, v in model.arrays.items() if k != name},
+        {**model.arrays, "head.9.weight": np.zeros(3, np.float32)},
+        {**model.arrays, name: np.zeros(3, np.float32)},
+    ):
+        with pytest.raises(InputError, match="does not fit"):
+            Judge(folder, replace(model, arrays=arrays)).vectors(["who"])

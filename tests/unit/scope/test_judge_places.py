@@ -1,0 +1,75 @@
+"""Where subjects stand, what is masked, what of long texts and talks is read."""
+
+import pytest
+
+from memedit.index.words import words
+from memedit.scope.judge.places import alike, focused, masked, partly_named, places, told
+from memedit.scope.talk import TURN
+
+
+@pytest.mark.parametrize(
+    ("text", "subject", "wanted"),
+    [
+        ("When does the Harbour Street Library open?", "Harbour Street Library", "When does the [MASK] open?"),
+        ("harbour street library's hours", "Harbour Street Library", "[MASK]'s hours"),
+        ("Who leads Café Müller? cafe muller!", "Café Müller", "Who leads [MASK]? [MASK]!"),
+        ("Who leads it?", "Café Müller", "Who leads it?"),
+        ("Who leads it?", None, "Who leads it?"),
+    ],
+)
+def test_the_subject_is_masked_wherever_it_stands(text, subject, wanted):
+    assert masked(text, subject) == wanted
+
+
+def test_places_do_not_overlap():
+    assert places("a a", "a a a a") == [(0, 3), (4, 7)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("library", "libary", True),
+        ("library", "librray", True),
+        ("tessaly", "tesaly", True),
+        ("library", "libraries", False),
+        ("corlett", "corbett", True),  # one letter: the network has to tell names from typing errors
+        ("x2", "x3", False),
+        ("brca1", "brca2", False),
+        ("port", "part", False),
+    ],
+)
+def test_words_are_alike_within_one_letter(first, second, same):
+    assert alike(first, second) is same
+
+
+def test_a_part_of_the_name_is_masked():
+    text = "quillbase staging db port?"
+    share, hidden = partly_named("Quillbase staging database", words(text), text)
+    assert 0.5 < share < 0.8
+    assert hidden == "[MASK] db port?"
+    assert partly_named("Mill Library", words("who opened it"), "who opened it") == (0.0, "who opened it")
+
+
+def test_a_long_text_is_cut_down_to_the_subjects_sentence():
+    noise = "The harvest was late that year and nobody knew why it had rained so much in the valley."
+    text = f"{noise} {noise} {noise} When does the [MASK] open? {noise} {noise}"
+    assert "When does the [MASK] open?" in focused(text)
+    assert len(focused(text).split()) <= 48
+    assert focused("When does the [MASK] open?") == "When does the [MASK] open?"
+
+
+def test_a_talk_is_read_with_its_subject_masked():
+    turns = ["I want to visit the Mill Library.", "A fine choice.", "When does it open?"]
+    assert (
+        told(TURN.join(turns), "Mill Library") == "I want to visit the [MASK]. || A fine choice. || When does it open?"
+    )
+    assert told(TURN.join(turns), "Harbour Library") is None
+    assert told("When does the Mill Library open?", "Mill Library") is None, "no earlier turn names it"
+
+
+def test_an_old_turn_that_names_the_subject_is_kept_and_others_go():
+    turns = ["You answer for the Mill Library.", *(f"turn {n}" for n in range(30)), "and when does it close?"]
+    found = told(TURN.join(turns), "Mill Library").split(" || ")
+    assert found[0] == "You answer for the [MASK]."
+    assert found[-1] == "and when does it close?"
+    assert len(found) <= 6

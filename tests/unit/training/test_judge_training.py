@@ -1,0 +1,230 @@
+"""Training of the judge: what the inventory says, what batches label, and that a killed run goes on as it would have."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from memedit.errors import DatasetError, InputError
+from memedit.scope.judge.model import load_model
+from memedit.training.scope import inventory, run
+from memedit.training.scope.batches import MASK, BatchMaker, masked, with_value
+from memedit.training.scope.fitting import Alike, JudgeSettings
+from memedit.training.scope.inventory import read_families
+from memedit.training.scope.rows import RewordedRow, read_rows
+from memedit.training.scope.run import train_judge
+from memedit.training.scope.talks import make_talk
+from memedit.training.scope.wordings import mistyped, qualified, referring
+
+sys.path.append(str(Path(__file__).parents[1] / "encoders"))
+sys.path.append(str(Path(__file__).parents[1] / "scope"))
+from scope_bench import HashedWords
+from tiny_encoder import save_tiny_encoder
+
+
+def family(name, relations):
+    return {
+        "family": name,
+        "subjects": [f"the {name} of Arn", f"{name} Bel Cor", f"old {name} Dun"],
+        "near_subjects": [[f"the {name} of Arn", f"the {name} of Arm"]],
+        "relations": [
+            {
+                "id": relation,
+                "objects": [f"{relation} value", "another"],
+                "questions": [f"What {relation} has {{s}}?", f"Tell the {relation} of {{s}}"],
+                "statements": [f"The {relation} of {{s}} is {{o}}."],
+                "cloze": [f"The {relation} of {{s}} is"],
+                "casual": [f"{{s}} {relation}?"],
+                "yesno": [f"Is {{o}} the {relation} of {{s}}?"],
+                "off": [f"Why has {{s}} a {relation}?"],
+            }
+            for relation in relations
+        ],
+        "same": [[relations[0], relations[1]]],
+    }
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("families")
+    for name in ("ship", "shop", "song"):
+        lines = [family(f"{name} {n}", ["colour", "hue", "weight", "owner"]) for n in range(2)]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    return folder
+
+
+@pytest.fixture
+def families(files):
+    return read_families(sorted(files.glob("*.jsonl")))
+
+
+@pytest.fixture
+def words(tmp_path_factory):
+    encoder = HashedWords()
+    encoder.folder = save_tiny_encoder(tmp_path_factory.mktemp("tiny"))
+    return encoder
+
+
+def test_the_shipped_inventory_is_whole():
+    families = read_families(sorted(inventory.FOLDER.glob("*.jsonl")))
+    assert len(families) >= 362
+    assert sum(len(one.relations) for one in families) >= 4_404
+    for one in families:
+        assert len({relation.id for relation in one.relations}) == len(one.relations), one.name
+        assert all("{s}" in text for relation in one.relations for text in relation.questions), one.name
+
+
+def test_a_line_that_is_no_family_is_named(tmp_path):
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"family": "x"}\n', "utf-8")
+    with pytest.raises(DatasetError, match=r"bad\.jsonl, line 1"):
+        read_families([path])
+
+
+def test_draws_depend_on_seed_and_step_alone(families):
+    first, second = (BatchMaker(families, (), ("Noise.",), 3) for _ in range(2))
+    first.at(7).texts()
+    assert first.at(2).texts()[0][:5] == second.at(2).texts()[0][:5]
+    assert first.at(2).talk_pairs(9) == second.at(2).talk_pairs(9) != second.at(3).talk_pairs(9)
+
+
+def test_labels_say_what_is_known(families, words):
+    from memedit.scope.judge.model import start_network
+
+    network, tokenizer = start_network(words.folder)
+    alike = Alike(network, tokenizer, families)
+    texts, drawn = BatchMaker(families, (), (), 0).at(1).texts(1, 4, 3)
+    labels, known = alike.labels(texts, {one.name: one for one in drawn})
+    for i, first in enumerate(texts):
+        for j, second in enumerate(texts):
+            if i == j or first.family != second.family:
+                continue
+            pair = {first.relation, second.relation}
+            if pair == {"colour", "hue"}:
+                assert not known[i, j], "a fair reader could take these for one question"
+            elif len(pair) == 1:
+                assert labels[i, j] == known[i, j] == 1.0
+            elif first.unlike == second.relation or pair == {"weight", "owner"}:
+                assert (labels[i, j], known[i, j]) == (0.0, 1.0)
+    assert (labels == labels.T).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_pairs_are_what_they_say(families, seed):
+    maker = BatchMaker(families, (), (), seed).at(0)
+    for pair in maker.relation_pairs(60):
+        assert MASK in pair.query
+        assert MASK in pair.edit
+        if pair.kind == "look-alike":
+            assert pair.label == 0.0
+            assert "why has" in pair.query.lower() or pair.query != pair.edit
+    for pair in maker.named_pairs(60):
+        assert pair.subject in pair.edit
+        assert (pair.label == 0.0) == (pair.kind in ("other name", "name otherwise, other relation"))
+    talks = [make_talk(families[0], families[0].relations[2], "the moon", maker._rng) for _ in range(60)]
+    for talk in talks:
+        assert len(talk.text.split(" || ")) >= 2
+        assert talk.kind != "nothing" or not talk.asks
+
+
+def test_rows_of_data_files_are_those_for_training(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {"prompt": f"p{n} of S{n}", "subject": f"S{n}", "target_new": "t", "rephrase_prompt": f"S{n}?"}
+        for n in range(20)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    found = read_rows([path])
+    assert 0 < len(found) < 20, "half of the rows are kept back"
+    assert found[0].rewordings[0].endswith("?")
+    path.write_text("{}\n", "utf-8")
+    with pytest.raises(DatasetError, match="no training row"):
+        read_rows([path])
+
+
+def test_small_texts():
+    assert masked("Is ANN here, ann?", "Ann") == f"Is {MASK} here, {MASK}?"
+    assert with_value("The colour is Red.", "red") == "The colour is Red."
+    assert with_value("Which colour?", "red") == "Which colour? red"
+    assert qualified("When does it open?", "on Fridays") == "When does it open on Fridays?"
+    assert referring("What is Ann's age and where is Ann?", "Ann", "she") == "What is her age and where is she?"
+    import random
+
+    assert "Mill" in mistyped("closing time of Mill today", random.Random(1), "Mill")
+
+
+SMALL = JudgeSettings(steps=6, families=1, relations=3, rows=2, hard=6, talks=2, named=2, warmup=2, save_every=2)
+
+
+@pytest.fixture
+def small(files, monkeypatch):
+    monkeypatch.setattr(run, "FOLDER", files)
+
+
+def reworded(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {"prompt": f"p{n} of S{n}", "subject": f"S{n}", "target_new": "t", "rephrase_prompt": f"S{n}?"}
+        for n in range(20)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    return path
+
+
+@pytest.mark.usefixtures("small")
+def test_a_killed_run_goes_on_as_it_would_have(words, tmp_path):
+    data = [reworded(tmp_path)]
+    options = {"leave_out": ["song"], "encoder": words, "settings": SMALL}
+    whole = train_judge(data, tmp_path / "whole", **options)
+
+    def die(progress):
+        if progress.step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_judge(data, tmp_path / "killed", progress=die, **options)
+    train_judge(data, tmp_path / "killed", **options)
+    one, other = load_model(tmp_path / "whole"), load_model(tmp_path / "killed")
+    for name, array in one.arrays.items():
+        np.testing.assert_allclose(array, other.arrays[name], atol=2e-3, err_msg=name)
+    assert one.notes["left_out"] == ["song"] == whole["left_out"]
+    assert one.calibration.both != (0.5, 0.5, 0.0), "calibrated on what was left out"
+
+
+@pytest.mark.usefixtures("small")
+def test_what_cannot_be_trained_says_so(words, tmp_path):
+    data = [reworded(tmp_path)]
+    with pytest.raises(InputError, match="no inventory file is named nonsense"):
+        train_judge(data, tmp_path, leave_out=["nonsense"], encoder=words)
+    with pytest.raises(InputError, match="leave inventory files out"):
+        train_judge(data, tmp_path, encoder=words)
+    with pytest.raises(InputError, match="no files of its own"):
+        train_judge(data, tmp_path, leave_out=["song"], encoder=HashedWords())
+    with pytest.raises(InputError, match="out of range"):
+        JudgeSettings(steps=0)
+
+
+def test_fitting_learns(words, families, tmp_path):
+    from memedit.scope.judge.model import start_network
+    from memedit.training.scope.fitting import fit_judge
+
+    torch.manual_seed(0)
+    network, tokenizer = start_network(words.folder)
+    settings = JudgeSettings(
+        steps=60, families=1, relations=4, rows=0, hard=16, talks=0, named=0, several=0, qualified=0,
+        learning_rate=3e-3, head_rate=3e-3, warmup=5, save_every=60,
+    )  # fmt: skip
+    losses = []
+    fit_judge(network, tokenizer, families, (), (), settings, tmp_path, losses.append)
+    assert losses[-1].relation_loss < 0.8 * losses[0].relation_loss
+
+
+def test_a_row_without_its_subject_in_the_rewording_is_read_in_full():
+    row = RewordedRow("who coined it for the first kings?", "first kings", "Ann", ("Which early monarchs coined?",))
+    pairs = BatchMaker([], [row], (), 0).at(0).row_pairs(6)
+    assert {(pair.query, pair.edit, pair.subject) for pair in pairs} == {
+        ("Which early monarchs coined?", "who coined it for the first kings?", "first kings")
+    }
