@@ -32,15 +32,15 @@ class Calibration:
     """How logits become probabilities, fitted on families that the network was not trained on.
 
     ``relation``: slope and offset where the relation encoder alone decides. ``both``: weights of the relation encoder's
-    and the cross-encoder's logit, and an offset; ``named_otherwise``: the same where the subject does not stand in the
-    query as it is stored. ``talk``: slope and offset of the cross-encoder's logit where the subject stands in an earlier
+    and the cross-encoder's logit, and an offset; ``named_otherwise``: the same with the share of the subject's letters
+    that stand in the query, where the subject does not stand there as it is stored. ``talk``: slope and offset of the cross-encoder's logit where the subject stands in an earlier
     turn. ``clear``: how far from zero the relation
     encoder's calibrated logit has to be for its word to be enough (below, above).
     """
 
     relation: tuple[float, float] = (1.0, 0.0)
     both: tuple[float, float, float] = (0.5, 0.5, 0.0)
-    named_otherwise: tuple[float, float, float] = (0.0, 1.0, 0.0)
+    named_otherwise: tuple[float, float, float, float] = (0.0, 1.0, 0.0, 0.0)
     talk: tuple[float, float] = (1.0, 0.0)
     clear: tuple[float, float] = (-4.0, 6.0)
 

@@ -18,6 +18,8 @@ _TURNS, _TURN_WORDS = 4, 28
 BETWEEN_TURNS = " || "
 """What stands between the turns of a talk in the text that the network reads."""
 _TYPO_LETTERS = 6
+PARTLY = 0.45
+"""A subject of which this share of letters stands in a query may be meant."""
 
 
 def places(subject: str, text: str) -> list[Span]:

@@ -14,7 +14,7 @@ from memedit.index.words import Word, words
 from memedit.scope.decision import FiringRule, ScoredCandidate, decide_query
 from memedit.scope.identity import check_threshold, is_verbatim, scope_fingerprint
 from memedit.scope.judge.model import SHIPPED, Calibration, Judge, JudgeModel, load_model
-from memedit.scope.judge.places import edit_texts, focused, mask, masked, partly_named, places, told, with_target
+from memedit.scope.judge.places import PARTLY, edit_texts, focused, mask, masked, partly_named, places, told, with_target
 from memedit.scope.talk import TURN
 from memedit.scope.text import is_name, normalise
 from memedit.types import Candidate, Edit, Encoding, FloatArray, Hit, ScopeDecision
@@ -25,8 +25,6 @@ MAX_OTHERWISE = 4
 """Candidates whose subject does not stand in the query as stored that the cross-encoder reads."""
 MAX_TOLD = 8
 """Candidates of a talk that the cross-encoder reads."""
-_PARTLY = 0.45
-"""A subject of which this share stands in the query may be meant."""
 _LIKE, _LIKE_WITHOUT = 0.7, 0.55
 """An edit whose subject is no name may be meant at this cosine; one without a subject at the second."""
 _HIGHEST = 0.9999
@@ -50,6 +48,7 @@ class _Judged:
     direct: float | None = None
     verbatim: bool = False
     talk: bool = False
+    share: float = 0.0
 
 
 class JudgeScope:
@@ -193,7 +192,8 @@ class JudgeScope:
         if judged.talk:
             slope, offset = self._model.calibration.talk
             return slope * (judged.cross or 0.0) + offset
-        return combined(self._model.calibration, judged.relation, judged.cross, named=judged.named)
+        share = None if judged.named else judged.share
+        return combined(self._model.calibration, judged.relation, judged.cross, share)
 
     def _scored(self, judged: _Judged) -> ScoredCandidate:
         item = judged.candidate
@@ -222,9 +222,9 @@ def _nominated(query: Encoding, candidates: Sequence[Candidate]) -> list[_Judged
                 texts[subject] = focused(mask(query.text, places(subject, query.text) or [item.subject_span]))
             found.append(_Judged(item, True, texts[subject]))
         elif item.subject_span is None and sum(not judged.named for judged in found) < MAX_OTHERWISE:
-            text = _meant(item, query.text, here)
+            share, text = _meant(item, query.text, here)
             if text is not None:
-                found.append(_Judged(item, False, focused(text), focused(query.text)))
+                found.append(_Judged(item, False, focused(text), focused(query.text), share=share))
     return found
 
 
@@ -241,19 +241,22 @@ def _nominated_in_talk(query: Encoding, candidates: Sequence[Candidate]) -> list
     return found
 
 
-def combined(calibration: Calibration, relation: float, cross: float | None, *, named: bool) -> float:
+def combined(calibration: Calibration, relation: float, cross: float | None, share: float | None = None) -> float:
     """Return the calibrated logit of a pair.
 
     Args:
         calibration: the judge's.
         relation: logit of the relation encoder.
         cross: logit of the cross-encoder, None where it was not asked.
-        named: whether the subject stands in the query as it is stored.
+        share: the share of the subject that stands in the query, where it does not as it is stored.
     """
     if cross is None:
         slope, offset = calibration.relation
         return slope * relation + offset
-    first, second, offset = calibration.both if named else calibration.named_otherwise
+    if share is not None:
+        first, second, third, offset = calibration.named_otherwise
+        return first * relation + second * cross + third * share + offset
+    first, second, offset = calibration.both
     return first * relation + second * cross + offset
 
 
@@ -262,14 +265,14 @@ def sigmoid(logit: float) -> float:
     return float(1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0))))
 
 
-def _meant(item: Candidate, text: str, here: Sequence[Word]) -> str | None:
-    """Return a query with what may name the subject otherwise masked; None where nothing does."""
+def _meant(item: Candidate, text: str, here: Sequence[Word]) -> tuple[float, str | None]:
+    """Return the share of the subject that stands in a query, and the query with that masked; None where none is meant."""
     subject = item.edit.subject or ""
     share, hidden = partly_named(subject, here, text) if subject else (0.0, text)
-    if share >= _PARTLY:
-        return hidden
+    if share >= PARTLY:
+        return share, hidden
     least = _LIKE if subject else _LIKE_WITHOUT
-    return text if item.similarity >= least and not is_name(subject) else None
+    return share, text if item.similarity >= least and not is_name(subject) else None
 
 
 class _EditVectors:

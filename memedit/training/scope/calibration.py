@@ -8,11 +8,14 @@ import numpy as np
 
 from memedit.index.words import words
 from memedit.scope.judge.model import Calibration, Judge
-from memedit.scope.judge.places import focused, partly_named
+from memedit.scope.judge.network import MASK
+from memedit.scope.judge.places import PARTLY, focused, partly_named
 from memedit.training.scope.batches import BatchMaker, Pair
 from memedit.training.scope.inventory import Family
 from memedit.types import FloatArray
 
+_PASSING = 0.02
+"""The share of other names that may pass for the subject written otherwise."""
 _SLIGHT = 1.0
 """Inverse strength of the ridge penalty."""
 
@@ -34,16 +37,28 @@ def calibrate_judge(judge: Judge, families: Sequence[Family], *, pairs: int = 30
     cross = _cross_logits(judge, named)
     labels = _labels(named)
     alone, both = _fit([relation], labels), _fit([relation, cross], labels)
-    hidden = [(_masked_query(pair), _masked_edit(pair)) for pair in otherwise]
-    elsewhere = _fit([_relation_logits(judge, hidden), _cross_logits(judge, otherwise)], _labels(otherwise))
+    elsewhere = _fit_otherwise(judge, otherwise)
     spoken = _fit([_cross_logits(judge, talks)], _labels(talks))
     return replace(
         Calibration(),
         relation=(alone[0], alone[1]),
         both=(both[0], both[1], both[2]),
-        named_otherwise=(elsewhere[0], elsewhere[1], elsewhere[2]),
+        named_otherwise=(elsewhere[0], elsewhere[1], elsewhere[2], elsewhere[3]),
         talk=(spoken[0], spoken[1]),
     )
+
+
+def _fit_otherwise(judge: Judge, pairs: Sequence[Pair]) -> list[float]:
+    """Fit what judges subjects that a query names otherwise; few other names may pass for one."""
+    found = [partly_named(pair.subject, words(pair.query), pair.query) for pair in pairs]
+    hidden = [(query, pair.edit.replace(pair.subject, MASK)) for (_, query), pair in zip(found, pairs, strict=True)]
+    shares = np.array([share for share, _ in found], np.float32)
+    columns = [_relation_logits(judge, hidden), _cross_logits(judge, pairs), shares]
+    kept = shares >= PARTLY
+    *weights, offset = _fit([column[kept] for column in columns], _labels(pairs)[kept])
+    logits = sum(weight * column for weight, column in zip(weights, columns, strict=True)) + offset
+    others = logits[kept & (_labels(pairs) == 0)]
+    return [*weights, offset - max(0.0, float(np.quantile(others, 1 - _PASSING)))]
 
 
 def _named(maker: BatchMaker, count: int) -> list[Pair]:
@@ -59,14 +74,6 @@ def _relation_logits(judge: Judge, pairs: Sequence[tuple[str, str]]) -> FloatArr
 
 def _cross_logits(judge: Judge, pairs: Sequence[Pair]) -> FloatArray:
     return judge.pair_logits([(pair.query, pair.stored) for pair in pairs])[:, 0]
-
-
-def _masked_query(pair: Pair) -> str:
-    return partly_named(pair.subject, words(pair.query), pair.query)[1]
-
-
-def _masked_edit(pair: Pair) -> str:
-    return pair.edit.replace(pair.subject, "[MASK]")
 
 
 def _labels(pairs: Sequence[Pair]) -> np.ndarray:
