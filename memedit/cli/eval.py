@@ -224,6 +224,28 @@ def _asks(output: Output, files: list[Path], out: Path, **options: Any) -> None:
 
 
 @app.command()
+def conflicts(
+    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, metavar="FILE...", help="Inventory files.")],
+    *,
+    facts: Annotated[int, typer.Option(min=1, help="True facts stored in one go.")] = 2000,
+    contradictions: Annotated[int, typer.Option(min=1, help="Facts contradicted afterwards, in other words.")] = 500,
+    seed: Seed = 0,
+    json: Json = False,
+    encoder: EncoderName = "minilm",
+) -> None:
+    """Store true facts about shared subjects with `supersede`, contradict some: what is found, and what is lost."""
+    from memedit.evaluation.report.terminal import conflicts_table
+    from memedit.workflows.eval_conflicts import run_conflicts
+
+    output = Output(json_mode=json)
+    with output.progress("adding facts") as progress:
+        report = run_conflicts(
+            files, facts=facts, contradictions=contradictions, seed=seed, encoder=encoder, progress=progress
+        )
+    output.emit(report, lambda o: o.console.print(conflicts_table(report), soft_wrap=False))
+
+
+@app.command()
 def passages(
     *,
     data: Annotated[Path, typer.Option("--data", help="Data file: the edits, and the questions to plant.")],

@@ -100,6 +100,21 @@ def asks_table(report: dict[str, Any]) -> Table:
     return table
 
 
+def conflicts_table(report: dict[str, Any]) -> Table:
+    """Return what became of true facts and of contradictions as a table, with intervals and n."""
+    table = Table(title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in ("share of", "n", "percent"):
+        table.add_column(column, justify="left" if column == "share of" else "right")
+    words = {
+        "retired": "true facts retired by other true facts",
+        "found": "contradictions in other words that retire what they contradict",
+        "beside": "contradictions that retire another fact",
+    }
+    for name, said in words.items():
+        table.add_row(said, f"{report[name]['n']:,}", _interval(report[name]))
+    return table
+
+
 def passages_table(found: dict[str, Any]) -> Table:
     """Return the look-up of running text as a table: where a question stood, and what fired, with intervals."""
     settings = found["settings"]

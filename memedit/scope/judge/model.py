@@ -42,7 +42,7 @@ class Calibration:
     both: tuple[float, float, float] = (0.5, 0.5, 0.0)
     named_otherwise: tuple[float, float, float, float] = (0.0, 1.0, 0.0, 0.0)
     talk: tuple[float, float] = (1.0, 0.0)
-    clear: tuple[float, float] = (-4.0, 6.0)
+    clear: tuple[float, float] = (-4.0, 12.0)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from memedit.types import Candidate, Edit, Encoding, FloatArray, Hit, ScopeDecis
 
 MAX_NAMED = 24
 """Candidates of a query whose subject stands in it that are judged: the most similar."""
+MAX_READ = 5
+"""Close calls among them that the cross-encoder reads: the nearest by the relation encoder."""
 MAX_OTHERWISE = 4
 """Candidates whose subject does not stand in the query as stored that the cross-encoder reads."""
 MAX_TOLD = 8
@@ -31,7 +33,7 @@ _HIGHEST = 0.9999
 """Scores of the network end here: 1 is a verbatim prompt's."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Judged:
     """A candidate under judgement: texts beside each other, and what has been found.
 
@@ -137,7 +139,7 @@ class JudgeScope:
         ]
         everyone = [judged for row in rows for judged in row]
         self._compare([judged for judged in everyone if not judged.talk and not judged.verbatim])
-        self._read([judged for judged in everyone if self._is_close(judged)])
+        self._read([judged for row in rows for judged in self._close(row)])
         return [
             decide_query(self.name, query, [self._scored(judged) for judged in row], rule, self._twins)
             for query, row in zip(queries, rows, strict=True)
@@ -177,6 +179,13 @@ class JudgeScope:
             strict=True,
         ):
             item.cross, item.direct = answers, direct
+
+    def _close(self, row: Sequence[_Judged]) -> list[_Judged]:
+        """Return the close calls of a query: of those whose subject it names the nearest ones."""
+        close = [judged for judged in row if self._is_close(judged)]
+        named = [judged for judged in close if judged.named and not judged.talk]
+        named.sort(key=lambda judged: -judged.relation)
+        return [judged for judged in close if judged not in named] + named[:MAX_READ]
 
     def _is_close(self, judged: _Judged) -> bool:
         if judged.verbatim:
