@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from memedit.index.function_words import FUNCTION_WORDS
 from memedit.index.subjects import SubjectIndex
-from memedit.index.words import Word, folded_words
+from memedit.index.words import Word, folded_words, words
 from memedit.scope.judge.network import MASK
 from memedit.scope.talk import turns_of
 from memedit.types import Edit
@@ -18,7 +18,7 @@ _TURNS, _TURN_WORDS = 4, 28
 BETWEEN_TURNS = " || "
 """What stands between the turns of a talk in the text that the network reads."""
 _TYPO_LETTERS = 6
-PARTLY = 0.45
+PARTLY = 0.25
 """A subject of which this share of letters stands in a query may be meant."""
 
 
@@ -121,6 +121,20 @@ def partly_named(subject: str, found: Sequence[Word], text: str) -> tuple[float,
             runs.append((word.start, word.end))
     longest = max(runs, key=lambda span: span[1] - span[0])
     return present / total, mask(text, [longest])
+
+
+def shares_name(prompt: str, found: Sequence[Word]) -> bool:
+    """Say whether a name-like word of an edit's prompt stands among a query's words: with a capital inside, or a digit."""
+    names = [
+        word.folded
+        for word in words(prompt)
+        if word.start > 0 and len(word.folded) > 2 and _looks_like_name(prompt[word.start : word.end])
+    ]
+    return any(alike(name, word.folded) for name in names for word in found)
+
+
+def _looks_like_name(word: str) -> bool:
+    return word != word.lower() or any(char.isdigit() for char in word)
 
 
 def alike(first: str, second: str) -> bool:

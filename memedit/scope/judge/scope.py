@@ -14,7 +14,7 @@ from memedit.index.words import Word, words
 from memedit.scope.decision import FiringRule, ScoredCandidate, decide_query
 from memedit.scope.identity import check_threshold, is_verbatim, scope_fingerprint
 from memedit.scope.judge.model import SHIPPED, Calibration, Judge, JudgeModel, load_model
-from memedit.scope.judge.places import PARTLY, edit_texts, focused, mask, masked, partly_named, places, told, with_target
+from memedit.scope.judge.places import PARTLY, edit_texts, focused, mask, masked, partly_named, places, shares_name, told, with_target
 from memedit.scope.talk import TURN
 from memedit.scope.text import is_name, normalise
 from memedit.types import Candidate, Edit, Encoding, FloatArray, Hit, ScopeDecision
@@ -275,10 +275,10 @@ def sigmoid(logit: float) -> float:
 
 
 def _meant(item: Candidate, text: str, here: Sequence[Word]) -> tuple[float, str | None]:
-    """Return the share of the subject that stands in a query, and the query with that masked; None where none is meant."""
+    """Return the share of the subject that stands in a query, and the query with that masked; None where it is not meant."""
     subject = item.edit.subject or ""
     share, hidden = partly_named(subject, here, text) if subject else (0.0, text)
-    if share >= PARTLY:
+    if share >= PARTLY or shares_name(item.edit.prompt, here):
         return share, hidden
     least = _LIKE if subject else _LIKE_WITHOUT
     return share, text if item.similarity >= least and not is_name(subject) else None
