@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from memedit.encoders import split_long, split_sentences
+from memedit.scope.talk import turns_of
 from memedit.types import Hit, ScopeDecision
 
 Judge = Callable[[Sequence[str], float], list[ScopeDecision]]
@@ -42,10 +43,14 @@ def silent(query: str) -> ScopeDecision:
 
 
 def joined(alone: ScopeDecision, told: ScopeDecision) -> ScopeDecision:
-    """Return what a last turn asks, alone or as it refers to its talk; each edit stands at its better score."""
+    """Return what a last turn asks, alone or as it refers to its talk; each edit stands at its better score.
+
+    Where an earlier turn named the subject of an edit, the decision's query is the talk.
+    """
     fired = _best_of([*alone.fired, *told.fired])
     return replace(
         alone,
+        query=" || ".join(turns_of(told.query)) if told.considered else alone.query,
         fired=fired,
         considered=_best_of([*alone.considered, *told.considered]),
         abstained=not fired and (alone.abstained or told.abstained),

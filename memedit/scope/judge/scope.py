@@ -1,9 +1,10 @@
 """The trained scope, behind the same interface as the rules."""
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,11 @@ MAX_TOLD = 8
 """Candidates of a talk that the cross-encoder reads."""
 _LIKE, _LIKE_WITHOUT = 0.7, 0.55
 """An edit whose subject is no name may be meant at this cosine; one without a subject at the second."""
+_ALONE = 0.15
+_SEVERAL = re.compile(
+    r"\?.*\?|[,;&+]|、|[和与と]|\b(?:and|also|or|und|et|y|e|en|i|oraz|и|و|ve|och|og|ja|as well as|both)\b", re.IGNORECASE | re.DOTALL
+)
+"""What stands in texts that ask several things."""
 _HIGHEST = 0.9999
 """Scores of the network end here: 1 is a verbatim prompt's."""
 
@@ -64,7 +70,7 @@ class JudgeScope:
         encoder: the encoder of the queries; the network stands on its embeddings and tokenizer.
         threshold: default: the one that was calibrated in training.
         band: width of the abstention band under the threshold; default: the trained one.
-        margin: of edits of one subject those fire that score less than this below the best (default: 0.35).
+        margin: where a query asks several things, edits of one subject fire that score less than this below the best.
         weights: folder of the trained parameters; default: the shipped ones.
         cache_size: how many edits' vectors are kept.
 
@@ -79,7 +85,7 @@ class JudgeScope:
         *,
         threshold: float | None = None,
         band: float | None = None,
-        margin: float = 0.35,
+        margin: float = 0.5,
         weights: Path | str | None = None,
         cache_size: int = 100_000,
     ) -> None:
@@ -141,9 +147,14 @@ class JudgeScope:
         self._compare([judged for judged in everyone if not judged.talk and not judged.verbatim])
         self._read([judged for row in rows for judged in self._close(row)])
         return [
-            decide_query(self.name, query, [self._scored(judged) for judged in row], rule, self._twins)
+            decide_query(self.name, query, [self._scored(judged) for judged in row], self._margin(rule, query), self._twins)
             for query, row in zip(queries, rows, strict=True)
         ]
+
+    @staticmethod
+    def _margin(rule: FiringRule, query: Encoding) -> FiringRule:
+        """Return the rule for a query: where it asks one thing, the best edit of a subject has to be nearly alone."""
+        return rule if _SEVERAL.search(query.text) else replace(rule, margin=min(rule.margin, _ALONE))
 
     def _twins(self, first: Edit, second: Edit) -> bool:
         """Say whether two edits about one subject answer one question, by their relation vectors."""

@@ -21,7 +21,7 @@ def explain(request: Request, access: ReadAccess, body: ExplainIn) -> ExplainOut
     found = server_state(request).lookups.decide(access.namespace, [query], threshold=body.threshold)
     decision = found.decisions[0]
     return ExplainOut(
-        query=query,
+        query=decision.query,
         namespace=access.namespace,
         revision=found.revision,
         scope=decision.scope,
