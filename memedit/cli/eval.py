@@ -225,7 +225,9 @@ def _asks(output: Output, files: list[Path], out: Path, **options: Any) -> None:
 
 @app.command()
 def conflicts(
-    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, metavar="FILE...", help="Inventory files.")],
+    files: Annotated[
+        list[Path], typer.Argument(exists=True, dir_okay=False, metavar="FILE...", help="Inventory files.")
+    ],
     *,
     facts: Annotated[int, typer.Option(min=1, help="True facts stored in one go.")] = 2000,
     contradictions: Annotated[int, typer.Option(min=1, help="Facts contradicted afterwards, in other words.")] = 500,

@@ -18,13 +18,10 @@ if TYPE_CHECKING:
 _MAIN_REASONS = (
     "verbatim",
     "subject",
-    "subject_stands",
     "subject_words",
-    "relation_words",
-    "relation_cosine",
-    "negation",
-    "logit",
-    "second_look",
+    "relation",
+    "cross",
+    "talk",
 )
 
 app = typer.Typer(no_args_is_help=True, help="Why an edit applies to a question or not, and where the threshold lies.")

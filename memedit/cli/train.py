@@ -148,62 +148,24 @@ def scope(
     *,
     data: Annotated[list[str], typer.Argument(metavar="FILE...", help="Data files of published forms.")],
     out: Out = Path("runs/scope"),
-    background: Annotated[
-        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Plain text to count rare words on.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of made queries, weights and order.")] = 0,
-    head: Annotated[
-        Path | None,
-        typer.Option(exists=True, file_okay=False, help="Keep the head trained there; fit what stands above it."),
-    ] = None,
-    networks: Annotated[bool, typer.Option(help="Fit the networks, or keep those of --head.")] = True,
-    cross: Annotated[bool, typer.Option(help="Fit the cross-encoder for close calls, or keep that of --head.")] = True,
-    changes: Changes = None,
-) -> None:
-    """Train, calibrate and report on the scope classifier; it sees text only and serves any language model."""
-    from memedit.workflows.changes import with_changes
-    from memedit.workflows.train_scope import ScopeTraining, train_scope
-
-    with session.output.progress("training scope") as progress:
-        report = train_scope(
-            data,
-            out,
-            seed=seed,
-            encoder=session.settings.encoder,
-            background=background or [],
-            head=head,
-            networks=networks,
-            cross=cross,
-            settings=with_changes(ScopeTraining(), key_values("--set", changes)),
-            progress=lambda stage, done, total: progress(done, total),
-        )
-    emit(session.output, report)
-
-
-@command(app, "judge", Needs.ENCODER)
-def judge(
-    session: "Session",
-    *,
-    data: Annotated[list[str], typer.Argument(metavar="FILE...", help="Data files of published forms.")],
-    out: Out = Path("runs/judge"),
     leave_out: Annotated[str, typer.Option(help="Comma-separated inventory files to calibrate on, not to fit.")] = "",
     background: Annotated[
         list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Plain text that stands before questions.")
     ] = None,
     start: Annotated[
-        Path | None, typer.Option(exists=True, file_okay=False, help="Begin with the weights of this judge.")
+        Path | None, typer.Option(exists=True, file_okay=False, help="Begin with the weights of this one.")
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(exists=True, file_okay=False, help="Take the calibration of this judge.")
+        Path | None, typer.Option(exists=True, file_okay=False, help="Take the calibration of this one.")
     ] = None,
     changes: Changes = None,
 ) -> None:
-    """Train and calibrate the scope's judge from the inventory of relations; it serves any language model."""
+    """Train and calibrate the scope classifier from the inventory of relations; it serves any language model."""
     from memedit.training.scope.fitting import JudgeSettings
     from memedit.training.scope.run import train_judge
     from memedit.workflows.changes import with_changes
 
-    with session.output.progress("training the judge") as progress:
+    with session.output.progress("training the scope") as progress:
         report = train_judge(
             data,
             out,

@@ -11,8 +11,7 @@ from memedit.scope.conflicts import ScopeConflictScorer
 SCOPES: Registry[ScopeFactory] = Registry("scope")
 SCOPES.register("similarity", "memedit.scope.similarity:SimilarityScope")
 SCOPES.register("subject", "memedit.scope.subject:SubjectScope")
-SCOPES.register("classifier", "memedit.scope.classifier:ClassifierScope")
-SCOPES.register("judge", "memedit.scope.judge:JudgeScope")
+SCOPES.register("classifier", "memedit.scope.judge:JudgeScope")
 SCOPES.register("sentinel", "memedit.scope.sentinel:SentinelScope")
 
 
@@ -36,7 +35,7 @@ def load_scope(name: str = "default", encoder: Encoder | None = None, **options:
 
 def default_scope(encoder: Encoder) -> str:
     """Return the name of the scope that ``"default"`` stands for with this encoder."""
-    from memedit.scope.classifier import ships_for
+    from memedit.scope.judge import ships_for
 
     return "classifier" if ships_for(encoder.fingerprint) else "subject"
 

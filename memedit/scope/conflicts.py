@@ -80,6 +80,6 @@ def _candidate(query: Encoding, stored: Encoding, subject: str) -> Candidate:
 
 def trained_conflict_scorer(encoder: Encoder) -> ScopeConflictScorer | None:
     """Return the scorer of the shipped classifier, None where that was not trained for ``encoder``."""
-    from memedit.scope.classifier import ClassifierScope, ships_for
+    from memedit.scope.judge import JudgeScope, ships_for
 
-    return ScopeConflictScorer(ClassifierScope(encoder)) if ships_for(encoder.fingerprint) else None
+    return ScopeConflictScorer(JudgeScope(encoder)) if ships_for(encoder.fingerprint) else None

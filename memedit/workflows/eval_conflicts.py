@@ -70,7 +70,9 @@ def run_conflicts(
         ids = memory.add_many([fact.draft for fact in stored], on_conflict="supersede").ids
         live = {edit.id for edit in memory.list(state=EditState.ACTIVE)}
         lost = [edit_id not in live for edit_id in ids]
-        mistakes += [Mistake("retired", f.draft.prompt, f.draft.target) for f, gone in zip(stored, lost, strict=True) if gone]
+        mistakes += [
+            Mistake("retired", f.draft.prompt, f.draft.target) for f, gone in zip(stored, lost, strict=True) if gone
+        ]
         if progress is not None:
             progress(len(ids), len(ids) + contradictions)
         chosen = rng.sample([i for i, gone in enumerate(lost) if not gone], contradictions)

@@ -15,7 +15,18 @@ from memedit.index.words import Word, words
 from memedit.scope.decision import FiringRule, ScoredCandidate, decide_query
 from memedit.scope.identity import check_threshold, is_verbatim, scope_fingerprint
 from memedit.scope.judge.model import SHIPPED, Calibration, Judge, JudgeModel, load_model
-from memedit.scope.judge.places import PARTLY, edit_texts, focused, mask, masked, partly_named, places, shares_name, told, with_target
+from memedit.scope.judge.places import (
+    PARTLY,
+    edit_texts,
+    focused,
+    mask,
+    masked,
+    partly_named,
+    places,
+    shares_name,
+    told,
+    with_target,
+)
 from memedit.scope.talk import TURN
 from memedit.scope.text import is_name, normalise
 from memedit.types import Candidate, Edit, Encoding, FloatArray, Hit, ScopeDecision
@@ -32,7 +43,8 @@ _LIKE, _LIKE_WITHOUT = 0.7, 0.55
 """An edit whose subject is no name may be meant at this cosine; one without a subject at the second."""
 _ALONE = 0.15
 _SEVERAL = re.compile(
-    r"\?.*\?|[,;&+]|、|[和与と]|\b(?:and|also|or|und|et|y|e|en|i|oraz|и|و|ve|och|og|ja|as well as|both)\b", re.IGNORECASE | re.DOTALL
+    r"\?.*\?|[,;&+]|、|[和与と]|\b(?:and|also|or|und|et|y|e|en|i|oraz|и|و|ve|och|og|ja|as well as|both)\b",
+    re.IGNORECASE | re.DOTALL,
 )
 """What stands in texts that ask several things."""
 _HIGHEST = 0.9999
@@ -105,7 +117,7 @@ class JudgeScope:
     @property
     def name(self) -> str:
         """Registered name."""
-        return "judge"
+        return "classifier"
 
     @property
     def threshold(self) -> float:
@@ -147,7 +159,9 @@ class JudgeScope:
         self._compare([judged for judged in everyone if not judged.talk and not judged.verbatim])
         self._read([judged for row in rows for judged in self._close(row)])
         return [
-            decide_query(self.name, query, [self._scored(judged) for judged in row], self._margin(rule, query), self._twins)
+            decide_query(
+                self.name, query, [self._scored(judged) for judged in row], self._margin(rule, query), self._twins
+            )
             for query, row in zip(queries, rows, strict=True)
         ]
 

@@ -26,6 +26,8 @@ MASK = "[MASK]"
 """What stands for the subject in texts whose subject is known."""
 _KINDS = ("questions",) * 5 + ("casual",) * 3 + ("cloze",) * 2 + ("statements",) * 2 + ("yesno",) * 2 + ("long",)
 _NAMED_KINDS = ("questions", "questions", "casual", "casual", "cloze", "long")
+HOP = "one step further"
+"""Kind of the pairs of which it is left open whether the edit applies."""
 _VALUED = 0.85
 """The share of edits that stand with their value."""
 _EDIT_KINDS = ("questions",) * 6 + ("cloze",) * 2 + ("statements",) * 2 + ("casual",)
@@ -247,6 +249,24 @@ class BatchMaker:
             wanted = rng.choice((first, second, third))
             query = f"{opening}{glue}{asked[:1].lower()}{asked[1:]}"
             pairs.append(self._pair(query, wanted, float(wanted is not third), "several", direct=None))
+        return pairs
+
+    def hop_pairs(self, count: int) -> list[Pair]:
+        """Return pairs whose query asks one step further ("Who is the sister of the mayor of X?"): the target is not the
+        answer; whether the edit applies is left open.
+        """
+        rng = self._rng
+        pairs = []
+        for _ in range(count):
+            _, relation = self._any_relation()
+            _, further = self._any_relation()
+            inner = [
+                text for text in relation.cloze if text.startswith("The ") and text.endswith((" is", " was", " are"))
+            ]
+            if inner:
+                phrase = fill(rng.choice(inner).rsplit(" ", 1)[0], MASK)
+                query = fill(rng.choice(further.questions), f"the {phrase[4:]}").replace("the the ", "the ")
+                pairs.append(self._pair(query, relation, 1.0, HOP, direct=False))
         return pairs
 
     def edit_value(self, text: Text) -> str:

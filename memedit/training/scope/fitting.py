@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from memedit.adapters.common.checkpoints import load_checkpoint, save_checkpoint
 from memedit.errors import InputError
 from memedit.scope.judge.network import JudgeNetwork, JudgeTokenizer
-from memedit.training.scope.batches import BatchMaker, Pair, Text
+from memedit.training.scope.batches import HOP, BatchMaker, Pair, Text
 from memedit.training.scope.inventory import Family
 from memedit.training.scope.rows import RewordedRow
 from memedit.types import FloatArray
@@ -40,7 +40,7 @@ class JudgeSettings:
 
     ``families`` are read whole in each step, each with at most ``relations`` relations and ``wordings`` of each;
     ``rows`` rows of data files come along. Of the step's pairs ``hard`` are judged by the cross-encoder too, with
-    ``talks``, ``named``, ``several`` and ``qualified`` made ones. ``save_every`` counts steps between checkpoints.
+    ``talks``, ``named``, ``several``, ``qualified`` and ``hops`` made ones. ``save_every`` counts steps between checkpoints.
     """
 
     steps: int = 5000
@@ -53,6 +53,7 @@ class JudgeSettings:
     named: int = 6
     several: int = 3
     qualified: int = 4
+    hops: int = 3
     learning_rate: float = 1e-4
     head_rate: float = 5e-4
     warmup: int = 200
@@ -171,6 +172,7 @@ def _step(
         *maker.named_pairs(settings.named),
         *maker.several_pairs(settings.several),
         *maker.qualified_pairs(settings.qualified),
+        *maker.hop_pairs(settings.hops),
         *maker.row_pairs(settings.rows),
     ]
     pairs.sort(key=lambda pair: len(pair.query) + len(pair.edit))
@@ -190,7 +192,8 @@ def _pair_loss(logits: Tensor, pairs: Sequence[Pair]) -> Tensor:
     direct = torch.tensor([float(bool(pair.direct)) for pair in pairs])
     known = torch.tensor([float(pair.label > 0 and pair.direct is not None) for pair in pairs])
     wanted = torch.stack([labels, direct], 1) * (1 - _SMOOTH) + _SMOOTH / 2
-    weights = torch.stack([torch.ones_like(labels), _DIRECT * known], 1)
+    judged = torch.tensor([float(pair.kind != HOP) for pair in pairs])
+    weights = torch.stack([judged, _DIRECT * known], 1)
     losses = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     return (losses * weights).sum()
 

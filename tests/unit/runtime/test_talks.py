@@ -17,7 +17,9 @@ sys.path += [str(Path(__file__).parents[1] / room) for room in ("encoders", "sco
 from scope_bench import HashedWords
 from tiny_encoder import save_tiny_encoder
 
-FIRES_ON_TALKS = Calibration(relation=(0.0, -9.0), both=(0.0, 0.0, -9.0), named_otherwise=(0.0, 0.0, 0.0, -9.0), talk=(0.0, 9.0))
+FIRES_ON_TALKS = Calibration(
+    relation=(0.0, -9.0), both=(0.0, 0.0, -9.0), named_otherwise=(0.0, 0.0, 0.0, -9.0), talk=(0.0, 9.0)
+)
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def router(tmp_path):
     torch.manual_seed(0)
     network, _ = start_network(encoder.folder)
     JudgeModel(encoder.fingerprint, trained_arrays(network), FIRES_ON_TALKS, 0.5, 0.1).save(tmp_path)
-    scope = load_scope("judge", encoder, weights=tmp_path)
+    scope = load_scope("classifier", encoder, weights=tmp_path)
     with EditMemory(":memory:", encoder=encoder) as memory:
         memory.add("When does the Mill Library open?", "at 9", subject="Mill Library")
         memory.add("Who leads Arn Textiles?", "Ida", subject="Arn Textiles")
@@ -57,7 +59,9 @@ def test_without_earlier_turns_nothing_refers(router):
 
 
 def test_a_system_prompt_names_subjects_too(router):
-    talk = asked_of([{"role": "system", "content": "All is about Arn Textiles."}, {"role": "user", "content": "who leads it?"}])
+    talk = asked_of(
+        [{"role": "system", "content": "All is about Arn Textiles."}, {"role": "user", "content": "who leads it?"}]
+    )
     assert fired(router, talk) == ["Ida"]
 
 
@@ -76,7 +80,10 @@ def test_rows_of_a_batch_do_not_disturb_each_other(router):
     [
         [{"role": "user", "content": ""}],
         [{"role": "assistant", "content": "only I speak"}],
-        [{"role": "user", "content": [{"type": "text", "text": "Mill Library"}]}, {"role": "user", "content": "opens?"}],
+        [
+            {"role": "user", "content": [{"type": "text", "text": "Mill Library"}]},
+            {"role": "user", "content": "opens?"},
+        ],
         [{"role": "user", "content": "x" * 100_000}, {"role": "user", "content": "\x1e\x1e"}],
     ],
 )

@@ -39,7 +39,7 @@ def make_scope(folder, tmp_path):
         encoder = FiledWords(folder)
         chosen = calibration or Calibration(clear=ALWAYS_READ)
         JudgeModel(encoder.fingerprint, trained_arrays(network), chosen, 0.5, 0.1).save(tmp_path)
-        return load_scope("judge", encoder, weights=tmp_path, **options)
+        return load_scope("classifier", encoder, weights=tmp_path, **options)
 
     return make
 
@@ -156,4 +156,4 @@ def test_any_text_gets_finite_scores(make_scope, bench, edits, text):
 
 def test_an_encoder_without_files_is_refused(bench):
     with pytest.raises(InputError, match="files of its own"):
-        load_scope("judge", bench.encoder)
+        load_scope("classifier", bench.encoder)

@@ -1,1 +1,0 @@
-"""Training the scope classifier: from data files to weights."""
