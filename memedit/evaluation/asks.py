@@ -114,7 +114,9 @@ def _add_family(row: Mapping[str, Any], edits: list[EditDraft], asks: list[Ask],
             edits.append(EditDraft(prompt, value, subject))
         alike = {rid for pair in row.get("same", ()) if set(pair) & set(stored) for rid in pair}
         for relation in row["relations"]:
-            asks += _relation_asks(relation, subject, near.get(subject), stored, relation["id"] in alike, rng, edits)
+            asks += _relation_asks(
+                relation, subject, near.get(subject), stored, doubtful=relation["id"] in alike, rng=rng, edits=edits
+            )
 
 
 _KINDS = {"questions": "reworded", "casual": "casual", "cloze": "unfinished", "yesno": "yes/no", "long": "long"}
@@ -125,6 +127,7 @@ def _relation_asks(
     subject: str,
     other: str | None,
     stored: Mapping[str, int],
+    *,
     doubtful: bool,
     rng: random.Random,
     edits: Sequence[EditDraft],

@@ -9,7 +9,7 @@ from memedit.runtime.rows import content_text
 from memedit.scope.talk import TURN
 
 _TURNS = 12
-"""Turns before the last that are looked at, and the first: it may be the system prompt, which names what all is about."""
+"""Turns before the last that are looked at, and the first: it may be a system prompt that names what all is about."""
 _CHARS = 2_000
 """Of a long earlier turn its first and last characters are looked at."""
 

@@ -1,4 +1,4 @@
-"""Scopes on files of edits and asks: what fires, what stays silent, how far scores are probabilities; no language model."""
+"""Scopes on files of edits and asks: what fires, what stays silent, how far scores are probabilities."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -28,8 +28,8 @@ _BINS = 10
 class JudgedAsk:
     """An ask with what came of it.
 
-    ``right``: a wanted edit fires, or none does where none may. ``wrong``: an edit fires that is not wanted. ``own`` and
-    ``other`` are the best scores of a wanted edit and of any other (0 where none is near).
+    ``right``: a wanted edit fires, or none does where none may. ``wrong``: an edit fires that is not wanted. ``own``
+    and ``other`` are the best scores of a wanted edit and of any other (0 where none is near).
     """
 
     file: str

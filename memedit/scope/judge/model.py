@@ -33,8 +33,8 @@ class Calibration:
 
     ``relation``: slope and offset where the relation encoder alone decides. ``both``: weights of the relation encoder's
     and the cross-encoder's logit, and an offset; ``named_otherwise``: the same with the share of the subject's letters
-    that stand in the query, where the subject does not stand there as it is stored. ``talk``: slope and offset of the cross-encoder's logit where the subject stands in an earlier
-    turn. ``clear``: how far from zero the relation
+    that stand in the query, where the subject does not stand there as it is stored. ``talk``: slope and offset of the
+    cross-encoder's logit where the subject stands in an earlier turn. ``clear``: how far from zero the relation
     encoder's calibrated logit has to be for its word to be enough (below, above).
     """
 
@@ -82,6 +82,12 @@ class JudgeModel:
         )
 
 
+def _calibration(described: Mapping[str, Sequence[float]]) -> Calibration:
+    """Read what :func:`_calibration_dict` wrote."""
+    values: dict[str, Any] = {name: tuple(float(number) for number in row) for name, row in described.items()}
+    return Calibration(**values)
+
+
 def _calibration_dict(calibration: Calibration) -> dict[str, list[float]]:
     return {name: list(getattr(calibration, name)) for name in Calibration.__slots__}
 
@@ -101,7 +107,7 @@ def load_model(folder: Path, encoder_fingerprint: str | None = None) -> JudgeMod
         model = JudgeModel(
             encoder=str(described["encoder"]),
             arrays=arrays,
-            calibration=Calibration(**{name: tuple(map(float, v)) for name, v in described["calibration"].items()}),
+            calibration=_calibration(described["calibration"]),
             threshold=float(described["threshold"]),
             band=float(described["band"]),
             notes=described["notes"],
@@ -220,5 +226,5 @@ def _put(network: JudgeNetwork, arrays: Mapping[str, FloatArray]) -> None:
     if absent or unexpected:
         raise InputError(
             f"the scope's judge does not fit the encoder's transformer: {len(absent)} parameters are absent and "
-            f"{len(unexpected)} are unknown ({', '.join([*absent, *unexpected][:3])}); restore its files or train it again"
+            f"{len(unexpected)} unknown ({', '.join([*absent, *unexpected][:3])}); restore its files or train it anew"
         )

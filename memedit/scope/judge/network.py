@@ -37,7 +37,7 @@ class JudgeNetwork(nn.Module):
 
     def vectors(self, tokens: Tokens) -> Tensor:
         """Return unit vectors ``[n, d]`` of texts."""
-        ids, mask, _ = tokens
+        _, mask, _ = tokens
         return nn.functional.normalize(_mean(self._hidden(tokens), mask), dim=-1)
 
     def similarity_logits(self, products: Tensor) -> Tensor:

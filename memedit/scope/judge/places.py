@@ -68,7 +68,7 @@ def focused(text: str) -> str:
 def told(text: str, subject: str) -> str | None:
     """Return a talk with its subject masked, as the network reads it; None where no earlier turn names the subject.
 
-    The last turns are kept, with the latest one that names the subject; long ones are cut down to what stands around it.
+    The last turns are kept, with the latest one that names the subject; long ones are cut to what stands around it.
     """
     turns = [masked(turn, subject) for turn in turns_of(text)]
     naming = [i for i, turn in enumerate(turns[:-1]) if MASK in turn]
@@ -124,7 +124,7 @@ def partly_named(subject: str, found: Sequence[Word], text: str) -> tuple[float,
 
 
 def shares_name(prompt: str, found: Sequence[Word]) -> bool:
-    """Say whether a name-like word of an edit's prompt stands among a query's words: with a capital inside, or a digit."""
+    """Say whether a word of an edit's prompt that looks like a name (a capital, a digit) is among a query's words."""
     names = [
         word.folded
         for word in words(prompt)

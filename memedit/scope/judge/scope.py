@@ -193,8 +193,8 @@ class JudgeScope:
             products = stored[edit.content_hash].astype(np.float32) @ vectors[item.query]
             best = int(np.argmax(products))
             item.relation = scale * float(products[best]) + shift
-            texts = edit_texts(edit) if item.named else (edit.prompt, *edit.paraphrases)
-            item.edit = with_target(texts[best], edit)
+            stored_as = edit_texts(edit) if item.named else (edit.prompt, *edit.paraphrases)
+            item.edit = with_target(stored_as[best], edit)
 
     def _read(self, judged: Sequence[_Judged]) -> None:
         """Have the cross-encoder read each query beside its edit."""
@@ -300,7 +300,7 @@ def sigmoid(logit: float) -> float:
 
 
 def _meant(item: Candidate, text: str, here: Sequence[Word]) -> tuple[float, str | None]:
-    """Return the share of the subject that stands in a query, and the query with that masked; None where it is not meant."""
+    """Return the share of the subject that stands in a query, and the query with that masked (None: not meant)."""
     subject = item.edit.subject or ""
     share, hidden = partly_named(subject, here, text) if subject else (0.0, text)
     if share >= PARTLY or shares_name(item.edit.prompt, here):

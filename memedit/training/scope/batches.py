@@ -210,11 +210,11 @@ class BatchMaker:
             wording = rng.choice(getattr(asked, rng.choice(_NAMED_KINDS)) or asked.questions)
             query = fill(wording, name, rng.choice(asked.objects))
             query = query.lower() if rng.random() < 0.3 else query
-            pairs.append(self._pair(query, relation, label, kind, subject))
+            pairs.append(self._pair(query, relation, label, kind, subject=subject))
         return pairs
 
     def relation_pairs(self, count: int) -> list[Pair]:
-        """Return pairs about one subject, masked in both: the relation, another of the family, or what looks like it."""
+        """Return pairs about one subject, masked in both: its relation, another, or what looks like it."""
         rng = self._rng
         pairs = []
         for _ in range(count):
@@ -252,8 +252,9 @@ class BatchMaker:
         return pairs
 
     def hop_pairs(self, count: int) -> list[Pair]:
-        """Return pairs whose query asks one step further ("Who is the sister of the mayor of X?"): the target is not the
-        answer; whether the edit applies is left open.
+        """Return pairs whose query asks one step further ("Who is the sister of the mayor of X?").
+
+        The target is not the answer; whether the edit applies is left open.
         """
         rng = self._rng
         pairs = []
@@ -274,7 +275,7 @@ class BatchMaker:
         return text.value if self._rng.random() < _VALUED else ""
 
     def _pair(
-        self, query: str, relation: Relation, label: float, kind: str, subject: str = "", direct: bool | None = True
+        self, query: str, relation: Relation, label: float, kind: str, *, subject: str = "", direct: bool | None = True
     ) -> Pair:
         """Return a pair of a query and an edit about a relation; ``subject`` is given where it is not masked."""
         rng = self._rng

@@ -56,7 +56,7 @@ def _fit_otherwise(judge: Judge, pairs: Sequence[Pair]) -> list[float]:
     columns = [_relation_logits(judge, hidden), _cross_logits(judge, pairs), shares]
     kept = shares >= PARTLY
     *weights, offset = _fit([column[kept] for column in columns], _labels(pairs)[kept])
-    logits = sum(weight * column for weight, column in zip(weights, columns, strict=True)) + offset
+    logits = np.stack(columns, 1) @ np.array(weights) + offset
     others = logits[kept & (_labels(pairs) == 0)]
     return [*weights, offset - max(0.0, float(np.quantile(others, 1 - _PASSING)))]
 

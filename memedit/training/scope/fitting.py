@@ -40,7 +40,7 @@ class JudgeSettings:
 
     ``families`` are read whole in each step, each with at most ``relations`` relations and ``wordings`` of each;
     ``rows`` rows of data files come along. Of the step's pairs ``hard`` are judged by the cross-encoder too, with
-    ``talks``, ``named``, ``several``, ``qualified`` and ``hops`` made ones. ``save_every`` counts steps between checkpoints.
+    ``talks``, ``named``, ``several``, ``qualified`` and ``hops`` made ones. ``save_every``: steps between checkpoints.
     """
 
     steps: int = 5000
@@ -84,7 +84,8 @@ def fit_judge(
     tokenizer: JudgeTokenizer,
     families: Sequence[Family],
     rows: Sequence[RewordedRow],
-    noise: Sequence[str],
+    *,
+    noise: Sequence[str] = (),
     settings: JudgeSettings,
     folder: Path,
     progress: Callable[[JudgeProgress], None] | None = None,
@@ -121,7 +122,7 @@ def fit_judge(
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * _schedule(step, settings)
         torch.manual_seed(settings.seed * 1_000_003 + step)
-        losses = _step(network, tokenizer, maker.at(step), alike, settings, step)
+        losses = _step(network, tokenizer, maker.at(step), alike, settings=settings, step=step)
         nn.utils.clip_grad_norm_(list(trained.values()), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -152,6 +153,7 @@ def _step(
     tokenizer: JudgeTokenizer,
     maker: BatchMaker,
     alike: "Alike",
+    *,
     settings: JudgeSettings,
     step: int,
 ) -> tuple[float, float]:
@@ -165,9 +167,9 @@ def _step(
         vectors = _in_parts(network.vectors, tokenizer.texts, lines, 4)
     logits = network.similarity_logits(vectors @ vectors.T)
     loss = _pairwise_loss(logits, labels, known)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     pairs = [
-        *_hardest(texts, logits.detach(), labels, known, settings.hard, maker, random.Random(step)),
+        *_hardest(texts, logits.detach(), labels, known, count=settings.hard, maker=maker, rng=random.Random(step)),
         *maker.talk_pairs(settings.talks),
         *maker.named_pairs(settings.named),
         *maker.several_pairs(settings.several),
@@ -181,7 +183,7 @@ def _step(
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found = network.pair_logits(tokenizer.pairs([(pair.query, pair.stored) for pair in part]))
         part_loss = _pair_loss(found.float(), part) / len(pairs)
-        part_loss.backward()
+        part_loss.backward()  # type: ignore[no-untyped-call]
         total += float(part_loss.detach())
     return float(loss.detach()), total
 
@@ -236,6 +238,7 @@ def _hardest(
     logits: Tensor,
     labels: Tensor,
     known: Tensor,
+    *,
     count: int,
     maker: BatchMaker,
     rng: random.Random,
@@ -266,7 +269,7 @@ class Alike:
 
     def __init__(self, network: JudgeNetwork, tokenizer: JudgeTokenizer, families: Sequence[Family]) -> None:
         self._index: dict[tuple[str, str], int] = {}
-        centres = []
+        centres: list[Tensor] = []
         network.eval()
         for family in families:
             texts = [text.replace("{s}", "[MASK]") for relation in family.relations for text in relation.questions[:2]]

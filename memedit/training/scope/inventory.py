@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parent / "families"
 class Relation:
     """What is asked about a subject. Each field but ``id`` and ``objects`` lists wordings.
 
-    ``off`` wordings look like the relation and ask something else; ``long`` ones are messages with the question in them.
+    ``off`` wordings look like the relation and ask something else; ``long`` ones are messages that hold the question.
     """
 
     id: str

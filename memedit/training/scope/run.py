@@ -70,7 +70,9 @@ def train_judge(
         start_from(network, load_model(Path(start), used.fingerprint).arrays)
     rows = read_rows([Path(path) for path in data_files])
     noise = [sentence for path in background for sentence in _sentences(Path(path))][:_NOISE]
-    fit_judge(network, tokenizer, families, rows, noise, settings, out / "work", progress)
+    fit_judge(
+        network, tokenizer, families, rows, noise=noise, settings=settings, folder=out / "work", progress=progress
+    )
     notes = {
         "settings": asdict(settings),
         "families": len(families),

@@ -1,4 +1,4 @@
-"""Training of the judge: what the inventory says, what batches label, and that a killed run goes on as it would have."""
+"""Training of the judge: the inventory, what batches label, and that a killed run goes on as it would have."""
 
 import json
 import sys
@@ -218,7 +218,7 @@ def test_fitting_learns(words, families, tmp_path):
         learning_rate=3e-3, head_rate=3e-3, warmup=5, save_every=60,
     )  # fmt: skip
     losses = []
-    fit_judge(network, tokenizer, families, (), (), settings, tmp_path, losses.append)
+    fit_judge(network, tokenizer, families, (), settings=settings, folder=tmp_path, progress=losses.append)
     assert losses[-1].relation_loss < 0.8 * losses[0].relation_loss
 
 
