@@ -69,7 +69,7 @@ def barred_ids(tokenizer: Any) -> frozenset[int]:
 
     Added tokens of nothing but white space (Gemma's runs of line breaks) are text: they open nothing.
     """
-    key = (len(tokenizer), *tokenizer.all_special_ids)
+    key = (len(tokenizer), *map(str, tokenizer.special_tokens_map.values()))
     known = _barred.get(tokenizer)
     if known is None or known[0] != key:
         added = tokenizer.added_tokens_decoder.items()
