@@ -43,8 +43,8 @@ def pull(
 
     ready = []
     for name in names:
-        with session.output.working(f"preparing {name}"):
-            ready.append(pull_model(name))
+        with session.output.progress(f"preparing {name}") as progress:
+            ready.append(pull_model(name, lambda done, total: progress(done >> 20, total >> 20)))
     session.output.emit(ready, lambda out: out.lines(f"{item.name}: {item.path}" for item in ready))
 
 

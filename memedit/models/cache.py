@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,10 +58,11 @@ def remembered(kind: str, key: str, compute: Callable[[], str]) -> str:
 
 
 def cached_folder(name: str, fields: dict[str, Any], build: Callable[[Path], None]) -> Path:
-    """Return the folder for ``fields``, made by ``build(empty_folder)`` if no process has made it yet.
+    """Return the folder for ``fields``, made by ``build(folder)`` if no process has made it yet.
 
     The folder's name is ``name`` plus a hash of ``fields`` (the complete cache key), which are written beside the
-    content as ``manifest.json``. One process builds while others wait; the folder appears by one rename.
+    content as ``manifest.json``. One process builds while others wait; the folder appears by one rename. After a
+    process was killed, the next one's ``build`` finds in its folder what that one had written.
 
     Raises:
         ModelError: the cache cannot be written.
@@ -86,17 +86,16 @@ def cached_folder(name: str, fields: dict[str, Any], build: Callable[[Path], Non
 
 
 def _build_whole(target: Path, manifest: str, build: Callable[[Path], None]) -> None:
-    for leftover in target.parent.glob(f".{target.name}.*.partial"):  # of a process that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
-    working = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial"))
+    working = target.parent / f".{target.name}.partial"
+    working.mkdir(exist_ok=True)
     try:
         build(working)
         (working / "manifest.json").write_text(manifest, encoding="utf-8")
         _sync(list(working.iterdir()))
-        working.chmod(0o755)
         os.rename(working, target)
-    finally:
+    except Exception:  # not of being interrupted: the next process goes on from here
         shutil.rmtree(working, ignore_errors=True)
+        raise
 
 
 def _sync(paths: Sequence[Path]) -> None:

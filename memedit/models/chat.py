@@ -5,8 +5,12 @@ the template's own. No list of markers or model names is needed, and token ids g
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+
+from memedit.errors import InputError
+from memedit.models.messages import folded, plain_messages
 
 Ids = tuple[int, ...]
 
@@ -100,13 +104,65 @@ def chat_layout(tokenizer: Any) -> ChatLayout | None:
 def render_chat(tokenizer: Any, messages: Sequence[Mapping[str, Any]], **options: Any) -> Ids:
     """Return the ids of a templated chat that awaits the assistant's answer.
 
-    A last message of the assistant's is a beginning to be continued, as in transformers' pipeline. ``options`` go to
-    ``apply_chat_template`` (tools, documents ...).
+    A last message of the assistant's is a beginning to be continued, as in transformers' pipeline. Content may come in
+    any form of :func:`~memedit.models.messages.plain_messages`. Where the template has no place for system text, it
+    stands before the text of the user turn that follows. ``options`` go to ``apply_chat_template`` (tools ...).
+
+    Raises:
+        InputError: a message that the template refuses or does not show; names its role.
     """
-    continued = bool(messages) and messages[-1].get("role") == "assistant"
+    plain = plain_messages(messages)
+    _check_tool_calls(tokenizer, plain)
+    has_system = any(message["role"] == "system" for message in plain)
+    given = folded(plain) if has_system and not _takes_system(tokenizer) else plain
+    try:
+        return _templated(tokenizer, given, options)
+    except Exception as error:  # templates raise what they like (jinja2's TemplateError, TypeError, ...)
+        later = folded(given, first=1)
+        if later != given:  # a template may take system text in front and nowhere else
+            with suppress(Exception):
+                return _templated(tokenizer, later, options)
+        number = _refused(tokenizer, given, options)
+        if given is not plain:
+            number = [*(i for i, message in enumerate(plain) if message["role"] != "system"), len(plain) - 1][number]
+        raise InputError(
+            f"the model's chat template refuses message {number} (role {plain[number]['role']!r}): "
+            f"{type(error).__name__}: {error}; give roles in an order that it takes, or set tokenizer.chat_template"
+        ) from error
+
+
+def _templated(tokenizer: Any, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> Ids:
+    continued = messages[-1]["role"] == "assistant"
     options = {"add_generation_prompt": not continued, "continue_final_message": continued, **options}
     rendered = tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=True, return_dict=True, **options)
     return tuple(int(i) for i in rendered["input_ids"])
+
+
+def _check_tool_calls(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> None:
+    for number, message in enumerate(messages):
+        if message.get("tool_calls") and "tool_calls" not in str(tokenizer.chat_template):
+            raise InputError(
+                f"message {number} (role {message['role']!r}) has tool_calls, which the model's chat template does not "
+                "show; write them into its content, or leave the message out"
+            )
+
+
+def _takes_system(tokenizer: Any) -> bool:
+    """Whether the template shows a system message."""
+    first, other = (_render(tokenizer, [{"role": "system", "content": w}, *_user(_ONE)]) for w in (_ONE, _OTHER))
+    return first is not None and first != other
+
+
+def _refused(tokenizer: Any, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> int:
+    """Return the number of the first message with which a chat is refused."""
+    for size in range(1, len(messages)):
+        if messages[size - 1]["role"] == "system":  # many templates want a question behind it
+            continue
+        try:
+            _templated(tokenizer, messages[:size], options)
+        except Exception:
+            return size - 1
+    return len(messages) - 1
 
 
 def _user(word: str) -> list[dict[str, str]]:
@@ -116,8 +172,8 @@ def _user(word: str) -> list[dict[str, str]]:
 def _render(tokenizer: Any, messages: list[dict[str, str]]) -> Ids | None:
     """Render a probe; a template may refuse a role with any error of its own."""
     try:
-        return render_chat(tokenizer, messages)
-    except Exception:  # templates raise what they like (jinja2's TemplateError, TypeError, ...)
+        return _templated(tokenizer, messages, {})
+    except Exception:  # it is the template's own business why
         return None
 
 

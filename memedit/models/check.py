@@ -10,7 +10,7 @@ from memedit.errors import UnsupportedModelError
 from memedit.models.chat import chat_layout, render_chat
 from memedit.models.hooks import LowRank, capture, low_rank_rows, shared_inputs, stack_low_rank
 from memedit.models.spec import ModelSpec
-from memedit.models.tokenizers import control_ids, encode_as_data, prepare_tokenizer
+from memedit.models.tokenizers import barred_ids, encode_as_data, prepare_tokenizer
 
 _SHORT, _LONG = "The sky is", "On a clear day in the middle of summer the sky over the sea is"
 _TOKENS = 4
@@ -135,12 +135,12 @@ def _chats(tokenizer: Any) -> str:
 
 
 def _keeps_text(tokenizer: Any) -> str:
-    control = control_ids(tokenizer)
-    texts = [str(tokenizer.convert_ids_to_tokens(i)) for i in sorted(control)]
-    opened = [text for text in texts if control & set(encode_as_data(tokenizer, f"a {text} b"))]
+    barred = barred_ids(tokenizer)
+    texts = [str(tokenizer.convert_ids_to_tokens(i)) for i in sorted(barred)]
+    opened = [text for text in texts if barred & set(encode_as_data(tokenizer, f"a {text} b"))]
     if opened:
         raise UnsupportedModelError(f"edit text can open control tokens: {', '.join(opened[:5])}")
-    return f"none of {len(texts)} control tokens can be opened from an edit's text"
+    return f"none of {len(texts)} added tokens can be opened from an edit's text"
 
 
 @torch.no_grad()

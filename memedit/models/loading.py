@@ -11,10 +11,11 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from memedit.errors import InputError, MissingExtraError, ModelError, ModelNotFoundError
-from memedit.models.aliases import ALIASES, assemble
+from memedit.errors import InputError, MemeditError, MissingExtraError, ModelError, ModelNotFoundError
+from memedit.models.aliases import ALIASES, PackagedModel, Progress, assemble
 from memedit.models.cache import cached_folder, file_digest, file_stamp, remembered
 from memedit.models.fingerprint import model_fingerprint
+from memedit.models.gguf_copy import UNCHANGED, architecture, copy_model
 from memedit.models.tokenizers import prepare_tokenizer
 from memedit.registry import unknown_name_message
 
@@ -94,22 +95,23 @@ def resolve_dtype(dtype: str | torch.dtype) -> torch.dtype | str:
     return DTYPES[dtype]
 
 
-def checkpoint_folder(name: str) -> str:
+def checkpoint_folder(name: str, progress: Progress | None = None) -> str:
     """Return what transformers is to load for ``name``: a directory, or the hub id itself.
 
-    Packaged and local GGUF checkpoints are converted here if they have not been yet (some 20 s).
+    Packaged and local GGUF checkpoints are converted here if they have not been yet (some 20 s). A conversion that was
+    interrupted is taken up where it ended. ``progress`` is called with (done, total) of each of its stages.
 
     Raises:
         ModelNotFoundError: an alias whose package is absent, or something that can only be a path and is not there.
     """
     if name.lower() in ALIASES and not Path(name).exists():
         model = ALIASES[name.lower()]
-        return str(_converted(model.name, model.files(), model.sha256))
+        return str(_converted(model, model.files(), progress))
     path = Path(name).expanduser()
     if path.is_file():
         if path.suffix != ".gguf":
             raise ModelNotFoundError(f"{name!r} is a file but not a .gguf checkpoint; give its directory instead")
-        return str(_converted(path.stem, [path], None))
+        return str(_converted(PackagedModel(path.stem, (), None, "", "", ""), [path], progress))
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelNotFoundError(f"directory {name!r} holds no config.json, so it is not a model checkpoint")
@@ -119,15 +121,17 @@ def checkpoint_folder(name: str) -> str:
     return name
 
 
-def _converted(name: str, parts: list[Path], sha256: str | None) -> Path:
+def _converted(kind: PackagedModel, parts: list[Path], progress: Progress | None) -> Path:
     """Return the folder of the safetensors copy of a GGUF checkpoint given in parts."""
     fields = {
-        "name": name,
+        "name": kind.name,
         "parts": [file_digest(part) for part in parts],
-        "dtype": "float32",
+        "dtype": kind.dtype,
         "conversion": CONVERSION,
         "transformers": transformers.__version__,
     }
+    if kind.tied:
+        fields["tied"] = True
 
     def build(folder: Path) -> None:
         if importlib.util.find_spec("gguf") is None:
@@ -135,22 +139,27 @@ def _converted(name: str, parts: list[Path], sha256: str | None) -> Path:
         whole = parts[0]
         if len(parts) > 1:
             whole = folder / "assembled.gguf"
-            assemble(parts, whole, sha256)
-        _convert(whole, folder)
+            if not whole.is_file():  # one that is there was checked before it got its name
+                assemble(parts, folder / "assembling", kind.sha256, progress)
+                (folder / "assembling").rename(whole)
+        _convert(whole, folder, kind, progress)
         if len(parts) > 1:
             whole.unlink()
 
-    return cached_folder(name, fields, build)
+    return cached_folder(kind.name, fields, build)
 
 
-def _convert(gguf: Path, folder: Path) -> None:
-    """Dequantise a GGUF file to float32 and save it as a transformers checkpoint."""
+def _convert(gguf: Path, folder: Path, kind: PackagedModel, progress: Progress | None) -> None:
+    """Dequantise a GGUF file and save it as a transformers checkpoint."""
+    dtype = DTYPES[kind.dtype]
     with _typed_errors(str(gguf)), quiet():
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        _forget_quantisation(model)
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        if architecture(gguf) in UNCHANGED:
+            copy_model(gguf, folder, dtype=dtype, tied=kind.tied, progress=progress)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=dtype)
+            _forget_quantisation(model)
+            model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
 
 
 def _forget_quantisation(model: Any) -> None:
@@ -187,7 +196,7 @@ def _typed_errors(name: str) -> Iterator[None]:
     """Turn what transformers raises for an absent or broken checkpoint into our own errors."""
     try:
         yield
-    except MissingExtraError:
+    except MemeditError:
         raise
     except ImportError as error:
         raise ModelError(f"loading model {name!r} needs another package: {error}") from error
@@ -198,12 +207,8 @@ def _typed_errors(name: str) -> Iterator[None]:
             f"no model {name!r}: it is neither an alias, nor a path, nor on a hub that can be reached from here "
             f"(offline, only cached hub models load). {_known(name)}. First cause: {str(error).splitlines()[0]}"
         ) from error
-    except (ValueError, KeyError, RuntimeError, AttributeError, TypeError) as error:
+    except Exception as error:  # tokenizers and safetensors raise classes of their own, or plain Exception
         raise ModelError(f"cannot load the checkpoint {name!r}: {type(error).__name__}: {error}") from error
-    except Exception as error:
-        if type(error).__name__ in {"SafetensorError", "HfHubHTTPError", "HFValidationError"}:
-            raise ModelError(f"cannot load the checkpoint {name!r}: {type(error).__name__}: {error}") from error
-        raise
 
 
 @contextmanager

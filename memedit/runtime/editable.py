@@ -24,7 +24,16 @@ from memedit.runtime.copying import Wanted, wanted
 from memedit.runtime.lengths import check_fits, effective, longest
 from memedit.runtime.passes import Base, EditedRows, PassResult, merge, run_edited
 from memedit.runtime.routing import Router, part_of
-from memedit.runtime.rows import Prompt, Prompts, attention_mask, left_pad, prompt_list, prompt_row, tensor_rows
+from memedit.runtime.rows import (
+    Prompt,
+    Prompts,
+    attention_mask,
+    left_pad,
+    prompt_list,
+    prompt_row,
+    tensor_rows,
+    warn_of_embeddings,
+)
 from memedit.runtime.scoring import score_rows, target_ids
 from memedit.runtime.streaming import TextStream
 from memedit.scope import PreparesEdits, Scope
@@ -90,6 +99,7 @@ class EditableModel:
             in_weights=None if version is None else version.edits,
         )
         self._lock = threading.RLock()
+        self._warned = False
 
     @classmethod
     def from_pretrained(
@@ -186,7 +196,7 @@ class EditableModel:
         Rows are read back from ``inputs`` or ``input_ids [B, T]``. In the result prompt ids stand as given; what an
         adapter puts before the model is not shown. Lengths, stopping criteria, logits processors, penalties and
         streamers all go by the caller's prompt. On rows with an edit a key-value cache is not used. Calls without
-        token ids (``inputs_embeds`` alone, no prompt) are the bare model's.
+        token ids (``inputs_embeds``, no prompt) are the bare model's; a warning says so once if edits are in force.
 
         Raises:
             InputError: a prompt does not fit the model's context.
@@ -194,7 +204,12 @@ class EditableModel:
         if generation_config is not None:
             options["generation_config"] = generation_config
         ids = inputs if inputs is not None else options.get("input_ids")
-        if not isinstance(ids, Tensor) or ids.dim() != 2 or options.get("inputs_embeds") is not None:
+        if options.get("inputs_embeds") is not None:
+            if not self._warned and not self._router.nothing_stored():
+                self._warned = True
+                warn_of_embeddings()
+            return self._bare(inputs, options)
+        if not isinstance(ids, Tensor) or ids.dim() != 2:
             return self._bare(inputs, options)
         if ids.shape[1] == 0:
             raise InputError(f"input_ids of shape {tuple(ids.shape)} hold no token; give at least one")
@@ -268,12 +283,23 @@ class EditableModel:
             return self._artefacts.store(self.adapter, progress)
 
     def score(
-        self, prompts: Prompts, targets: Sequence[str], *, batch_size: int = BATCH, plan: BatchPlan | None = None
+        self,
+        prompts: Prompts,
+        targets: Sequence[str],
+        *,
+        batch_size: int = BATCH,
+        plan: BatchPlan | None = None,
+        as_is: bool = False,
     ) -> list[Score]:
         """Return log probabilities of targets after prompts, under the same routing as generation.
 
-        A target follows its prompt as it stands: begin it with a space where one is needed. ``plan`` as for
-        :meth:`answer`.
+        Args:
+            prompts: one or many.
+            targets: one a prompt. Behind a text that ends in a word, a target follows a blank, its own or one put
+                there; an answer in a chat begins with its target.
+            batch_size: how many are scored at once.
+            plan: as for :meth:`answer`.
+            as_is: put no blank: the target goes on where the prompt ends.
 
         Raises:
             InputError: as many targets as prompts are needed, and none may be empty.
@@ -284,7 +310,8 @@ class EditableModel:
         scores: list[Score] = []
         for start in range(0, len(rows), batch_size):
             chunk = rows[start : start + batch_size]
-            wanted = [target_ids(self._tokenizer, target) for target in targets[start : start + batch_size]]
+            own = zip(chunk, targets[start : start + batch_size], strict=True)
+            wanted = [target_ids(self._tokenizer, row, target, as_is=as_is) for row, target in own]
             chunk_plan = self._plan(chunk) if plan is None else part_of(plan, start, start + len(chunk))
             edited = self._edited(chunk, chunk_plan)
             adapter = self.adapter if edited is not None else None

@@ -1,7 +1,8 @@
 """From what callers pass (texts, chats, tensors) to rows, and from rows to left-padded tensors."""
 
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from memedit.adapters.base import ChatMessages, Row
 from memedit.errors import InputError
 from memedit.models.chat import ChatLayout, render_chat
+from memedit.models.messages import plain_messages
 
 Prompt = str | ChatMessages
 Prompts = Prompt | Sequence[Prompt]
@@ -18,30 +20,23 @@ def prompt_list(prompts: Prompts) -> list[Prompt]:
     """Return one prompt or many as a list; a list of messages is one chat.
 
     Raises:
-        InputError: something in it is neither text nor a chat.
+        InputError: neither text nor a sequence.
     """
     if isinstance(prompts, str):
         return [prompts]
     if not isinstance(prompts, Sequence):
         raise InputError(f"prompts must be text, a chat, or a sequence of these, not {type(prompts).__name__}")
     if prompts and isinstance(prompts[0], Mapping):
-        return [_chat(prompts)]
-    return [prompt if isinstance(prompt, str) else _chat(prompt) for prompt in prompts]
-
-
-def _chat(messages: Any) -> ChatMessages:
-    fine = isinstance(messages, Sequence) and len(messages) > 0
-    if not fine or not all(isinstance(m, Mapping) and "role" in m and "content" in m for m in messages):
-        raise InputError(f"a chat is a non-empty list of messages with 'role' and 'content', not {messages!r:.200}")
-    found: ChatMessages = messages
-    return found
+        return [cast(ChatMessages, prompts)]
+    return list(cast(Sequence[Prompt], prompts))
 
 
 def prompt_row(tokenizer: Any, prompt: Prompt) -> Row:
     """Tokenise one prompt as transformers would; ``text`` is what is looked up (a chat's last user turn).
 
     Raises:
-        InputError: empty, not encodable as UTF-8, or a chat for a tokenizer without a chat template.
+        InputError: empty, not encodable as UTF-8, a chat for a tokenizer without a chat template, or a message that
+            its template does not take.
     """
     if isinstance(prompt, str):
         _check_text(prompt)
@@ -49,14 +44,15 @@ def prompt_row(tokenizer: Any, prompt: Prompt) -> Row:
         if not prompt or not ids:
             raise InputError("the prompt is empty; give at least one character")
         return Row(ids=ids, text=prompt)
-    for message in prompt:
-        _check_text(content_text(message))
+    messages = plain_messages(prompt)
+    for message in messages:
+        _check_text(message["content"])
     if getattr(tokenizer, "chat_template", None) is None:
         raise InputError(
             "this model's tokenizer has no chat template; give a plain prompt, or set tokenizer.chat_template"
         )
-    asked = [message for message in prompt if message["role"] == "user"]
-    return Row(ids=render_chat(tokenizer, prompt), text=content_text((asked or prompt)[-1]), messages=prompt)
+    asked = [message for message in messages if message["role"] == "user"]
+    return Row(ids=render_chat(tokenizer, messages), text=(asked or messages)[-1]["content"], messages=messages)
 
 
 def content_text(message: Mapping[str, Any]) -> str:
@@ -90,6 +86,15 @@ def tensor_rows(tokenizer: Any, layout: ChatLayout | None, ids: Tensor, mask: Te
         asked = kept[turn[0] : turn[1]] if turn is not None else kept
         rows.append(Row(ids=kept, text=tokenizer.decode(list(asked), skip_special_tokens=True)))
     return rows
+
+
+def warn_of_embeddings() -> None:
+    """Tell whoever called ``generate`` that embeddings are not looked up."""
+    warnings.warn(
+        "generate(inputs_embeds=...) does not look up edits: there is no text to look up, so the bare model answers; "
+        "pass input_ids for answers with edits",
+        stacklevel=3,
+    )
 
 
 def attention_mask(tokenizer: Any, config: Any, ids: Tensor, given: Tensor | None) -> Tensor:

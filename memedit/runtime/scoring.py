@@ -1,6 +1,8 @@
 """Teacher forcing: how likely given targets are after prompts, through the same routing as generation."""
 
 import inspect
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,20 +18,37 @@ from memedit.runtime.passes import Base, EditedRows
 from memedit.runtime.rows import left_pad
 from memedit.types import Route
 
+_CLOSING = ",.;:!?%'\u2026\u3001\u3002\uff0c"
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\U00020000-\U0003ffff]"
+)
+"""Scripts without blanks between words: Thai, Lao, Burmese, Khmer, kana, Chinese characters."""
+
 Forced = tuple[list[float], list[int]]
 """Log probabilities of a target's tokens, and the most likely token at each place."""
 
 
-def target_ids(tokenizer: Any, target: str) -> tuple[int, ...]:
-    """Tokenise a target, which follows its prompt as it stands: a leading space is the caller's to give.
+def target_ids(tokenizer: Any, row: Row, target: str, *, as_is: bool = False) -> tuple[int, ...]:
+    """Tokenise a target as it follows its row: behind a blank where the row's language puts one, unless ``as_is``.
 
     Raises:
         InputError: the target is empty.
     """
-    ids = tokenizer(target, add_special_tokens=False)["input_ids"]
+    blank = "" if as_is or row.messages is not None or not _apart(row.text, target) else " "
+    ids = tokenizer(f"{blank}{target}", add_special_tokens=False)["input_ids"] if target else []
     if not ids:
         raise InputError(f"target {target!r} has no token; there is nothing to score")
     return tuple(int(i) for i in ids)
+
+
+def _apart(text: str, target: str) -> bool:
+    """Whether a target is a word of its own behind the text: no comma, nothing in a script that writes no blanks."""
+    last, first = text[-1:], target[:1]
+    if not last or not first or last.isspace() or first.isspace():
+        return False
+    closes = first in _CLOSING or unicodedata.category(first) in ("Pe", "Pf", "Mn", "Mc")
+    opens = unicodedata.category(last) in ("Ps", "Pi")
+    return not (closes or opens or _UNSPACED.match(last) or _UNSPACED.match(first))
 
 
 def score_rows(

@@ -136,7 +136,8 @@ class EditedAnswerer(BareAnswerer):
 
     def score_planned(self, prompts: Sequence[str], targets: Sequence[str], plan: BatchPlan) -> list[Scoring]:
         """Score targets behind prompts that have been routed already."""
-        scores = self.editable.score(list(prompts), list(targets), plan=plan, batch_size=max(1, len(prompts)))
+        size = max(1, len(prompts))
+        scores = self.editable.score(list(prompts), list(targets), plan=plan, batch_size=size, as_is=True)
         return [
             Scoring(
                 tuple(round_log(x) for x in score.logprobs),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from memedit.models.aliases import ALIASES
+from memedit.models.aliases import ALIASES, Progress
 from memedit.models.check import ModelReport, check_model
 from memedit.models.loading import checkpoint_folder, load_model
 
@@ -37,13 +37,15 @@ def known_models() -> list[KnownModel]:
     ]
 
 
-def pull_model(name: str) -> ReadyModel:
+def pull_model(name: str, progress: Progress | None = None) -> ReadyModel:
     """Make a model ready: a packaged GGUF file is converted, a hub model fetched; what is ready already is not loaded.
+
+    ``progress`` is called with (done, total) of each stage of a conversion.
 
     Raises:
         ModelNotFoundError: no alias, path or reachable hub model of this name.
     """
-    path = checkpoint_folder(name)
+    path = checkpoint_folder(name, progress)
     if path == name:  # a hub id: only loading fetches it
         load_model(name)
     return ReadyModel(name, path)

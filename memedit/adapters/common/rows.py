@@ -11,6 +11,8 @@ from torch.nn import functional
 from memedit.models.hooks import contiguous_head
 from memedit.models.tokenizers import encode_as_data
 
+_MARK = "\ue000"
+
 IGNORE = -100
 """Label of positions that are not scored."""
 
@@ -49,12 +51,29 @@ def answer_ids(tokenizer: Any, query: str, target: str, *, chat: bool, ends: boo
 
 
 def query_ids(tokenizer: Any, query: str, *, chat: bool) -> list[int]:
-    """Return a query's ids as the runtime feeds them: plain, or as the user turn of a chat."""
-    if not chat:
-        return [int(i) for i in tokenizer(query)["input_ids"]]
+    """Return a query's ids as the runtime feeds them: plain, or as the user turn of a chat.
+
+    The query comes from an edit: added tokens that stand in it are data.
+    """
+    data = encode_as_data(tokenizer, query)
+    if data == tokenizer(query, add_special_tokens=False)["input_ids"]:
+        return _ids(tokenizer, _turn(tokenizer, query)) if chat else _ids(tokenizer, query, special=True)
+    if chat:
+        head, tail = (_ids(tokenizer, part) for part in _turn(tokenizer, _MARK).split(_MARK))
+    else:
+        bare, whole = _ids(tokenizer, "a"), _ids(tokenizer, "a", special=True)
+        at = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+        head, tail = whole[:at], whole[at + len(bare) :]
+    return [*head, *data, *tail]
+
+
+def _turn(tokenizer: Any, query: str) -> str:
     messages = [{"role": "user", "content": query}]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    return [int(i) for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+
+def _ids(tokenizer: Any, text: str, *, special: bool = False) -> list[int]:
+    return [int(i) for i in tokenizer(text, add_special_tokens=special)["input_ids"]]
 
 
 @dataclass(frozen=True, slots=True)

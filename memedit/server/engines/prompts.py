@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from memedit.adapters.base import Row
-from memedit.errors import InputError
 from memedit.runtime.rows import Prompt, prompt_row
 from memedit.server.engines.base import GenerationRequest
 from memedit.server.problems import ApiError
@@ -34,19 +33,14 @@ def local_prompt(tokenizer: Any, request: GenerationRequest) -> tuple[Prompt, Ro
 
     Raises:
         ApiError: 400, a role or a kind of content that a text model cannot take.
-        InputError: empty, or a chat for a model without a chat template.
+        InputError: empty, a chat for a model without a chat template, or one that its template refuses.
     """
     if isinstance(request.prompt, str):
         return request.prompt, prompt_row(tokenizer, request.prompt)
     if not request.chat:
         return _from_ids(tokenizer, tuple(request.prompt))  # type: ignore[arg-type]
     messages = [_message(message, i) for i, message in enumerate(request.prompt)]  # type: ignore[arg-type]
-    try:
-        return messages, prompt_row(tokenizer, messages)
-    except InputError:
-        raise
-    except Exception as error:  # templates refuse an order of roles with any error of their own
-        raise ApiError(400, f"the model's chat template refuses this chat: {error}", param="messages") from error
+    return messages, prompt_row(tokenizer, messages)
 
 
 def _from_ids(tokenizer: Any, ids: tuple[int, ...]) -> tuple[Prompt, Row]:

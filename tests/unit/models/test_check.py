@@ -3,7 +3,8 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from tiny import FAMILIES, tiny_model, tiny_tokenizer
+from tiny import CHATML, FAMILIES, tiny_model, tiny_tokenizer
+from tiny_tokenizers import FAMILY_TOKENIZERS
 from torch import nn
 
 from memedit.models import check_model
@@ -20,6 +21,22 @@ def test_everything_works_with_the_families_we_know(family):
     assert model.get_submodule(report.mlp_down.format(1)) is not None
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     json.dumps(asdict(report))
+
+
+SHAPES = {
+    "llama3": "llama", "qwen2.5": "qwen2", "qwen3": "qwen3", "gemma": "gemma3", "mistral": "mistral", "phi2": "phi",
+    "phi3": "llama", "gpt2": "gpt2",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_families_work_with_the_tokenizers_that_they_come_with(shape):
+    model, tokenizer = tiny_model(SHAPES[shape]), FAMILY_TOKENIZERS[shape]()
+    model.resize_token_embeddings(len(tokenizer))
+    tokenizer.chat_template = CHATML
+    report = check_model(model, tokenizer)
+    assert all(report.works.values()), report.notes
+    assert "none of" in report.notes["edit text stays text"]
 
 
 def test_what_does_not_work_is_said_with_its_reason():

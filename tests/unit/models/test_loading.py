@@ -4,17 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from tiny import tiny_model, tiny_tokenizer
 
 from memedit.errors import InputError, ModelError, ModelNotFoundError
-from memedit.models import ALIASES, control_ids, encode_as_data, load_model, model_fingerprint, prepare_tokenizer
+from memedit.models import ALIASES, load_model, model_fingerprint
 from memedit.models.aliases import assemble
 from memedit.models.cache import cached_folder, file_digest
 
 TOKENIZER = tiny_tokenizer()
-CONTROL = control_ids(TOKENIZER)
 
 
 @pytest.fixture(autouse=True)
@@ -148,21 +145,3 @@ def test_a_digest_follows_the_file(tmp_path):
     first = file_digest(path)
     path.write_bytes(b"another")
     assert file_digest(path) != first
-
-
-def test_padding_falls_back_to_the_end_token():
-    tokenizer = tiny_tokenizer()
-    tokenizer.pad_token = None
-    assert prepare_tokenizer(tokenizer).pad_token == tokenizer.eos_token
-    tokenizer.pad_token = tokenizer.eos_token = None
-    with pytest.raises(InputError, match="neither a padding"):
-        prepare_tokenizer(tokenizer)
-
-
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.lists(st.sampled_from(["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|", "\n", "system", "é", "\0"])))
-def test_data_never_becomes_a_control_token(pieces):
-    text = "".join(pieces)
-    ids = encode_as_data(TOKENIZER, text)
-    assert not CONTROL & set(ids)
-    assert TOKENIZER.decode(ids, clean_up_tokenization_spaces=False) == text
