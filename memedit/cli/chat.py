@@ -43,7 +43,8 @@ def register(app: typer.Typer) -> None:
 
         With --json every turn is one JSON document on a line of its own.
         """
-        repl = Chat(session.output, session.model(), generation(max_new_tokens, temperature, seed))
+        model = session.model(session.memory(absent="make"))
+        repl = Chat(session.output, model, generation(max_new_tokens, temperature, seed))
         if not session.output.json_mode:
             session.output.note("/help lists the commands; /quit leaves")
         repl.run()

@@ -82,7 +82,7 @@ def add(
     on_conflict: Conflict = OnConflict.ERROR,
 ) -> None:
     """Add one edit; it is in force in the next answer. Adding the same edit twice changes nothing."""
-    edit = session.memory().add(
+    edit = session.memory(absent="make").add(
         prompt,
         target,
         subject=subject,
@@ -102,35 +102,59 @@ def add(
 def import_edits(
     session: "Session",
     *,
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="File of edits.")],
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="File of edits: JSON, CSV, TSV or Markdown; .gz, .zst.")
+    ],
     form: Annotated[
         str,
-        typer.Option("--format", help="auto, jsonl, counterfact, zsre, knowedit or mem0; auto looks at the rows."),
+        typer.Option(
+            "--format",
+            help="auto, jsonl, counterfact (and requests of ROME, MEMIT), zsre, knowedit, mem0, openai, alpaca, or qa "
+            "(questions and answers by their usual names); auto looks at the rows.",
+        ),
     ] = "auto",
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="FIELD=COLUMN", help="What the file calls a field of an edit; may be repeated."),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of the file. [default: by its mark, else UTF-8; a table's is guessed]")
+    ] = None,
     paraphrases: Annotated[
         bool, typer.Option(help="Take over a data set's rephrasings, which are meant as test questions.")
     ] = False,
     on_conflict: Conflict = OnConflict.ERROR,
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="Set rows that cannot be used aside, in a file beside this one.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing; show what would be added, replaced and refused.")
+    ] = False,
 ) -> None:
-    """Import edits from a file; all rows go in, or none."""
+    """Import edits from a file; all rows go in, or none.
+
+    A rehearsal (--dry-run) ends with the exit code that the import would have.
+    """
+    from memedit.cli.importing import exit_code, print_summary
     from memedit.workflows.edits import import_edits as run_import
 
     with session.output.progress(f"importing {file.name}") as progress:
         summary = run_import(
-            session.memory(),
+            session.memory(absent="pretend" if dry_run else "make"),
             file,
             form=form,
+            columns=key_values("--map", columns),
+            encoding=encoding,
             paraphrases=paraphrases,
             on_conflict=on_conflict.value,
+            skip_invalid=skip_invalid,
+            dry_run=dry_run,
             progress=progress,
         )
-    session.output.emit(
-        summary,
-        lambda out: out.line(
-            f"{summary.added} added, {summary.duplicates} already there, {summary.superseded} superseded, "
-            f"{summary.conflicts} conflicts, in {summary.seconds:.1f} s"
-        ),
-    )
+    session.output.emit(summary, lambda out: print_summary(out, summary))
+    code = exit_code(summary, stops_at_conflict=on_conflict is OnConflict.ERROR, skip_invalid=skip_invalid)
+    if code:
+        raise typer.Exit(code)
 
 
 @command(app, "list", Needs.MEMORY)
@@ -260,7 +284,9 @@ def history(session: "Session", edit_id: EditId) -> None:
 def export(
     session: "Session",
     file: Annotated[Path, typer.Argument(dir_okay=False, help="File to write.")],
-    form: Annotated[str, typer.Option("--format", help="jsonl, counterfact, zsre, knowedit or mem0.")] = "jsonl",
+    form: Annotated[
+        str, typer.Option("--format", help="jsonl, counterfact, zsre, knowedit, mem0, openai, alpaca or qa.")
+    ] = "jsonl",
 ) -> None:
     """Export the edits in force to a file."""
     count = session.memory().export(file, format=form)

@@ -53,10 +53,12 @@ class Mutations:
         describe: Callable[[int], str] | None = None,
         ids: Sequence[str | None] | None = None,
         states: Sequence[str] | None = None,
+        dry_run: bool = False,
     ) -> AddReport:
         """Add drafts in one transaction; see :meth:`EditMemory.add_many`.
 
         ``ids`` are wanted ids (one that is taken is replaced by a new one), ``states`` the states of the new edits.
+        With ``dry_run`` nothing is written; the report says what would be.
         """
         say = describe or _row_of
         rows = self._rows(drafts, namespace, say, ids)
@@ -72,8 +74,10 @@ class Mutations:
             known = known_members(connection, namespace, rows)
         plan = plan_batch(rows, known, self._judge, policy, say)
         chosen = [rows[i] for i in plan.inserts]
-        if not chosen:  # all of it is there already
-            return AddReport(tuple(plan.ids), (), tuple(plan.duplicates), (), ())
+        if dry_run or not chosen:  # or all of it is there already
+            retired = tuple(member.id for member, _ in plan.retired)
+            added = tuple(row["id"] for row in chosen)
+            return AddReport(tuple(plan.ids), added, tuple(plan.duplicates), retired, tuple(plan.conflicts))
         with self._database.read() as connection:
             check_encoder(connection, namespace, self._encoder.get())
         numbers = plan.inserts if vectors is None else list(range(len(rows)))

@@ -103,6 +103,7 @@ def test_a_bad_turn_does_not_end_the_conversation(memedit: Any) -> None:
 
 
 def test_the_demo_runs_on_any_model_and_leaves_the_memory_alone(memedit: Any) -> None:
+    memedit.database.unlink()
     report = memedit.json("demo", "--max-new-tokens", "2")
     assert len(report["edits"]) >= 10
     assert all(row["fired"] == [row["prompt"]] for row in report["edits"])
