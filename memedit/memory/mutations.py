@@ -15,6 +15,7 @@ from memedit.memory.database import Database
 from memedit.memory.drafts import check_draft
 from memedit.memory.encoding import EncoderSource, check_vectors
 from memedit.memory.ids import IdFactory
+from memedit.memory.normal import composed
 from memedit.memory.planning import OnConflict, Plan, plan_batch
 from memedit.memory.reading import current_rows, ids_in_use, known_members, rows_by_seq, store_revision
 from memedit.memory.reports import AddReport
@@ -269,7 +270,7 @@ class Mutations:
         """Find the subject of a draft that names none."""
         if draft.subject is not None:
             return draft
-        return replace(draft, subject=find_subject(draft.prompt, draft.target))
+        return replace(draft, subject=find_subject(composed(draft.prompt), composed(draft.target)))
 
     def _changed(self, old: EditRow, fields: Mapping[str, Any], state: str | None) -> EditRow:
         draft = self._with_subject(check_draft(_merged(old, fields))) if fields else None

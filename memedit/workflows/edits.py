@@ -13,10 +13,10 @@ from memedit.memory.reports import ImportReport, Refused, Replacement
 class ImportSummary:
     """What an import did, or with ``dry_run`` would do, in counts of rows.
 
-    ``additions`` are the prompts and targets that a rehearsal would add. ``superseded`` counts older edits withdrawn for
-    newer ones; ``replacements`` names them beside what replaces them, and the contradictions that were kept, or would
-    stop the import. ``refused`` are rows that cannot be used, which stand in ``refused_file``; ``notes`` say what was
-    guessed in reading.
+    ``additions`` are the prompts and targets that a rehearsal would add. ``superseded`` counts older edits withdrawn
+    for newer ones; ``replacements`` names them beside what replaces them, and the contradictions that were kept, or
+    would stop the import. ``refused`` are rows that cannot be used, which stand in ``refused_file``; ``notes`` say
+    what was guessed in reading.
     """
 
     path: str
