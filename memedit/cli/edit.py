@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memedit.cli.options import Needs, command, key_values
+from memedit.cli.options import Needs, command, key_values, read_time
 from memedit.cli.output import Output
-from memedit.cli.text import in_utc, one_line
+from memedit.cli.text import one_line
 
 if TYPE_CHECKING:
     from memedit.cli.session import Session
@@ -60,8 +60,18 @@ Paraphrases = Annotated[
 GroundTruth = Annotated[str | None, typer.Option(help="The old or wrong answer, kept for evaluation.")]
 Meta = Annotated[list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="Metadata; may be repeated.")]
 Source = Annotated[str | None, typer.Option(help="Where the correction comes from.")]
-ValidAt = Annotated[datetime | None, typer.Option(help="Holds in the world from this time on (UTC).")]
-InvalidAt = Annotated[datetime | None, typer.Option(help="Holds in the world until this time (UTC).")]
+ValidAt = Annotated[
+    datetime | None,
+    typer.Option(parser=read_time, metavar="TIME", help="Holds in the world from this time on; UTC unless it says."),
+]
+InvalidAt = Annotated[
+    datetime | None,
+    typer.Option(parser=read_time, metavar="TIME", help="Holds in the world until this time; UTC unless it says."),
+]
+AsOf = Annotated[
+    datetime | None,
+    typer.Option(parser=read_time, metavar="TIME", help="As the memory stood at this time; UTC unless it says."),
+]
 Conflict = Annotated[OnConflict, typer.Option(help="When it contradicts an edit in force.")]
 
 
@@ -91,8 +101,8 @@ def add(
         kind=kind.value,
         metadata=key_values("--meta", meta),
         source=source,
-        valid_at=_utc(valid_at),
-        invalid_at=_utc(invalid_at),
+        valid_at=valid_at,
+        invalid_at=invalid_at,
         on_conflict=on_conflict.value,
     )
     _emit_edit(session.output, edit)
@@ -163,7 +173,7 @@ def list_edits(
     *,
     state: Annotated[State | None, typer.Option(help="Only edits in this state. [default: all but retired]")] = None,
     meta: Meta = None,
-    as_of: Annotated[datetime | None, typer.Option(help="As the memory stood at this time (UTC).")] = None,
+    as_of: AsOf = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 50,
     offset: Annotated[int, typer.Option(min=0, help="Skip this many first.")] = 0,
 ) -> None:
@@ -173,7 +183,7 @@ def list_edits(
     if as_of is None:
         edits = memory.list(state=state and state.value, metadata=wanted, limit=limit, offset=offset)
     else:
-        then = [edit for edit in memory.as_of(in_utc(as_of)) if _matches(edit, state, wanted)]
+        then = [edit for edit in memory.as_of(as_of) if _matches(edit, state, wanted)]
         edits = then[offset : offset + limit]
     _emit_edits(session.output, edits)
 
@@ -225,8 +235,8 @@ def update(
         "ground_truth": ground_truth,
         "metadata": key_values("--meta", meta) or None,
         "source": source,
-        "valid_at": _utc(valid_at),
-        "invalid_at": _utc(invalid_at),
+        "valid_at": valid_at,
+        "invalid_at": invalid_at,
     }
     given = {name: value for name, value in changes.items() if value is not None}
     if not given:
@@ -323,10 +333,6 @@ def _matches(edit: "Edit", state: State | None, metadata: dict[str, str]) -> boo
     else:
         in_state = state is State.ALL or edit.state.value == state.value
     return in_state and all(edit.metadata.get(key) == value for key, value in metadata.items())
-
-
-def _utc(when: datetime | None) -> datetime | None:
-    return None if when is None else in_utc(when)
 
 
 def _when(when: datetime | None) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import unicodedata
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from pathlib import PurePath
 from typing import Any
@@ -26,11 +26,6 @@ def one_line(text: str, width: int = 60) -> str:
     """Return ``text`` on one line of at most ``width`` characters, for tables."""
     flat = " ".join(visible(text).split())
     return flat if len(flat) <= width else flat[: width - 1] + "…"
-
-
-def in_utc(when: datetime) -> datetime:
-    """Return a time given on the command line as UTC; without a zone it is UTC already."""
-    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
 def plain(value: Any) -> Any:

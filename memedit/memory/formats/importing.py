@@ -1,8 +1,11 @@
 """A file to drafts: a row that cannot be used stops the import, or is set aside, and is named either way."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from memedit.errors import DatasetError, FieldError, StoreError
 from memedit.memory.drafts import check_draft, metadata_json
@@ -13,6 +16,7 @@ from memedit.memory.formats.registry import format_named, recognise
 from memedit.memory.formats.rows import Place, RawRow, Rows
 from memedit.memory.reports import Refused
 from memedit.types import EditDraft
+from memedit.zones import in_utc, notice
 
 
 @dataclass(slots=True)
@@ -108,6 +112,7 @@ def read_drafts(
         found.ids.append(parsed.id)
         found.states.append(parsed.state)
         found.places.append(raw.place)
+    found.notes += reader.notes
     if found.refused and not found.drafts:
         first = found.refused[0]
         message = f"none of {len(found.refused)} rows can be used; the first: {_shown(first)}"
@@ -123,6 +128,7 @@ class _Reader:
 
     def __init__(self, source: Rows, given: Format | None, paraphrases: bool) -> None:
         self._given, self._paraphrases = given, paraphrases
+        self.notes: tuple[str, ...] = ()
         self._form: Format = given or format_named("jsonl")
         if given is None and source.columns is not None:
             published = recognise(dict.fromkeys(source.columns, "-"))
@@ -142,11 +148,23 @@ class _Reader:
         try:
             parsed = form.parse(raw.row, self._paraphrases)
             names = dict(parsed.names)
-            draft = check_draft(parsed.fields)
+            draft = check_draft({**parsed.fields, **self._zoned(parsed.fields, raw.place)})
             metadata_json(draft.metadata)
         except FieldError as error:
             raise FieldError(names.get(error.field, error.field), error.reason) from error
         return draft, parsed
+
+    def _zoned(self, fields: Mapping[str, Any], place: Place) -> dict[str, datetime]:
+        """Return the times of a row that have no zone, in UTC; the first of the file makes a note."""
+        found = {}
+        for name in ("valid_at", "invalid_at"):
+            if isinstance(fields.get(name), str):
+                with suppress(ValueError):
+                    when = datetime.fromisoformat(fields[name])
+                    if (told := notice(when)) is not None:
+                        found[name] = in_utc(when)
+                        self.notes = self.notes or (f"{str(place).removeprefix(', ')}, and others like it: {told}",)
+        return found
 
     def _of(self, row: JsonRow) -> Format:
         if self._given is not None:

@@ -263,6 +263,38 @@ def test_wrong_usage(memedit: Any, words: list[str]) -> None:
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize(
+    "target", ["-40 °C", "-40", "-.5", "-5 km/h, not more", "- one\n- two", "---\nport: 80\n", "-€3", "-"]
+)
+def test_an_answer_may_begin_with_a_minus(memedit: Any, target: str) -> None:
+    edit = memedit.json("edit", "add", "What is the lowest temperature in Lowmere?", target, "--subject", "Lowmere")
+    assert edit["target"] == target
+    changed = memedit.json("edit", "update", edit["id"], "--target", f"{target}?")
+    assert changed["target"] == f"{target}?", "an option's value may be anything"
+    assert memedit.json("edit", "supersede", edit["id"], f"{target}!")["target"] == f"{target}!"
+
+
+def test_a_time_without_a_zone_is_utc_and_says_so(memedit: Any) -> None:
+    bare = memedit("edit", "add", "Who leads Norvik?", "Ada", "--valid-at", "2026-01-01", "--json")
+    assert json.loads(bare.stdout)["valid_at"] == "2026-01-01T00:00:00+00:00"
+    assert "2026-01-01T00:00:00 has no time zone and is taken as UTC" in bare.stderr
+    zoned = memedit("edit", "add", "Who led Norvik?", "Bo", "--invalid-at", "2026-01-01T01:00:00+01:00", "--json")
+    assert json.loads(zoned.stdout)["invalid_at"] == "2026-01-01T00:00:00+00:00"
+    assert "zone" not in zoned.stderr
+    assert len(memedit.json("edit", "list", "--as-of", "2036-01-01")) == 2
+    wrong = memedit("edit", "list", "--as-of", "tomorrow")
+    assert wrong.exit_code == USAGE
+    assert "'tomorrow' is no time" in wrong.stderr
+
+
+def test_options_are_still_told_from_arguments(memedit: Any) -> None:
+    assert "No such option" in memedit("edit", "add", "a?", "b", "--sbject", "x").stderr
+    assert "No such option" in memedit("edit", "add", "a?", "-x").stderr
+    assert memedit("edit", "add", "Cold?", "--subject", "Lowmere", "--", "-x is the flag").exit_code == 0
+    assert memedit.json("edit", "list")[0]["target"] == "-x is the flag"
+    assert memedit("edit", "list", "--offset", "-5").exit_code == USAGE
+
+
 def test_unknown_ids_encoders_and_scopes_are_named(memedit: Any) -> None:
     assert "no edit 'nope'" in memedit("edit", "show", "nope").stderr
     assert memedit("edit", "rm", "nope").exit_code == FAILED

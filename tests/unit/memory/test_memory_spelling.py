@@ -2,6 +2,7 @@
 
 import unicodedata
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +67,28 @@ def test_only_prompts_that_are_the_same_but_for_accents_rule_each_other_out() ->
     prompts = ["Who leads Café Müller?", "When does Cafe Muller open?", "Who leads Cafe Muller?", "Who leads Søborg?"]
     assert nearest_spelling("Who leads Café Müller?", prompts) == [True, True, False, True]
     assert nearest_spelling("Who leads Soborg?", ["Who leads Søborg?", "Who leads Soborg?"]) == [False, True]
+
+
+@pytest.mark.parametrize("given", [datetime(2026, 1, 1), "2026-01-01", "2026-01-01T00:00:00"])
+def test_a_time_without_a_zone_is_utc_and_says_so(memory: EditMemory, given: object) -> None:
+    with pytest.warns(UserWarning, match=r"valid_at: 2026-01-01T00:00:00 has no time zone and is taken as UTC"):
+        edit = memory.add("Who leads Norvik?", "Ada", valid_at=given)  # type: ignore[arg-type]
+    assert edit.valid_at == datetime(2026, 1, 1, tzinfo=UTC)
+    with pytest.warns(UserWarning, match="when: "):
+        memory.as_of(datetime(2036, 1, 1))
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_import_notes_times_without_a_zone_once(memory: EditMemory, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "question,answer,valid from\na b?,c,2026-01-01\nd e?,f,2026-02-01T10:00:00+02:00\ng?,h,2026-03-01\n"
+    )
+    report = memory.import_file(path)
+    assert [edit.valid_at for edit in memory.list()] == [
+        datetime(2026, 1, 1, tzinfo=UTC),
+        datetime(2026, 2, 1, 8, tzinfo=UTC),
+        datetime(2026, 3, 1, tzinfo=UTC),
+    ]
+    assert [note.startswith("row 1 (line 2), and others like it: 2026-01-01T00:00:00 has no") for note in report.notes]
+    assert len(report.notes) == 1
