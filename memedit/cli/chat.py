@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from memedit.types import ScopeDecision
 
 HELP = """\
+/fix ANSWER              write the right answer to your last question, its subject named
 /edit ANSWER             correct the answer to your last question
 /edit QUESTION => ANSWER write any correction; it is in force in the next answer
 /why                     which edits fired on your last question, and what was considered
@@ -39,7 +40,7 @@ def register(app: typer.Typer) -> None:
         temperature: Annotated[float, typer.Option(min=0.0, help="0 decodes greedily.")] = 0.0,
         seed: Annotated[int | None, typer.Option(help="Seed for sampling.")] = None,
     ) -> None:
-        """Talk to the model; /edit corrects it, /why explains, /undo withdraws, /quit leaves.
+        """Talk to the model; /fix and /edit correct it, /why explains, /undo withdraws, /quit leaves.
 
         With --json every turn is one JSON document on a line of its own.
         """
@@ -67,6 +68,7 @@ class Chat:
         self._written: list[tuple[str, tuple[str, ...]]] = []
         self._last: ScopeDecision | None = None
         self._commands: dict[str, Callable[[str], dict[str, Any]]] = {
+            "/fix": self._fix,
             "/edit": self._edit,
             "/why": self._why,
             "/undo": self._undo,
@@ -128,14 +130,29 @@ class Chat:
         if not question.strip() or not target.strip():
             self._out.note("usage: /edit ANSWER after a question, or /edit QUESTION => ANSWER")
             return {"error": {"type": "usage", "message": "/edit needs a question and an answer"}}
+        return self._write(question.strip(), target.strip())
+
+    def _fix(self, answer: str) -> dict[str, Any]:
+        from memedit.workflows.fixing import explicit_question
+
+        question = explicit_question(self._messages)
+        if not question or not answer:
+            self._out.note("usage: /fix ANSWER, after a question that was answered wrongly")
+            return {"error": {"type": "usage", "message": "/fix needs a question before it and an answer"}}
+        return self._write(question, answer)
+
+    def _write(self, question: str, target: str) -> dict[str, Any]:
+        """Put a correction in force; what it replaces is shown."""
         memory = self._model.memory
-        draft = {"prompt": question.strip(), "target": target.strip(), "source": "chat"}
+        draft = {"prompt": question, "target": target, "source": "chat"}
         report = memory.add_many([draft], on_conflict="supersede")
         edit = memory.get(report.ids[0])
         if report.added:
             self._written.append((edit.id, report.superseded))
         self._say(f"in force: {one_line(edit.prompt)} => {one_line(edit.target)}  ({edit.id})")
-        return {"edit": edit, "superseded": report.superseded}
+        for old in memory.get_many(report.superseded):
+            self._say(f"replaces: {one_line(old.prompt)} => {one_line(old.target)}  ({old.id}); /undo brings it back")
+        return {"edit": edit, "superseded": report.superseded, "conflicts": report.conflicts}
 
     def _why(self, _: str) -> dict[str, Any]:
         if self._last is None:

@@ -94,6 +94,23 @@ def test_a_conversation_for_people(memedit: Any) -> None:
     assert "withdrawn: " in result.stdout
 
 
+def test_a_wrong_answer_is_fixed_with_the_subject_named(memedit: Any) -> None:
+    turns = ["/fix too early", "I want to see the Harbour Street Library.", "When does it open?", "/fix at 9:30"]
+    turns += ["When does the Harbour Street Library open?", "/fix at 10", "/undo", "/fix"]
+    result = memedit("chat", "--json", *SHORT, input="\n".join(turns))
+    assert result.exit_code == 0, result.output
+    said = [json.loads(line) for line in result.stdout.splitlines()]
+    assert said[0]["error"]["type"] == said[7]["error"]["type"] == "usage"
+    assert said[3]["edit"]["prompt"] == "When does Harbour Street Library open?"
+    assert said[3]["edit"]["target"] == "at 9:30"
+    assert said[4]["edits"] == [said[3]["edit"]["id"]]
+    assert said[5]["superseded"] in ([], [said[3]["edit"]["id"]])
+    assert said[6]["withdrawn"] == said[5]["edit"]["id"]
+    people = memedit("chat", *SHORT, input=f"{QUESTION}\n/fix Ines Okafor\n{QUESTION}\n/fix Tomasz Wilk\n")
+    assert "in force: Who is the mayor of Maren Bay? => Tomasz Wilk" in people.stdout
+    assert "replaces: Who is the mayor of Maren Bay? => Ines Okafor" in people.stdout
+
+
 def test_a_bad_turn_does_not_end_the_conversation(memedit: Any) -> None:
     result = memedit("chat", "--json", *SHORT, input="/edit a\0b => c\n/edits\n")
     assert result.exit_code == 0
