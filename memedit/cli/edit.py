@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memedit.cli import testing
 from memedit.cli.options import Needs, command, key_values, read_time
 from memedit.cli.output import Output
 from memedit.cli.text import one_line
@@ -301,6 +302,9 @@ def export(
     """Export the edits in force to a file."""
     count = session.memory().export(file, format=form)
     session.output.emit({"path": str(file), "edits": count}, lambda out: out.line(f"{count} edits written to {file}"))
+
+
+testing.register(app)
 
 
 def _emit_edit(output: Output, edit: "Edit") -> None:
