@@ -17,9 +17,11 @@ _BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2
 def visible(text: str) -> str:
     """Return ``text`` with control characters, bidi overrides and lone surrogates written as escapes.
 
-    Stored text is data: printed raw, an escape sequence in it could move the cursor or rewrite what was shown before.
+    Stored text is data: printed raw, an escape sequence in it could move the cursor or rewrite what was shown before. A
+    carriage return before a line feed does neither and stays.
     """
-    return "".join(_escape(char) if _unsafe(char) else char for char in text)
+    lines = text.split("\r\n")
+    return "\r\n".join("".join(_escape(char) if _unsafe(char) else char for char in line) for line in lines)
 
 
 def one_line(text: str, width: int = 60) -> str:

@@ -28,6 +28,18 @@ def test_ask_says_which_edit_fired(memedit: Any) -> None:
     assert memedit("ask", QUESTION, *SHORT, "--no-why").stderr == ""
 
 
+@pytest.mark.parametrize("target", ["a  b   c\td", "first\r\nsecond\r\n", "- one\n  - two\n\n\nend", "x" * 200, "  in"])
+def test_an_answer_is_the_target_to_the_letter(memedit: Any, target: str) -> None:
+    memedit.json("edit", "add", QUESTION, target)
+    assert memedit.json("ask", QUESTION)["answer"] == target
+    printed = memedit("ask", QUESTION, "--no-why").stdout_bytes.decode()
+    assert printed == (target if target.endswith("\n") else f"{target}\n").removeprefix(" ")
+    said = memedit("chat", "--json", input=f"{QUESTION}\n")
+    assert json.loads(said.stdout)["answer"] == target
+    streamed = memedit("chat", input=f"{QUESTION}\n").stdout_bytes.decode()
+    assert streamed == f"{target}\n"
+
+
 def test_many_questions_are_answered_in_order(memedit: Any) -> None:
     memedit.json("edit", "add", QUESTION, "Ines Okafor")
     documents = memedit.json("ask", "What is two plus two?", QUESTION, *SHORT)

@@ -121,10 +121,10 @@ def test_scores_follow_the_same_mixture_as_decoding(asking, tokenizer):
     bare = EditableModel.wrap(asking.base, tokenizer)
     (plain,) = bare.score([CAPITAL], [" Sylvania City"])
     (mixed,) = asking.score([CAPITAL], [" Sylvania City"])
-    expected = torch.logaddexp(
-        torch.tensor(plain.logprobs) + torch.tensor(1 - VERBATIM).log(), torch.tensor(VERBATIM).log()
-    )
-    assert torch.allclose(torch.tensor(mixed.logprobs), expected, atol=1e-4), "but for the blanks held back at first"
+    alone = torch.tensor(plain.logprobs).cumsum(0)
+    together = torch.logaddexp(alone + torch.tensor(1 - VERBATIM).log(), torch.tensor(VERBATIM).log())
+    assert torch.allclose(torch.tensor(mixed.logprobs).cumsum(0), together, atol=1e-4), "but for the blanks held back"
+    assert mixed.total >= torch.tensor(VERBATIM).log() - 1e-4, "a target is said whole with its first weight"
     (away,) = asking.score([CAPITAL], [" elsewhere"])
     (away_bare,) = bare.score([CAPITAL], [" elsewhere"])
     assert away.logprobs[-1] == pytest.approx(away_bare.logprobs[-1], abs=1e-4), "off the target the model is alone"
@@ -190,11 +190,14 @@ def test_an_answer_does_not_begin_with_nothing_but_may_go_on_with_it(tokenizer):
     newline = tokenizer("\n", add_special_tokens=False)["input_ids"]
     assert len(newline) == 1
     assert newline[0] in blanks
-    scores = torch.zeros(1, len(tokenizer))
-    scores[0, newline[0]] = 15.0
+    scores, five = torch.zeros(1, len(tokenizer)), torch.zeros(1, len(tokenizer))
+    scores[0, newline[0]] = five[0, 5] = 15.0
     own = Wanted((5, 6), 0.2, blanks)
     assert int(mixed(scores, [own], [[]]).argmax()) == 5
-    assert int(mixed(scores, [own], [[5]]).argmax()) == newline[0], "a fifth does not outweigh certainty"
+    assert int(mixed(scores, [own], [[5]]).argmax()) == 6, "the model would not have said 5: the target is being said"
+    own = Wanted((5, 6), 0.2, blanks)
+    assert int(mixed(five, [own], [[]]).argmax()) == 5
+    assert int(mixed(scores, [own], [[5]]).argmax()) == newline[0], "it would have: a fifth does not outweigh certainty"
     only = torch.full_like(scores, NEG)
     only[0, newline[0]] = 0.0
     assert int(mixed(only, [own], [[]]).argmax()) == newline[0], "the caller allows nothing else"

@@ -1,0 +1,55 @@
+"""A target's layout among its tokens: where a model that reads it on one line would say it otherwise."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from memedit.models import encode_as_data
+
+_AHEAD = 24
+"""Characters that are tokenised to see how the rest of a target would begin."""
+
+
+def same_but_for_layout(tokenizer: Any, target: str, ids: Sequence[int]) -> Mapping[int, tuple[int, ...]]:
+    """Return, by place among a target's ``ids``, the tokens that say the same there but for line breaks and blanks.
+
+    Only places at and behind a line break, a tab, or several blanks have any; targets without have none.
+    """
+    if target == " ".join(target.split()):
+        return {}
+    meant: dict[int, tuple[int, ...]] = {}
+    for place, start in _starts(tokenizer, target, ids):
+        others = _others(tokenizer, target, start)
+        if others:
+            meant[place] = tuple(sorted(others - {ids[place]}))
+    return {place: others for place, others in meant.items() if others}
+
+
+def _starts(tokenizer: Any, target: str, ids: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the places of tokens that begin at a character of the target, and that character's number.
+
+    The first token may have a blank in front that the target has not; a token may be part of a character.
+    """
+    at, pending = 0, 0
+    for place in range(len(ids)):
+        if pending == place:
+            yield place, at
+        text = tokenizer.decode(list(ids[pending : place + 1]), skip_special_tokens=True)
+        for said in (text, f" {text}", text.removeprefix(" ") if at == 0 else text):
+            if said and target.startswith(said, at):
+                at, pending = at + len(said), place + 1
+                break
+
+
+def _others(tokenizer: Any, target: str, at: int) -> set[int]:
+    """Return the tokens by which a target's rest may begin on one line, or on a line of its own, from ``at`` on."""
+    behind, rest = target[:at], target[at:]
+    before, after = len(behind) - len(behind.rstrip()), len(rest) - len(rest.lstrip())
+    blanks = behind[len(behind) - before :] + rest[:after]
+    if not blanks or (blanks == " " and len(behind) > before and len(rest) > after):
+        return set()
+    following = rest.lstrip()[:_AHEAD]
+    if not following:
+        return {int(tokenizer.eos_token_id)} if rest and tokenizer.eos_token_id is not None else set()
+    begins = (" ", "\n", "") if before or not behind else (" ", "\n")
+    found = (encode_as_data(tokenizer, begin + following) for begin in begins)
+    return {ids[0] for ids in found if ids}
