@@ -17,32 +17,39 @@ def same_but_for_layout(tokenizer: Any, target: str, ids: Sequence[int]) -> Mapp
     if target == " ".join(target.split()):
         return {}
     meant: dict[int, tuple[int, ...]] = {}
-    for place, start in _starts(tokenizer, target, ids):
-        others = _others(tokenizer, target, start)
+    for place, start, end in _spans(tokenizer, target, ids):
+        others = _others(tokenizer, target, start, end) - {ids[place]}
         if others:
-            meant[place] = tuple(sorted(others - {ids[place]}))
-    return {place: others for place, others in meant.items() if others}
+            meant[place] = tuple(sorted(others))
+    return meant
 
 
-def _starts(tokenizer: Any, target: str, ids: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield the places of tokens that begin at a character of the target, and that character's number.
+def _spans(tokenizer: Any, target: str, ids: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Yield the places of tokens that begin at a character of the target, with the numbers of their characters.
 
     The first token may have a blank in front that the target has not; a token may be part of a character.
     """
     at, pending = 0, 0
     for place in range(len(ids)):
-        if pending == place:
-            yield place, at
+        begun = at if pending == place else None
         text = tokenizer.decode(list(ids[pending : place + 1]), skip_special_tokens=True)
         for said in (text, f" {text}", text.removeprefix(" ") if at == 0 else text):
             if said and target.startswith(said, at):
                 at, pending = at + len(said), place + 1
                 break
+        if begun is not None:
+            yield place, begun, at
 
 
-def _others(tokenizer: Any, target: str, at: int) -> set[int]:
-    """Return the tokens by which a target's rest may begin on one line, or on a line of its own, from ``at`` on."""
-    behind, rest = target[:at], target[at:]
+def _others(tokenizer: Any, target: str, at: int, end: int) -> set[int]:
+    """Return the tokens by which a target's rest may begin on one line, or on a line of its own, from ``at`` on.
+
+    The token there ends at ``end``. One that only ends in a line break (".\\n") is on one line its beginning.
+    """
+    behind, rest, token = target[:at], target[at:], target[at:end]
+    if token.strip() and " ".join(token.split()) != token.removeprefix(" "):
+        begin = " " if rest.startswith(" ") else ""
+        return set(encode_as_data(tokenizer, begin + " ".join(rest[:_AHEAD].split()))[:1])
     before, after = len(behind) - len(behind.rstrip()), len(rest) - len(rest.lstrip())
     blanks = behind[len(behind) - before :] + rest[:after]
     if not blanks or (blanks == " " and len(behind) > before and len(rest) > after):

@@ -7,6 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_tokenizer
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from memedit.adapters.common.rows import answer_ids
 from memedit.runtime.copying import Wanted, mixed
@@ -36,6 +38,21 @@ def test_what_stands_for_a_line_break_or_a_run_of_blanks() -> None:
     assert meant("a  b")["a "] == {"b", "\n"}
     assert meant("a\n")["a"] == {TOKENIZER.eos_token}
     assert meant("a\nb", chat=False)[" a"] == {" "}
+
+
+def test_a_token_that_ends_in_a_line_break_is_on_one_line_its_beginning() -> None:
+    vocabulary = {
+        text: number for number, text in enumerate(["</s>", "it", ".\n", ".", "Run", " Run", " ", "\n", " it"])
+    }
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="</s>"))
+    words.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?\w+|\.\n*|\s"), "isolated")
+    words.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>")
+    for chat, first in ((True, "it"), (False, " it")):
+        ids = answer_ids(tokenizer, "Q?", "it.\nRun", chat=chat, ends=True)
+        assert tokenizer.convert_ids_to_tokens(ids) == [first, ".\n", "Run", "</s>"]
+        found = same_but_for_layout(tokenizer, "it.\nRun", ids)
+        assert found == {1: (vocabulary["."],), 2: (vocabulary[" Run"], vocabulary["\n"])}
 
 
 @given(st.text(alphabet="ab \n\t\r\u00e9\U0001f469\u200d", min_size=1, max_size=12).filter(str.strip), st.booleans())
