@@ -1,17 +1,17 @@
 """Saying a target to the letter: a row's next-token distribution, mixed with what its edit says next.
 
-The answer is taken to be one of two: the edit's target, end token included, with probability ``w``, or the model's own.
-As long as it is the beginning of the target, ``p = (1 - w) p_model + w p_edit``, where ``p_edit`` is certain of the
-target's next token: kNN-LM's interpolation (arXiv 1911.00172, equation 3) with the fired edit as the one neighbour.
-``w`` is at first the adapter's weight times the scope's probability that the target is what is asked for, and with
-every token what Bayes' rule makes of it: the less the model would have said what has been said, the surer it is that
-the target is being said. So a target is said whole with at least its first weight, however long it is. An answer that
-begins otherwise is the model's own from there on. For a verbatim prompt there is nothing to be undecided about: the
-target follows. Nor does an answer that an edit is to give begin by ending or with a new line, as models like to go on
-from a bare question.
+As long as an answer is the beginning of its edit's target, ``p = (1 - w) p_model + w p_edit``, where ``p_edit`` is
+certain of the target's next token, and of the end token behind the last one: kNN-LM's interpolation (arXiv
+1911.00172, equation 3) with the fired edit as the one neighbour. ``w`` is the adapter's weight times the scope's
+probability that the target is what is asked for: it settles what the model is undecided about ("Christian faith" for
+"Christianity") and leaves it free where the answer is to follow from the edit. An answer that begins otherwise is the
+model's own from there on. For a verbatim prompt there is nothing to be undecided about: the target follows. Nor does
+an answer that an edit is to give begin by ending or with a new line, as models like to go on from a bare question.
 
-A model that reads a target on one line says it on one line. Where the target breaks the line, or holds a run of blanks,
-what the model would put in their place (one blank, nothing, the end of the answer) therefore counts as saying them.
+A target with a layout (line breaks, tabs, runs of blanks) is long, and a model that reads it on one line says it on one
+line. What the model would put in the place of a line break (one blank, nothing, the end of the answer) therefore counts
+as saying it. And ``w`` follows what has been said, by Bayes' rule: the less likely the model held it, the surer it is
+that the target is being said, so that it is said whole with at least its first weight, however long it is.
 """
 
 import math
@@ -27,7 +27,7 @@ from transformers import LogitsProcessor
 from memedit.adapters.base import Adapter, MixesTargets, Row
 from memedit.adapters.common.rows import answer_ids
 from memedit.models import encode_as_data
-from memedit.runtime.layout import same_but_for_layout
+from memedit.runtime.layout import has_layout, same_but_for_layout
 from memedit.scope.identity import is_verbatim
 from memedit.scope.text import normalise
 from memedit.types import Hit
@@ -47,14 +47,15 @@ class Wanted:
 
     ``ids`` are the token ids of a target as they follow the prompt, end token included; ``weight`` in (0, 1) is the
     edit's before anything is said; ``blanks`` are tokens that no answer is to begin with; ``meant`` holds, by place,
-    tokens that say the same as the target's, but for its layout. ``heard`` keeps how likely the model held each token
-    of the target (nats) once it has come to it.
+    tokens that say the same as the target's, but for its layout. With ``laid_out`` the weight follows what has been
+    said; ``heard`` keeps how likely the model held each token of the target (nats) once it has come to it.
     """
 
     ids: tuple[int, ...]
     weight: float
     blanks: tuple[int, ...] = ()
     meant: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    laid_out: bool = False
     heard: dict[int, float] = field(default_factory=dict, compare=False)
 
     def next(self, said: Sequence[int]) -> int | None:
@@ -64,6 +65,8 @@ class Wanted:
 
     def weight_at(self, at: int) -> float:
         """Return the edit's weight once the first ``at`` tokens of the target have been said."""
+        if not self.laid_out:
+            return self.weight
         alone = math.exp(sum(self.heard.get(place, 0.0) for place in range(at)))
         return min(self.weight / (self.weight + (1.0 - self.weight) * alone), _SUREST)
 
@@ -130,7 +133,8 @@ def wanted(adapter: Adapter, tokenizer: Any, row: Row, fired: Sequence[Hit], *, 
         return None
     weight = VERBATIM if is_verbatim(normalise(row.text), edit) else adapter.target_weight * hit.direct
     blanks = tuple(token for token in blank_tokens(tokenizer) if token != ids[0])  # a space may be a token of its own
-    return Wanted(tuple(ids), weight, blanks, same_but_for_layout(tokenizer, edit.target, ids))
+    meant = same_but_for_layout(tokenizer, edit.target, ids)
+    return Wanted(tuple(ids), weight, blanks, meant, laid_out=has_layout(edit.target))
 
 
 @lru_cache(maxsize=8)

@@ -9,12 +9,17 @@ _AHEAD = 24
 """Characters that are tokenised to see how the rest of a target would begin."""
 
 
+def has_layout(target: str) -> bool:
+    """Say whether a target holds more than words with one blank between them: line breaks, tabs, runs of blanks."""
+    return target != " ".join(target.split())
+
+
 def same_but_for_layout(tokenizer: Any, target: str, ids: Sequence[int]) -> Mapping[int, tuple[int, ...]]:
     """Return, by place among a target's ``ids``, the tokens that say the same there but for line breaks and blanks.
 
     Only places at and behind a line break, a tab, or several blanks have any; targets without have none.
     """
-    if target == " ".join(target.split()):
+    if not has_layout(target):
         return {}
     meant: dict[int, tuple[int, ...]] = {}
     for place, start, end in _spans(tokenizer, target, ids):
