@@ -17,6 +17,7 @@
     │   ├── StoreCorruptError              the file is damaged or not an edit memory
     │   ├── StoreReadOnlyError             no permission to write
     │   ├── StoreFullError                 no space left on the device
+    │   ├── MemoryNotFoundError            there is no file of this name to read
     │   ├── StoreBusyError                 another process kept the write lock too long
     │   ├── StoreUnavailableError          the database server cannot be reached, or went away
     │   └── StoreVersionError              written by a newer memedit
@@ -63,12 +64,24 @@ class FieldError(InputError):
 
 
 class DatasetError(InputError):
-    """A row of a data file is wrong."""
+    """A row of a data file is wrong.
 
-    def __init__(self, message: str, *, path: str, line: int | None = None, field: str | None = None) -> None:
-        self.path, self.line, self.field = path, line, field
-        where = path + (f", line {line}" if line is not None else "") + (f", field {field!r}" if field else "")
+    ``row`` counts the rows of a file in which they are not lines (an array, a table), from 1; ``line`` the lines.
+    """
+
+    def __init__(
+        self, message: str, *, path: str, line: int | None = None, row: int | None = None, field: str | None = None
+    ) -> None:
+        self.path, self.line, self.row, self.field = path, line, row, field
+        where = path + place_in_file(line=line, row=row) + (f", field {field!r}" if field else "")
         super().__init__(f"{where}: {message}")
+
+
+def place_in_file(*, line: int | None, row: int | None) -> str:
+    """Return where a row stands in its file, for messages, with a comma in front; empty when it is not known."""
+    if row is not None:
+        return f", row {row}" + (f" (line {line})" if line is not None and line > 1 else "")
+    return "" if line is None else f", line {line}"
 
 
 class UnknownNameError(InputError):
@@ -129,6 +142,17 @@ class RepeatedRequestError(MemeditError):
 
 class StoreError(MemeditError):
     """The edit memory's database failed."""
+
+
+class MemoryNotFoundError(StoreError):
+    """There is no edit memory at the address given, and what was asked for needs one; none was made."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        super().__init__(
+            f"there is no edit memory {url}; check the name (--memory, or MEMEDIT_MEMORY), or make one with "
+            f"`memedit edit add QUESTION ANSWER --memory {url}`"
+        )
 
 
 class StoreCorruptError(StoreError):

@@ -24,25 +24,32 @@ def register(app: typer.Typer) -> None:
         session: "Session",
         *,
         prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="Questions; - reads one from stdin.")],
-        max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of the answer at most.")] = 64,
+        max_new_tokens: Annotated[
+            int | None,
+            typer.Option(
+                min=1, help="Length of the answer at most. [default: 64, more where an edit's target takes it]"
+            ),
+        ] = None,
         temperature: Annotated[float, typer.Option(min=0.0, help="0 decodes greedily.")] = 0.0,
         seed: Annotated[int | None, typer.Option(help="Seed for sampling.")] = None,
         raw: Annotated[bool, typer.Option("--raw", help="Continue the text as it stands: no chat template.")] = False,
         why: Annotated[bool, typer.Option(help="Say which edits fired.")] = True,
     ) -> None:
         """Answer questions with the memory's edits in force, and say which edit fired."""
-        from memedit.workflows.asking import as_prompt
+        from memedit.workflows.asking import as_prompt, room_for
 
         questions = [sys.stdin.read() if prompt == "-" else prompt for prompt in prompts]
         model = session.model()
         with session.output.working("answering"):
             prompts_given = [as_prompt(model, question, raw=raw) for question in questions]
-            answers = model.answer(prompts_given, **generation(max_new_tokens, temperature, seed))
+            plan = model.plan(prompts_given)
+            length = max_new_tokens or max(room_for(model, route, least=64) for route in plan.routes)
+            answers = model.answer(prompts_given, plan=plan, **generation(length, temperature, seed))
         documents = [answer_document(question, answer) for question, answer in zip(questions, answers, strict=True)]
 
         def show(out: Output) -> None:
             for answer in answers:
-                out.line(answer.text.strip())
+                out.verbatim(answer.text.removeprefix(" "))
                 if why:
                     out.note(provenance(answer))
 

@@ -342,6 +342,38 @@ def namespaces(
     emit(session.output, found)
 
 
+@command(app, "letter", Needs.SCOPE | Needs.MODEL | Needs.ENCODER)
+def letter(
+    session: "Session",
+    *,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            exists=True, dir_okay=False, help="JSONL rows of kind, prompt, other (the same asked) and target."
+        ),
+    ],
+    raw: Annotated[bool, typer.Option("--raw", help="Ask in plain text: no chat template.")] = False,
+    forced: Annotated[
+        bool, typer.Option("--forced", help="Read targets instead of generating answers: as good for greedy decoding.")
+    ] = False,
+) -> None:
+    """Ask for targets with line breaks and runs of blanks, and count the answers that are the target to the letter."""
+    from memedit.workflows.bench_letter import read_targets, run
+
+    model = session.model(session.memory(":memory:"))
+    with session.output.progress("asking") as progress:
+        found = run(model, read_targets(file), raw=raw, forced=forced, progress=progress)
+
+    def show(out: Output) -> None:
+        for form in found:
+            exact = form.exact
+            interval = f"{exact.value:.1f}% [{exact.ci_low:.1f}, {exact.ci_high:.1f}]"
+            out.line(f"{form.form}: {interval} of {exact.n} to the letter; the edit alone fired on {form.fired}")
+            out.line("  " + ", ".join(f"{kind} {right}/{n}" for kind, (right, n) in form.by_kind.items()))
+
+    session.output.emit(found, show)
+
+
 def emit(output: Output, found: Mapping[str, Any]) -> None:
     """Print a benchmark's figures, or its document."""
     output.emit(found, lambda out: out.table(["what", "value"], list(_rows(plain(found)))))

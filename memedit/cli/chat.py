@@ -10,7 +10,7 @@ from memedit.cli.ask import generation
 from memedit.cli.options import Needs, command
 from memedit.cli.output import Output
 from memedit.cli.scope import print_decision
-from memedit.cli.text import one_line, plain, visible
+from memedit.cli.text import one_line, plain
 from memedit.errors import MemeditError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from memedit.types import ScopeDecision
 
 HELP = """\
+/fix ANSWER              write the right answer to your last question, its subject named
 /edit ANSWER             correct the answer to your last question
 /edit QUESTION => ANSWER write any correction; it is in force in the next answer
 /why                     which edits fired on your last question, and what was considered
@@ -35,15 +36,22 @@ def register(app: typer.Typer) -> None:
     @command(app, "chat", Needs.MEMORY | Needs.SCOPE | Needs.MODEL)
     def chat(
         session: "Session",
-        max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of each answer at most.")] = 128,
+        max_new_tokens: Annotated[
+            int | None,
+            typer.Option(
+                min=1, help="Length of each answer at most. [default: 128, more where an edit's target takes it]"
+            ),
+        ] = None,
         temperature: Annotated[float, typer.Option(min=0.0, help="0 decodes greedily.")] = 0.0,
         seed: Annotated[int | None, typer.Option(help="Seed for sampling.")] = None,
     ) -> None:
-        """Talk to the model; /edit corrects it, /why explains, /undo withdraws, /quit leaves.
+        """Talk to the model; /fix and /edit correct it, /why explains, /undo withdraws, /quit leaves.
 
         With --json every turn is one JSON document on a line of its own.
         """
-        repl = Chat(session.output, session.model(), generation(max_new_tokens, temperature, seed))
+        model = session.model(session.memory(absent="make"))
+        options = generation(max_new_tokens or 128, temperature, seed)
+        repl = Chat(session.output, model, options, stretches=max_new_tokens is None)
         if not session.output.json_mode:
             session.output.note("/help lists the commands; /quit leaves")
         repl.run()
@@ -56,16 +64,20 @@ class Chat:
         output: where turns are printed.
         model: answers, and holds the memory that corrections go to.
         options: arguments of ``generate``.
+        stretches: whether an answer may be longer than ``options`` say where an edit's target is.
     """
 
-    def __init__(self, output: Output, model: "EditableModel", options: dict[str, Any]) -> None:
+    def __init__(
+        self, output: Output, model: "EditableModel", options: dict[str, Any], *, stretches: bool = False
+    ) -> None:
         self._out = output
         self._model = model
-        self._options = options
+        self._options, self._stretches = options, stretches
         self._messages: list[dict[str, str]] = []
         self._written: list[tuple[str, tuple[str, ...]]] = []
         self._last: ScopeDecision | None = None
         self._commands: dict[str, Callable[[str], dict[str, Any]]] = {
+            "/fix": self._fix,
             "/edit": self._edit,
             "/why": self._why,
             "/undo": self._undo,
@@ -102,23 +114,32 @@ class Chat:
         self._messages.append({"role": "user", "content": question})
         pieces: list[str] = []
         try:
-            with self._model.stream(self._prompt(), **self._options) as stream:
+            with self._model.stream(self._prompt(), **self._for(self._prompt())) as stream:
                 self._last = stream.route.decision
                 for piece in stream:
                     pieces.append(piece)
                     if not self._out.json_mode:
-                        self._out.console.out(visible(piece), end="", highlight=False)
+                        self._out.piece(piece)
         except KeyboardInterrupt:
             self._out.note(" (stopped)")  # what has been said so far stays in the conversation
         except MemeditError:
             self._messages.pop()
             raise
         if not self._out.json_mode:
-            self._out.line()
+            self._out.piece("\n")
         answer = "".join(pieces)
         self._messages.append({"role": "assistant", "content": answer})
         fired = self._last.fired if self._last is not None else ()
         return {"prompt": question, "answer": answer, "edits": [hit.edit.id for hit in fired]}
+
+    def _for(self, prompt: Any) -> dict[str, Any]:
+        """Return the arguments of ``generate`` for a prompt."""
+        from memedit.workflows.asking import room_for
+
+        if not self._stretches:
+            return self._options
+        length = room_for(self._model, self._model.explain(prompt), least=self._options["max_new_tokens"])
+        return {**self._options, "max_new_tokens": length}
 
     def _edit(self, text: str) -> dict[str, Any]:
         question, separator, target = text.partition("=>")
@@ -127,14 +148,29 @@ class Chat:
         if not question.strip() or not target.strip():
             self._out.note("usage: /edit ANSWER after a question, or /edit QUESTION => ANSWER")
             return {"error": {"type": "usage", "message": "/edit needs a question and an answer"}}
+        return self._write(question.strip(), target.strip())
+
+    def _fix(self, answer: str) -> dict[str, Any]:
+        from memedit.workflows.fixing import explicit_question
+
+        question = explicit_question(self._messages)
+        if not question or not answer:
+            self._out.note("usage: /fix ANSWER, after a question that was answered wrongly")
+            return {"error": {"type": "usage", "message": "/fix needs a question before it and an answer"}}
+        return self._write(question, answer)
+
+    def _write(self, question: str, target: str) -> dict[str, Any]:
+        """Put a correction in force; what it replaces is shown."""
         memory = self._model.memory
-        draft = {"prompt": question.strip(), "target": target.strip(), "source": "chat"}
+        draft = {"prompt": question, "target": target, "source": "chat"}
         report = memory.add_many([draft], on_conflict="supersede")
         edit = memory.get(report.ids[0])
         if report.added:
             self._written.append((edit.id, report.superseded))
         self._say(f"in force: {one_line(edit.prompt)} => {one_line(edit.target)}  ({edit.id})")
-        return {"edit": edit, "superseded": report.superseded}
+        for old in memory.get_many(report.superseded):
+            self._say(f"replaces: {one_line(old.prompt)} => {one_line(old.target)}  ({old.id}); /undo brings it back")
+        return {"edit": edit, "superseded": report.superseded, "conflicts": report.conflicts}
 
     def _why(self, _: str) -> dict[str, Any]:
         if self._last is None:

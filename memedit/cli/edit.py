@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memedit.cli.options import Needs, command, key_values
+from memedit.cli import testing
+from memedit.cli.options import Needs, command, key_values, read_time
 from memedit.cli.output import Output
-from memedit.cli.text import in_utc, one_line
+from memedit.cli.text import one_line
 
 if TYPE_CHECKING:
     from memedit.cli.session import Session
@@ -60,8 +61,18 @@ Paraphrases = Annotated[
 GroundTruth = Annotated[str | None, typer.Option(help="The old or wrong answer, kept for evaluation.")]
 Meta = Annotated[list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="Metadata; may be repeated.")]
 Source = Annotated[str | None, typer.Option(help="Where the correction comes from.")]
-ValidAt = Annotated[datetime | None, typer.Option(help="Holds in the world from this time on (UTC).")]
-InvalidAt = Annotated[datetime | None, typer.Option(help="Holds in the world until this time (UTC).")]
+ValidAt = Annotated[
+    datetime | None,
+    typer.Option(parser=read_time, metavar="TIME", help="Holds in the world from this time on; UTC unless it says."),
+]
+InvalidAt = Annotated[
+    datetime | None,
+    typer.Option(parser=read_time, metavar="TIME", help="Holds in the world until this time; UTC unless it says."),
+]
+AsOf = Annotated[
+    datetime | None,
+    typer.Option(parser=read_time, metavar="TIME", help="As the memory stood at this time; UTC unless it says."),
+]
 Conflict = Annotated[OnConflict, typer.Option(help="When it contradicts an edit in force.")]
 
 
@@ -82,7 +93,7 @@ def add(
     on_conflict: Conflict = OnConflict.ERROR,
 ) -> None:
     """Add one edit; it is in force in the next answer. Adding the same edit twice changes nothing."""
-    edit = session.memory().add(
+    edit = session.memory(absent="make").add(
         prompt,
         target,
         subject=subject,
@@ -91,8 +102,8 @@ def add(
         kind=kind.value,
         metadata=key_values("--meta", meta),
         source=source,
-        valid_at=_utc(valid_at),
-        invalid_at=_utc(invalid_at),
+        valid_at=valid_at,
+        invalid_at=invalid_at,
         on_conflict=on_conflict.value,
     )
     _emit_edit(session.output, edit)
@@ -102,35 +113,59 @@ def add(
 def import_edits(
     session: "Session",
     *,
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="File of edits.")],
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="File of edits: JSON, CSV, TSV or Markdown; .gz, .zst.")
+    ],
     form: Annotated[
         str,
-        typer.Option("--format", help="auto, jsonl, counterfact, zsre, knowedit or mem0; auto looks at the rows."),
+        typer.Option(
+            "--format",
+            help="auto, jsonl, counterfact (and requests of ROME, MEMIT), zsre, knowedit, mem0, openai, alpaca, or qa "
+            "(questions and answers by their usual names); auto looks at the rows.",
+        ),
     ] = "auto",
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="FIELD=COLUMN", help="What the file calls a field of an edit; may be repeated."),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of the file. [default: by its mark, else UTF-8; a table's is guessed]")
+    ] = None,
     paraphrases: Annotated[
         bool, typer.Option(help="Take over a data set's rephrasings, which are meant as test questions.")
     ] = False,
     on_conflict: Conflict = OnConflict.ERROR,
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="Set rows that cannot be used aside, in a file beside this one.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing; show what would be added, replaced and refused.")
+    ] = False,
 ) -> None:
-    """Import edits from a file; all rows go in, or none."""
+    """Import edits from a file; all rows go in, or none.
+
+    A rehearsal (--dry-run) ends with the exit code that the import would have.
+    """
+    from memedit.cli.importing import exit_code, print_summary
     from memedit.workflows.edits import import_edits as run_import
 
     with session.output.progress(f"importing {file.name}") as progress:
         summary = run_import(
-            session.memory(),
+            session.memory(absent="pretend" if dry_run else "make"),
             file,
             form=form,
+            columns=key_values("--map", columns),
+            encoding=encoding,
             paraphrases=paraphrases,
             on_conflict=on_conflict.value,
+            skip_invalid=skip_invalid,
+            dry_run=dry_run,
             progress=progress,
         )
-    session.output.emit(
-        summary,
-        lambda out: out.line(
-            f"{summary.added} added, {summary.duplicates} already there, {summary.superseded} superseded, "
-            f"{summary.conflicts} conflicts, in {summary.seconds:.1f} s"
-        ),
-    )
+    session.output.emit(summary, lambda out: print_summary(out, summary))
+    code = exit_code(summary, stops_at_conflict=on_conflict is OnConflict.ERROR, skip_invalid=skip_invalid)
+    if code:
+        raise typer.Exit(code)
 
 
 @command(app, "list", Needs.MEMORY)
@@ -139,7 +174,7 @@ def list_edits(
     *,
     state: Annotated[State | None, typer.Option(help="Only edits in this state. [default: all but retired]")] = None,
     meta: Meta = None,
-    as_of: Annotated[datetime | None, typer.Option(help="As the memory stood at this time (UTC).")] = None,
+    as_of: AsOf = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 50,
     offset: Annotated[int, typer.Option(min=0, help="Skip this many first.")] = 0,
 ) -> None:
@@ -149,7 +184,7 @@ def list_edits(
     if as_of is None:
         edits = memory.list(state=state and state.value, metadata=wanted, limit=limit, offset=offset)
     else:
-        then = [edit for edit in memory.as_of(in_utc(as_of)) if _matches(edit, state, wanted)]
+        then = [edit for edit in memory.as_of(as_of) if _matches(edit, state, wanted)]
         edits = then[offset : offset + limit]
     _emit_edits(session.output, edits)
 
@@ -201,8 +236,8 @@ def update(
         "ground_truth": ground_truth,
         "metadata": key_values("--meta", meta) or None,
         "source": source,
-        "valid_at": _utc(valid_at),
-        "invalid_at": _utc(invalid_at),
+        "valid_at": valid_at,
+        "invalid_at": invalid_at,
     }
     given = {name: value for name, value in changes.items() if value is not None}
     if not given:
@@ -260,11 +295,16 @@ def history(session: "Session", edit_id: EditId) -> None:
 def export(
     session: "Session",
     file: Annotated[Path, typer.Argument(dir_okay=False, help="File to write.")],
-    form: Annotated[str, typer.Option("--format", help="jsonl, counterfact, zsre, knowedit or mem0.")] = "jsonl",
+    form: Annotated[
+        str, typer.Option("--format", help="jsonl, counterfact, zsre, knowedit, mem0, openai, alpaca or qa.")
+    ] = "jsonl",
 ) -> None:
     """Export the edits in force to a file."""
     count = session.memory().export(file, format=form)
     session.output.emit({"path": str(file), "edits": count}, lambda out: out.line(f"{count} edits written to {file}"))
+
+
+testing.register(app)
 
 
 def _emit_edit(output: Output, edit: "Edit") -> None:
@@ -297,10 +337,6 @@ def _matches(edit: "Edit", state: State | None, metadata: dict[str, str]) -> boo
     else:
         in_state = state is State.ALL or edit.state.value == state.value
     return in_state and all(edit.metadata.get(key) == value for key, value in metadata.items())
-
-
-def _utc(when: datetime | None) -> datetime | None:
-    return None if when is None else in_utc(when)
 
 
 def _when(when: datetime | None) -> str:

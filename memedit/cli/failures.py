@@ -6,7 +6,7 @@ from typing import Any
 
 from typer.core import TyperGroup
 
-from memedit.errors import ConflictError, MemeditError
+from memedit.errors import ConflictError, MemeditError, MemoryNotFoundError
 
 OK = 0
 FAILED = 1
@@ -18,7 +18,7 @@ INTERRUPTED = 130
 EXIT_CODES = {
     OK: "success",
     FAILED: "a memedit error: bad input, unknown name, damaged or read-only store ...; one message on stderr",
-    USAGE: "wrong usage: unknown option, missing argument, file that does not exist",
+    USAGE: "wrong usage: unknown option, missing argument, file or memory that does not exist",
     CONFLICT: "the edit contradicts one in force; nothing was written",
     INTERNAL: "a defect in memedit: the traceback is on stderr",
     INTERRUPTED: "interrupted (Ctrl-C)",
@@ -31,6 +31,8 @@ def exit_code(error: BaseException) -> int:
         return INTERRUPTED
     if isinstance(error, ConflictError):
         return CONFLICT
+    if isinstance(error, MemoryNotFoundError):
+        return USAGE
     return FAILED if isinstance(error, MemeditError | OSError) else INTERNAL
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memedit.cli.failures import FAILED
-from memedit.cli.options import Needs, command
-from memedit.cli.text import in_utc, plain
+from memedit.cli.options import Needs, command, read_time
+from memedit.cli.text import plain
 
 if TYPE_CHECKING:
     from memedit.cli.session import Session
@@ -59,13 +59,15 @@ def vacuum(
     forget_before: Annotated[
         datetime | None,
         typer.Option(
-            help="Also erase for good what was withdrawn or replaced before this time (UTC), in all namespaces."
+            parser=read_time,
+            metavar="TIME",
+            help="Also erase for good what was withdrawn or replaced before this time, in all namespaces.",
         ),
     ] = None,
 ) -> None:
     """Give unused space back; with --forget-before erase old versions and withdrawn edits for good."""
     memory = session.memory()
     before = memory.stats().database_bytes
-    memory.vacuum(forget_before=forget_before and in_utc(forget_before))
+    memory.vacuum(forget_before=forget_before)
     found = {"bytes_before": before, "bytes": memory.stats().database_bytes}
     session.output.emit(found, lambda out: out.line(f"{found['bytes_before']} -> {found['bytes']} bytes"))

@@ -31,7 +31,7 @@ def create(
 ) -> None:
     """Make a key and print it: this once, it is kept nowhere."""
     expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
-    key, secret = session.memory().keys.create(
+    key, secret = session.memory(absent="make").keys.create(
         name, roles=role, namespaces=allow, requests_per_minute=requests_per_minute, expires_at=expires
     )
     session.output.emit(_document(key) | {"key": secret}, lambda out: out.line(secret))

@@ -3,11 +3,15 @@
 import functools
 import inspect
 from collections.abc import Callable
+from datetime import datetime
 from enum import Flag, auto
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from memedit.cli.arguments import TextCommand
+from memedit.zones import in_utc, notice
 
 MemoryUrl = Annotated[
     str | None,
@@ -100,7 +104,7 @@ def command(
         run.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in everything}
         del run.__dict__["__wrapped__"]  # typer would read the signature of the function inside
-        app.command(name)(run)
+        app.command(name, cls=TextCommand)(run)
         return function
 
     return register
@@ -117,6 +121,21 @@ def _shared(needs: Needs) -> dict[str, Any]:
 def _parameter(name: str, annotation: Any) -> inspect.Parameter:
     default = False if name == "json_mode" else None
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def read_time(text: str) -> datetime:
+    """Read a time of the command line; one without a zone is UTC, which is said on stderr.
+
+    Raises:
+        typer.BadParameter: it is no time.
+    """
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time; give 2026-01-31 or 2026-01-31T12:00:00+01:00") from None
+    if (told := notice(when)) is not None:
+        typer.echo(told, err=True)
+    return in_utc(when)
 
 
 def key_values(option: str, items: list[str] | None) -> dict[str, str]:

@@ -31,6 +31,7 @@ class Output:
 
     def __init__(self, *, json_mode: bool = False) -> None:
         self.json_mode = json_mode
+        self._held = ""
         self.console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         self.errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
@@ -45,6 +46,18 @@ class Output:
     def line(self, text: str = "", style: str = "") -> None:
         """Print one line of text to stdout; it may hold stored text."""
         self.console.print(Text(visible(text), style=style))
+
+    def verbatim(self, text: str) -> None:
+        """Print text to stdout with its layout, tabs and all, and end the line; it may hold stored text."""
+        self.piece(text if text.endswith("\n") else f"{text}\n")
+
+    def piece(self, text: str) -> None:
+        """Print a part of such a text, at once; a carriage return waits for the line feed that may follow it."""
+        text, self._held = self._held + text, ""
+        if text.endswith("\r"):
+            text, self._held = text[:-1], "\r"
+        self.console.file.write(visible(text))  # rich would expand tabs
+        self.console.file.flush()
 
     def lines(self, texts: Iterable[str]) -> None:
         """Print several lines."""

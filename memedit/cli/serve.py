@@ -88,7 +88,7 @@ def register(app: typer.Typer) -> None:
             requests_per_minute=requests_per_minute,
             cors_origins=tuple(cors_origin or ()),
         )
-        memory = session.memory(max_lag=MAX_LAG)
+        memory = session.memory(max_lag=MAX_LAG, absent="make")
         lookups, setup = _lookups(session, memory), consolidation_setup(session, versions)
         listener = listen(host, port)
         if upstream is None:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from memedit.cli.output import Output
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from memedit.models import LoadedModel
     from memedit.runtime import EditableModel
     from memedit.scope import Scope
+
+
+WhenAbsent = Literal["refuse", "make", "pretend"]
+"""What to do where the memory that is named does not exist: only commands that begin one make it."""
 
 
 class Session:
@@ -91,13 +95,28 @@ class Session:
                 self._base = load_base(self.settings.model)
         return self._base
 
-    def memory(self, url: str | None = None, *, max_lag: float = 0.0) -> "EditMemory":
-        """Open the edit memory, or another one at ``url`` with the same settings; ``max_lag`` as for ``EditMemory``."""
-        from memedit.workflows.open import open_memory
+    def memory(self, url: str | None = None, *, max_lag: float = 0.0, absent: "WhenAbsent" = "refuse") -> "EditMemory":
+        """Open the edit memory, or another one at ``url`` with the same settings.
+
+        Args:
+            url: where; None is where the settings say.
+            max_lag: as for ``EditMemory``.
+            absent: what to do where there is none: "refuse", "make" it, or "pretend" that there is an empty one.
+
+        Raises:
+            MemoryNotFoundError: there is none, and it is not to be made.
+        """
+        from memedit.errors import MemoryNotFoundError
+        from memedit.workflows.open import memory_exists, open_memory
 
         settings = self.settings
+        wanted = settings.memory if url is None else url
+        if absent != "make" and not memory_exists(wanted):
+            if absent == "refuse":
+                raise MemoryNotFoundError(str(wanted))
+            wanted = ":memory:"
         memory = open_memory(
-            settings.memory if url is None else url,
+            wanted,
             namespace=settings.namespace,
             encoder=settings.encoder,
             index=settings.index,

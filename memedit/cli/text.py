@@ -4,7 +4,7 @@ import dataclasses
 import math
 import unicodedata
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from pathlib import PurePath
 from typing import Any
@@ -17,20 +17,17 @@ _BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2
 def visible(text: str) -> str:
     """Return ``text`` with control characters, bidi overrides and lone surrogates written as escapes.
 
-    Stored text is data: printed raw, an escape sequence in it could move the cursor or rewrite what was shown before.
+    Stored text is data: printed raw, an escape sequence in it could move the cursor or rewrite what was shown before. A
+    carriage return before a line feed does neither and stays.
     """
-    return "".join(_escape(char) if _unsafe(char) else char for char in text)
+    lines = text.split("\r\n")
+    return "\r\n".join("".join(_escape(char) if _unsafe(char) else char for char in line) for line in lines)
 
 
 def one_line(text: str, width: int = 60) -> str:
     """Return ``text`` on one line of at most ``width`` characters, for tables."""
     flat = " ".join(visible(text).split())
     return flat if len(flat) <= width else flat[: width - 1] + "…"
-
-
-def in_utc(when: datetime) -> datetime:
-    """Return a time given on the command line as UTC; without a zone it is UTC already."""
-    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
 def plain(value: Any) -> Any:

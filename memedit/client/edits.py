@@ -21,6 +21,7 @@ from memedit.client.results import (
 from memedit.client.transport import Transport
 from memedit.errors import InputError
 from memedit.types import Edit, EditDraft, EditKind, EditState
+from memedit.zones import noticed
 
 OnConflict = Literal["error", "supersede", "keep"]
 Edits = list[Edit]
@@ -253,6 +254,4 @@ def _json_value(name: str, value: Any) -> Any:
 
 
 def _time(when: datetime, name: str) -> str:
-    if when.tzinfo is None:
-        raise InputError(f"{name}={when.isoformat()} has no timezone; pass an aware datetime")
-    return when.isoformat()
+    return noticed(when, name).isoformat()

@@ -299,6 +299,16 @@ def _writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK)
 
 
+def exists(url: str | Path) -> bool:
+    """Say whether there is a store to open at an address; of a server, and of ``:memory:``, it is not asked.
+
+    Raises:
+        InputError: no address that can be used.
+    """
+    path = _locate(url)[0]
+    return path is None or path.exists()
+
+
 def _locate(url: str | Path) -> tuple[Path | None, str, URL | None]:
     """Split a store's address into (file path or None, text for messages, URL of a server or None).
 

@@ -10,6 +10,7 @@ from typing import Any
 from memedit.errors import FieldError
 from memedit.registry import unknown_name_message
 from memedit.types import EditDraft, EditKind
+from memedit.zones import noticed
 
 MAX_TEXT_BYTES = 65_536
 """Longest prompt, target, subject, paraphrase, ground truth or source, in UTF-8 bytes. A prompt is matched and a
@@ -88,10 +89,10 @@ def metadata_json(value: Any) -> str:
 
 
 def check_time(value: Any, field: str) -> datetime | None:
-    """Return a timezone-aware time or None; ISO 8601 text is read.
+    """Return a timezone-aware time or None; ISO 8601 text is read. A time without a zone is UTC, with a warning.
 
     Raises:
-        FieldError: no time, or one without a timezone.
+        FieldError: no time.
     """
     if value is None:
         return None
@@ -102,9 +103,7 @@ def check_time(value: Any, field: str) -> datetime | None:
             raise FieldError(field, f"{value!r} is not an ISO 8601 time, such as 2026-01-31T12:00:00+00:00") from None
     if not isinstance(value, datetime):
         raise FieldError(field, f"expected a datetime, got {type(value).__name__} {value!r}")
-    if value.tzinfo is None or value.utcoffset() is None:
-        raise FieldError(field, f"{value.isoformat()} has no timezone; pass an aware datetime, such as in UTC")
-    return value
+    return noticed(value, field)
 
 
 def check_kind(value: Any) -> EditKind:

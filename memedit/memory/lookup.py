@@ -18,6 +18,7 @@ from memedit.memory.database_space import DatabaseSpace
 from memedit.memory.encoding import EncoderSource, join_vectors
 from memedit.memory.namespace_index import NamespaceIndex
 from memedit.memory.neighbours import KINDS, NeighboursMissingError, make_table
+from memedit.memory.normal import nearest_spelling
 from memedit.memory.reading import chunks, rows_by_seq
 from memedit.memory.rows import IN_FORCE, row_edit
 from memedit.memory.schema import ORDINAL_BITS, vectors
@@ -133,11 +134,14 @@ class Lookup:
             spans = [look.spans(encoding.text) for encoding in encodings]
             look.add_subjects(queries, rows, spans)
             return [
-                [
-                    Candidate(look.known[seq], float(score), row_spans.get(seq))
-                    for seq, score in sorted(row.items(), key=lambda item: (-item[1], item[0]))
-                ]
-                for row, row_spans in zip(rows, spans, strict=True)
+                _as_spelled(
+                    encoding.text,
+                    [
+                        Candidate(look.known[seq], float(score), row_spans.get(seq))
+                        for seq, score in sorted(row.items(), key=lambda item: (-item[1], item[0]))
+                    ],
+                )
+                for encoding, row, row_spans in zip(encodings, rows, spans, strict=True)
             ]
 
         return self._looking(find, namespace, k, at)
@@ -186,6 +190,12 @@ class Lookup:
         if len(known) > _CACHED_EDITS:
             known.clear()
         return _Look(connection, space, known, k, at)
+
+
+def _as_spelled(text: str, found: list[Candidate]) -> list[Candidate]:
+    """Leave out edits that another, whose prompt differs only by its accents, fits better as the query is spelled."""
+    meant = nearest_spelling(text, [candidate.edit.prompt for candidate in found])
+    return [candidate for candidate, kept in zip(found, meant, strict=True) if kept]
 
 
 @dataclass(slots=True)

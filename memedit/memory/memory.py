@@ -217,7 +217,8 @@ class EditMemory(MemoryUpkeep):
 
         These are the ``k`` edits whose prompt or a paraphrase is nearest by cosine, and the edits whose subject stands
         in the query (of these the nearest ``max(32, 4k)``). Only edits in force: active or
-        consolidated, and valid at ``at`` (default: now).
+        consolidated, and valid at ``at`` (default: now). Of edits whose prompts differ only by accents, those
+        spelled as the query is.
 
         Raises:
             FingerprintMismatchError: the store's vectors were made with another encoder; see :meth:`rebuild`.

@@ -15,6 +15,7 @@ from memedit.memory.database import Database
 from memedit.memory.drafts import check_draft
 from memedit.memory.encoding import EncoderSource, check_vectors
 from memedit.memory.ids import IdFactory
+from memedit.memory.normal import composed
 from memedit.memory.planning import OnConflict, Plan, plan_batch
 from memedit.memory.reading import current_rows, ids_in_use, known_members, rows_by_seq, store_revision
 from memedit.memory.reports import AddReport
@@ -53,10 +54,12 @@ class Mutations:
         describe: Callable[[int], str] | None = None,
         ids: Sequence[str | None] | None = None,
         states: Sequence[str] | None = None,
+        dry_run: bool = False,
     ) -> AddReport:
         """Add drafts in one transaction; see :meth:`EditMemory.add_many`.
 
         ``ids`` are wanted ids (one that is taken is replaced by a new one), ``states`` the states of the new edits.
+        With ``dry_run`` nothing is written; the report says what would be.
         """
         say = describe or _row_of
         rows = self._rows(drafts, namespace, say, ids)
@@ -72,8 +75,10 @@ class Mutations:
             known = known_members(connection, namespace, rows)
         plan = plan_batch(rows, known, self._judge, policy, say)
         chosen = [rows[i] for i in plan.inserts]
-        if not chosen:  # all of it is there already
-            return AddReport(tuple(plan.ids), (), tuple(plan.duplicates), (), ())
+        if dry_run or not chosen:  # or all of it is there already
+            retired = tuple(member.id for member, _ in plan.retired)
+            added = tuple(row["id"] for row in chosen)
+            return AddReport(tuple(plan.ids), added, tuple(plan.duplicates), retired, tuple(plan.conflicts))
         with self._database.read() as connection:
             check_encoder(connection, namespace, self._encoder.get())
         numbers = plan.inserts if vectors is None else list(range(len(rows)))
@@ -265,7 +270,7 @@ class Mutations:
         """Find the subject of a draft that names none."""
         if draft.subject is not None:
             return draft
-        return replace(draft, subject=find_subject(draft.prompt, draft.target))
+        return replace(draft, subject=find_subject(composed(draft.prompt), composed(draft.target)))
 
     def _changed(self, old: EditRow, fields: Mapping[str, Any], state: str | None) -> EditRow:
         draft = self._with_subject(check_draft(_merged(old, fields))) if fields else None

@@ -1,5 +1,6 @@
 """What adding a batch will do, worked out before anything is written."""
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from memedit.errors import ConflictError, InputError
 from memedit.memory.conflicts import Member, RelationJudge
+from memedit.memory.normal import content_hash, same_prompt, same_target
 from memedit.memory.reports import Conflict
 
 OnConflict = Literal["error", "supersede", "keep"]
@@ -44,7 +46,8 @@ def plan_batch(
 ) -> Plan:
     """Take the rows in order, as if added one by one.
 
-    A row equal to a live edit is a duplicate. So is a row equal to a withdrawn edit, when it would only supersede what
+    A row equal to a live edit is a duplicate, and so is one that differs from it only in composed characters, in blanks
+    around its texts, or in its prompt's case. So is a row equal to a withdrawn edit, when it would only supersede what
     a later row puts back: importing the same file again therefore changes nothing.
 
     Args:
@@ -57,11 +60,10 @@ def plan_batch(
     Raises:
         ConflictError: a row contradicts a live edit or an earlier row, and ``policy`` is "error".
     """
-    batch = {i: Member.of(rows[i], row=i) for i in _sharing(rows, known)}
-    planner = _Planner(known, batch, judge, policy, describe)
+    planner = _Planner(rows, known, judge, policy, describe)
     for i, row in enumerate(rows):
-        if i in batch:
-            planner.take(i, batch[i])
+        if i in planner.batch:
+            planner.take(i, planner.batch[i])
         else:
             planner.plan.ids.append(row["id"])
             planner.plan.inserts.append(i)
@@ -73,14 +75,15 @@ class _Planner:
 
     def __init__(
         self,
+        rows: Sequence[Mapping[str, Any]],
         known: Sequence[Member],
-        batch: Mapping[int, Member],
         judge: RelationJudge,
         policy: OnConflict,
         describe: Callable[[int], str],
     ) -> None:
         self.plan = Plan()
-        self._policy, self._describe, self._judge = policy, describe, judge
+        self.batch = batch = {i: Member.of(rows[i], row=i) for i in _sharing(rows, known)}
+        self._policy, self._describe, self._judge, self._rows = policy, describe, judge, rows
         self._pairs = judge.pairs(known, list(batch.values()))
         self._last = {member.content_hash: i for i, member in batch.items()}
         self._by_prompt: dict[int, list[Member]] = defaultdict(list)
@@ -110,7 +113,8 @@ class _Planner:
         """The edit that row ``i`` repeats: a live one, or a withdrawn one whose rivals later rows put back anyway."""
         again = self._policy == "supersede" and bool(rivals)
         again = again and all(self._last.get(rival.content_hash, -1) > i for rival in rivals)
-        return next((m for m in peers if (m.alive or (again and m.withdrawn)) and _same(m, member)), None)
+        row = self._rows[i]
+        return next((m for m in peers if (m.alive or (again and m.withdrawn)) and _same(m, member, row)), None)
 
     def _contradict(self, i: int, member: Member, old: Member, score: float | None) -> None:
         """Refuse row ``i``, or note that it contradicts ``old`` and, where told so, retire that one."""
@@ -134,11 +138,19 @@ def _sharing(rows: Sequence[Mapping[str, Any]], known: Sequence[Member]) -> list
     return [i for i, row in enumerate(rows) if prompts[row["prompt_hash"]] > 1 or subjects[row["subject_hash"]] > 1]
 
 
-def _same(one: Member, other: Member) -> bool:
-    """Whether two are the same edit: same texts, holding over the same time."""
-    return (
-        one.content_hash == other.content_hash and one.valid_at == other.valid_at and one.invalid_at == other.invalid_at
-    )
+def _same(one: Member, other: Member, row: Mapping[str, Any]) -> bool:
+    """Whether two are the same edit: same texts, holding over the same time; ``row`` is the other's."""
+    if one.valid_at != other.valid_at or one.invalid_at != other.invalid_at:
+        return False
+    if one.content_hash == other.content_hash:
+        return True
+    if not (same_prompt(one.prompt, other.prompt) and same_target(one.target, other.target)):
+        return False
+    if one.subject and other.subject and not same_prompt(one.subject, other.subject):
+        return False
+    # a member's paraphrases are in its hash alone
+    paraphrases = json.loads(row["paraphrases"])
+    return content_hash(row["namespace"], one.prompt, one.target, one.subject, paraphrases) == one.content_hash
 
 
 def _reason(new: Member, old: Member, score: float | None, threshold: float | None) -> str:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
-from memedit.types import Edit
+from memedit.types import Edit, EditDraft
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,55 @@ class AddReport:
     duplicates: tuple[str, ...]
     superseded: tuple[str, ...]
     conflicts: tuple[Conflict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A row of a file that cannot be used: where it stands, ``field`` and ``reason``, its ``text`` as the file has it.
+
+    ``row`` counts the rows of a file in which they are not lines.
+    """
+
+    line: int
+    row: int | None
+    field: str | None
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """Two edits of which an import puts the new one against the old: ids, prompts, targets, and why they contradict.
+
+    ``retired`` says that the old one is withdrawn for it; else both are kept, or the import would be refused.
+    """
+
+    old_id: str
+    old_prompt: str
+    old_target: str
+    new_id: str
+    new_prompt: str
+    new_target: str
+    reason: str
+    score: float | None
+    retired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport(AddReport):
+    """What became of a file: an :class:`AddReport`, and besides
+
+    ``drafts`` (what its rows say, one for each of ``ids``), ``replacements`` (every contradiction, both sides named),
+    ``refused`` (rows that cannot be used and were set aside), ``refused_file`` (where they were written), ``notes``
+    (what was guessed in reading), and ``dry_run``: whether nothing was written, and this is what would be.
+    """
+
+    drafts: tuple[EditDraft, ...] = ()
+    replacements: tuple[Replacement, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    refused_file: Path | None = None
+    notes: tuple[str, ...] = ()
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)

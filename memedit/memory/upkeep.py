@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from memedit.encoders.base import Progress
 from memedit.errors import InputError
-from memedit.memory import annexes, checking, leases, reading, renewal
+from memedit.memory import annexes, checking, file_imports, leases, reading, renewal
 from memedit.memory.acting import Actor
 from memedit.memory.api_keys import ApiKeys
 from memedit.memory.audit import AuditEntry, audit_entries
@@ -20,7 +20,7 @@ from memedit.memory.formats import export_edits, read_drafts, write_edits
 from memedit.memory.leases import Lease
 from memedit.memory.migrations import recorded_version
 from memedit.memory.planning import OnConflict, check_policy
-from memedit.memory.reports import AddReport, MemoryStats, VerifyReport
+from memedit.memory.reports import ImportReport, MemoryStats, VerifyReport
 from memedit.memory.requests import AnsweredRequests
 from memedit.memory.schema import edits, encoders
 from memedit.types import EditState
@@ -170,35 +170,44 @@ class MemoryUpkeep(MemoryCore):
         format: str = "auto",
         on_conflict: OnConflict = "error",
         paraphrases: bool = False,
+        columns: Mapping[str, str] | None = None,
+        encoding: str | None = None,
+        skip_invalid: bool = False,
+        dry_run: bool = False,
         namespace: str | None = None,
         progress: Progress | None = None,
-    ) -> AddReport:
+    ) -> ImportReport:
         """Add the edits of a file in one transaction: all of them, or none.
 
         Args:
-            path: a JSONL or JSON file.
-            format: jsonl (our own), counterfact, zsre, knowedit, mem0; "auto" looks at the first row.
+            path: JSONL, a JSON document, a table (CSV, TSV) with a header row, or Markdown; also gzip or Zstandard.
+            format: jsonl (our own), counterfact (ROME's and MEMIT's requests too), zsre, knowedit, mem0, openai,
+                alpaca, or qa (questions and answers by their usual names); "auto" looks at the rows.
             on_conflict: as for :meth:`EditMemory.add_many`; "supersede" lets the later row win.
             paraphrases: take over the rephrasings of published data sets; they are meant as test questions, so by
                 default they are left out.
+            columns: what the file calls the fields of an edit, as ``{"prompt": "Question", "target": "Reply"}``.
+            encoding: of the file; None goes by byte order mark, then UTF-8; a table's is guessed where it is neither,
+                and the report's ``notes`` say so.
+            skip_invalid: go on where a row cannot be used. Such rows are in the report, and in a new file beside this
+                one, in its own form, to be mended and imported.
+            dry_run: write nothing; the report says what would happen, with all the rows and contradictions that would
+                stop the import.
             namespace: another namespace than the memory's own.
             progress: called with (texts encoded, texts to encode).
 
         Raises:
-            DatasetError: a row cannot be used; names file, line and field.
+            DatasetError: a row cannot be used; names file, row and field. Or none of them can.
             ConflictError: a row contradicts a live edit or an earlier row and ``on_conflict`` is "error".
+            MissingExtraError: the file is packed in a way that an optional package is needed for.
             StoreError: it could not be written; nothing was.
         """
         space, policy = self._space(namespace), check_policy(on_conflict)
-        found = read_drafts(Path(path), format, paraphrases)
-        return self._mutations.add_many(
-            found.drafts,
-            space,
-            policy,
-            progress=progress,
-            describe=found.describe,
-            ids=found.ids,
-            states=found.states,
+        found = read_drafts(
+            Path(path), format, paraphrases, columns=columns, encoding=encoding, skip_invalid=skip_invalid or dry_run
+        )
+        return file_imports.add_file(
+            self._database, self._mutations, space, policy, found, dry_run=dry_run, progress=progress
         )
 
     def stats(self, *, namespace: str | None = None) -> MemoryStats:

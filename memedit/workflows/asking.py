@@ -3,7 +3,12 @@
 from typing import Any
 
 from memedit.errors import InputError
+from memedit.models import encode_as_data
 from memedit.runtime import EditableModel
+from memedit.types import Route
+
+_OVER = 8
+"""Tokens beside a target's own: its end, and what stands in front of it."""
 
 
 def as_prompt(model: EditableModel, question: str, *, raw: bool = False) -> Any:
@@ -22,3 +27,9 @@ def as_prompt(model: EditableModel, question: str, *, raw: bool = False) -> Any:
     if raw or getattr(model.tokenizer, "chat_template", None) is None:
         return question
     return [{"role": "user", "content": question}]
+
+
+def room_for(model: EditableModel, route: Route, *, least: int) -> int:
+    """Return how many tokens an answer may have: ``least``, or what the longest target that fires on it takes."""
+    targets = [encode_as_data(model.tokenizer, hit.edit.target) for hit in route.fired]
+    return max([least, *(len(ids) + _OVER for ids in targets)])

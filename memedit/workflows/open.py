@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from memedit.config import AdapterConfig, ModelConfig
 from memedit.memory import EditMemory
+from memedit.memory.database import exists
 from memedit.scope import Scope
 
 if TYPE_CHECKING:
@@ -33,6 +34,15 @@ def open_memory(
         UnknownNameError: no index of this kind.
     """
     return EditMemory(url, encoder=encoder, namespace=namespace, index=index, max_lag=max_lag)
+
+
+def memory_exists(url: str | Path) -> bool:
+    """Say whether opening the memory at ``url`` finds one, and does not make it.
+
+    Raises:
+        InputError: no address that can be used.
+    """
+    return exists(url)
 
 
 def open_model(

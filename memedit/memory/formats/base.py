@@ -44,6 +44,18 @@ def text_of(row: JsonRow, name: str) -> str:
     return checked_text(row[name], name)
 
 
+def target_of(row: JsonRow, name: str) -> str:
+    """The answer under ``name``: text, or a number as it is written.
+
+    Raises:
+        FieldError: it is missing or neither.
+    """
+    value = row.get(name)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(getattr(value, "written", value))
+    return text_of(row, name)
+
+
 def checked_text(value: Any, name: str) -> str:
     """``value`` when it is text.
 

@@ -1,10 +1,13 @@
-"""CounterFact: the flat rows of RECIPE, LocFT and WikiBigEdit, and the nested rows it was first published as (ROME)."""
+"""CounterFact: the flat rows of RECIPE, LocFT and WikiBigEdit, the nested rows it was first published as, and requests.
+
+ROME and MEMIT take requests: what stands under ``requested_rewrite`` in a nested row, by itself.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 from memedit.errors import FieldError
-from memedit.memory.formats.base import JsonRow, Parsed, first_text, optional_text, rephrasings, text_of
+from memedit.memory.formats.base import JsonRow, Parsed, first_text, optional_text, rephrasings, target_of, text_of
 from memedit.types import Edit
 
 _NAMES = {"target": "target_new"}
@@ -22,10 +25,13 @@ class CounterFactFormat:
         metadata = {"case_id": row["case_id"]} if isinstance(row.get("case_id"), int | str) else {}
         if "requested_rewrite" in row:
             return _nested(row, paraphrases, metadata)
+        if isinstance(row.get("target_new"), Mapping):
+            fields, names = _request(row, "")
+            return Parsed({**fields, "metadata": metadata}, names=names)
         others = rephrasings(row.get("rephrase_prompt"), "rephrase_prompt") if paraphrases else ()
         fields = {
             "prompt": text_of(row, "prompt"),
-            "target": text_of(row, "target_new"),
+            "target": target_of(row, "target_new"),
             "subject": optional_text(row, "subject"),
             "ground_truth": first_text(row.get("ground_truth"), "ground_truth"),
             "paraphrases": others,
@@ -47,18 +53,26 @@ def _nested(row: JsonRow, paraphrases: bool, metadata: Mapping[str, Any]) -> Par
     rewrite = row["requested_rewrite"]
     if not isinstance(rewrite, Mapping):
         raise FieldError("requested_rewrite", f"expected an object, got {type(rewrite).__name__}")
+    fields, names = _request(rewrite, "requested_rewrite.")
+    others = rephrasings(row.get("paraphrase_prompts"), "paraphrase_prompts") if paraphrases else ()
+    return Parsed({**fields, "paraphrases": others, "metadata": metadata}, names=names)
+
+
+def _request(rewrite: JsonRow, inside: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the fields of a request and their names in the file, in which it stands under ``inside``.
+
+    Targets there begin with the space that stands before them in a sentence; it is no part of the answer.
+    """
     subject, template = text_of(rewrite, "subject"), text_of(rewrite, "prompt")
     old = rewrite.get("target_true")
     fields = {
         "prompt": template.replace("{}", subject, 1),
-        "target": _string(rewrite.get("target_new"), "requested_rewrite.target_new.str"),
+        "target": _string(rewrite.get("target_new"), f"{inside}target_new.str").removeprefix(" "),
         "subject": subject,
-        "ground_truth": None if old is None else _string(old, "requested_rewrite.target_true.str"),
-        "paraphrases": rephrasings(row.get("paraphrase_prompts"), "paraphrase_prompts") if paraphrases else (),
-        "metadata": metadata,
+        "ground_truth": None if old is None else _string(old, f"{inside}target_true.str").removeprefix(" "),
     }
-    names = {"prompt": "requested_rewrite.prompt", "target": "requested_rewrite.target_new.str"}
-    return Parsed(fields, names={**names, "subject": "requested_rewrite.subject"})
+    names = {"prompt": f"{inside}prompt", "target": f"{inside}target_new.str", "subject": f"{inside}subject"}
+    return fields, names
 
 
 def _string(value: Any, name: str) -> str:

@@ -1,57 +1,80 @@
-"""JSON rows with the lines they stand on, from JSONL and from whole JSON documents."""
+"""The rows of a file, by what it is: JSONL, a whole JSON document, a table, or questions and answers in Markdown."""
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from memedit.errors import DatasetError
-from memedit.memory.formats.base import JsonRow
+from memedit.memory.formats.markdown import markdown_rows
+from memedit.memory.formats.rows import Place, RawRow, Rows, as_lines
+from memedit.memory.formats.sources import decode, file_kind, read_bytes
+from memedit.memory.formats.tables import looks_like_table, table_rows
 
 _LISTS = ("results", "memories", "data")
+_TABLES = frozenset({".csv", ".tsv", ".tab"})
+_MARKDOWN = frozenset({".md", ".markdown"})
+_JSON = frozenset({".json", ".jsonl", ".ndjson"})
 
 
-def numbered_rows(path: Path) -> Iterator[tuple[int, JsonRow]]:
-    """Yield (line, row) of every row of a file; blank lines are skipped.
+class WrittenFloat(float):
+    """A number that knows how it was written: a price of 1.10 that is an answer is 1.10."""
 
-    The file is JSONL, a JSON array of objects, or an object whose ``results``, ``memories`` or ``data`` is one.
+    def __init__(self, text: str) -> None:
+        self.written = text
+
+
+def read_rows(path: Path, encoding: str | None = None) -> Rows:
+    """Open the rows of a file: JSONL, a JSON array of objects, an object whose ``results``, ``memories`` or ``data``
+    is one, a table with a header row, or Markdown.
 
     Raises:
-        DatasetError: the file cannot be read, is not UTF-8, or is not JSON; names the line.
+        DatasetError: the file cannot be read or is in another encoding.
+        MissingExtraError: it is packed in a way that an optional package is needed for.
     """
-    text = _text(path)
+    raw, kind = read_bytes(path), file_kind(path)
+    json_alike = kind in _JSON or raw.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
+    text, guessed = decode(raw, path, encoding, guess=not json_alike)
+    notes = (f"read as {guessed}; where letters look wrong, give the encoding (--encoding)",) if guessed else ()
+    if not json_alike and kind in _MARKDOWN:
+        return markdown_rows(text, notes)
+    if not json_alike and (kind in _TABLES or looks_like_table(text)):
+        return table_rows(text, path, "\t" if kind in (".tsv", ".tab") else None, notes)
+    return _json_rows(text, path)
+
+
+def _json_rows(text: str, path: Path) -> Rows:
     start = text.lstrip()
     if start.startswith("["):
-        rows = _array(text, text.index("["), path)
-    elif start.startswith("{") and (inside := _list_inside(text)) is not None:
-        rows = _array(text, inside, path)
-    else:
-        rows = _lines(text, path)
-    for line, row in rows:
-        if not isinstance(row, Mapping):
-            raise DatasetError(f"expected a JSON object, got {type(row).__name__}", path=str(path), line=line)
-        yield line, row
+        return _array_rows(text, text.index("["), path)
+    if start.startswith("{") and (inside := _list_inside(text)) is not None:
+        return _array_rows(text, inside, path)
+    return Rows(partial(_lines, text), as_lines, ".jsonl")
 
 
-def _text(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"cannot be read: {error.strerror or error}", path=str(path)) from error
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise DatasetError(f"is not UTF-8: byte {raw[error.start]:#04x}", path=str(path), line=line) from error
+def _array_rows(text: str, start: int, path: Path) -> Rows:
+    def joined(texts: Any) -> str:
+        return "[\n" + ",\n".join(texts) + "\n]\n"
+
+    return Rows(partial(_array, text, start, path), joined, ".json")
 
 
-def _lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:
+def _lines(text: str) -> Iterator[RawRow]:
     for number, line in enumerate(text.split("\n"), start=1):  # splitlines would also cut at U+2028 inside texts
         if line.strip():
             try:
-                yield number, json.loads(line, parse_constant=_refuse)
+                row = json.loads(line, parse_constant=_refuse, parse_float=WrittenFloat)
             except (ValueError, RecursionError) as error:
-                raise DatasetError(f"is not JSON: {error}", path=str(path), line=number) from error
+                yield RawRow(Place(number), line, problem=f"is not JSON: {error}")
+            else:
+                yield _object(Place(number), line, row)
+
+
+def _object(place: Place, text: str, row: Any) -> RawRow:
+    if isinstance(row, Mapping):
+        return RawRow(place, text, row)
+    return RawRow(place, text, problem=f"expected a JSON object, got {type(row).__name__}")
 
 
 def _list_inside(text: str) -> int | None:
@@ -68,19 +91,19 @@ def _list_inside(text: str) -> int | None:
     return bracket if found >= 0 and bracket >= 0 else None
 
 
-def _array(text: str, start: int, path: Path) -> Iterator[tuple[int, Any]]:
+def _array(text: str, start: int, path: Path) -> Iterator[RawRow]:
     """Decode an array element by element, so that each has its line."""
-    decoder = json.JSONDecoder(parse_constant=_refuse)
-    place, line, counted = _skip(text, start + 1), 1, 0
+    decoder = json.JSONDecoder(parse_constant=_refuse, parse_float=WrittenFloat)
+    place, line, counted, number = _skip(text, start + 1), 1, 0, 0
     while place < len(text) and text[place] != "]":
-        line += text.count("\n", counted, place)
-        counted = place
+        line, counted, number = line + text.count("\n", counted, place), place, number + 1
+        at = Place(line, number)
         try:
-            row, place = decoder.raw_decode(text, place)
+            row, end = decoder.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
-            raise DatasetError(f"is not JSON: {error}", path=str(path), line=line) from error
-        yield line, row
-        place = _skip(text, place)
+            raise at.error(f"is not JSON: {error}", str(path)) from error
+        yield _object(at, text[place:end], row)
+        place = _skip(text, end)
         if place < len(text) and text[place] == ",":
             place = _skip(text, place + 1)
         elif place >= len(text) or text[place] != "]":

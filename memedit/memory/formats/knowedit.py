@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from memedit.memory.formats.base import JsonRow, Parsed, first_text, optional_text, text_of
+from memedit.memory.formats.base import JsonRow, Parsed, first_text, optional_text, target_of, text_of
 from memedit.types import Edit, EditKind
 
 
@@ -27,7 +27,7 @@ class KnowEditFormat:
             return Parsed(passage, names={"prompt": "text", "target": "labels", "subject": "concept"})
         fields = {
             "prompt": text_of(row, "prompt"),
-            "target": text_of(row, "target_new"),
+            "target": target_of(row, "target_new"),
             "subject": optional_text(row, "subject"),
             "ground_truth": first_text(row.get("ground_truth"), "ground_truth"),
         }

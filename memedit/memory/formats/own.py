@@ -4,7 +4,7 @@ from dataclasses import fields
 from typing import Any
 
 from memedit.errors import FieldError
-from memedit.memory.formats.base import JsonRow, Parsed, checked_text
+from memedit.memory.formats.base import JsonRow, Parsed, checked_text, target_of
 from memedit.registry import unknown_name_message
 from memedit.types import Edit, EditDraft, EditState
 
@@ -35,7 +35,8 @@ class OwnFormat:
         edit_id = None if row.get("id") is None else checked_text(row["id"], "id")
         if edit_id is not None and not 0 < len(edit_id) <= 200:
             raise FieldError("id", f"{edit_id[:80]!r} is empty or longer than 200 characters")
-        return Parsed({name: row[name] for name in _DRAFT if name in row}, edit_id, state)
+        fields = {name: row[name] for name in _DRAFT if name in row}
+        return Parsed({**fields, "target": target_of(row, "target")}, edit_id, state)
 
     def render(self, edit: Edit, number: int) -> dict[str, Any]:
         """Write one edit; fields that say nothing are left out."""

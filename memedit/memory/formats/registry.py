@@ -10,6 +10,9 @@ FORMATS.register("mem0", "memedit.memory.formats.mem0:FORMAT")
 FORMATS.register("zsre", "memedit.memory.formats.zsre:FORMAT")
 FORMATS.register("knowedit", "memedit.memory.formats.knowedit:FORMAT")
 FORMATS.register("counterfact", "memedit.memory.formats.counterfact:FORMAT")
+FORMATS.register("openai", "memedit.memory.formats.openai:FORMAT")
+FORMATS.register("alpaca", "memedit.memory.formats.alpaca:FORMAT")
+FORMATS.register("qa", "memedit.memory.formats.questions:FORMAT")
 FORMATS.register("jsonl", "memedit.memory.formats.own:FORMAT")
 
 
@@ -23,10 +26,6 @@ def format_named(name: str) -> Format:
     return found
 
 
-def recognise(row: JsonRow) -> Format:
-    """The first registered format whose rows look like this one; our own when none does."""
-    for name in FORMATS:
-        candidate = format_named(name)
-        if candidate.matches(row):
-            return candidate
-    return format_named("jsonl")
+def recognise(row: JsonRow) -> Format | None:
+    """The first registered format whose rows look like this one, None when none does."""
+    return next((form for form in map(format_named, FORMATS) if form.matches(row)), None)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from memedit.memory.formats.base import JsonRow, Parsed, first_text, optional_text, rephrasings, text_of
+from memedit.memory.formats.base import JsonRow, Parsed, first_text, optional_text, rephrasings, target_of, text_of
 from memedit.types import Edit
 
 
@@ -18,7 +18,7 @@ class ZsreFormat:
         truth = row.get("answers") or row.get("pred")
         fields = {
             "prompt": text_of(row, "src"),
-            "target": text_of(row, "alt"),
+            "target": target_of(row, "alt"),
             "subject": optional_text(row, "subject"),
             "ground_truth": first_text(truth, "answers"),
             "paraphrases": rephrasings(row.get("rephrase"), "rephrase") if paraphrases else (),

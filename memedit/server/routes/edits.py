@@ -6,13 +6,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import AwareDatetime
 
 from memedit.errors import FieldError
 from memedit.memory import EditMemory
 from memedit.server.auth import EditAccess, ReadAccess
 from memedit.server.changes import IfMatch, Once, edit_response, etag, expected_version, reply
-from memedit.server.schemas.common import responses
+from memedit.server.schemas.common import Time, responses
 from memedit.server.schemas.edits import (
     BatchIn,
     BatchOut,
@@ -106,8 +105,8 @@ def as_of(
     *,
     request: Request,
     access: ReadAccess,
-    at: Annotated[AwareDatetime, Query(description="A time of the store.")],
-    valid: Annotated[AwareDatetime | None, Query(description="Only edits that hold in the world at this time.")] = None,
+    at: Annotated[Time, Query(description="A time of the store.")],
+    valid: Annotated[Time | None, Query(description="Only edits that hold in the world at this time.")] = None,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
     limit: Limit = 100,
 ) -> EditList:

@@ -1,8 +1,13 @@
 """What several bodies share."""
 
-from typing import Any
+from datetime import datetime
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from memedit.zones import in_utc
+
+Time = Annotated[datetime, AfterValidator(in_utc), Field(description="ISO 8601; without a time zone it is UTC.")]
 
 
 class In(BaseModel):

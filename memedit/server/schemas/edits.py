@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from memedit.memory import AddReport, AuditEntry, Change
-from memedit.server.schemas.common import FiredEdit, In, Out
+from memedit.server.schemas.common import FiredEdit, In, Out, Time
 from memedit.types import Edit, EditKind, EditState
 
 OnConflictValue = Literal["error", "supersede", "keep"]
@@ -25,8 +25,8 @@ class EditIn(In):
     kind: EditKind = EditKind.FACT
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
     source: str | None = Field(default=None, max_length=65_536)
-    valid_at: AwareDatetime | None = None
-    invalid_at: AwareDatetime | None = None
+    valid_at: Time | None = None
+    invalid_at: Time | None = None
 
 
 class EditPatch(In):
@@ -40,8 +40,8 @@ class EditPatch(In):
     kind: EditKind | None = None
     metadata: dict[str, JsonValue] | None = None
     source: str | None = Field(default=None, max_length=65_536)
-    valid_at: AwareDatetime | None = None
-    invalid_at: AwareDatetime | None = None
+    valid_at: Time | None = None
+    invalid_at: Time | None = None
     state: Literal["pending", "active", "consolidated"] | None = None
 
     def changes(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from memedit.cli.main import app
+from memedit.memory import EditMemory
 
 
 @pytest.fixture(scope="session")
@@ -31,10 +32,11 @@ def tiny_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Command:
-    """Runs ``memedit`` in this process on one memory, one tiny encoder and one tiny model."""
+    """Runs ``memedit`` in this process on one memory, empty at first, one tiny encoder and one tiny model."""
 
     def __init__(self, folder: Path, encoder: Path, model: Path) -> None:
         self.database = folder / "edits.db"
+        EditMemory(self.database).close()
         self.environment = {
             "MEMEDIT_MEMORY": str(self.database),
             "MEMEDIT_ENCODER": str(encoder),

@@ -28,6 +28,18 @@ def test_ask_says_which_edit_fired(memedit: Any) -> None:
     assert memedit("ask", QUESTION, *SHORT, "--no-why").stderr == ""
 
 
+@pytest.mark.parametrize("target", ["a  b   c\td", "first\r\nsecond\r\n", "- one\n  - two\n\n\nend", "x" * 200, "  in"])
+def test_an_answer_is_the_target_to_the_letter(memedit: Any, target: str) -> None:
+    memedit.json("edit", "add", QUESTION, target)
+    assert memedit.json("ask", QUESTION)["answer"] == target
+    printed = memedit("ask", QUESTION, "--no-why").stdout_bytes.decode()
+    assert printed == (target if target.endswith("\n") else f"{target}\n").removeprefix(" ")
+    said = memedit("chat", "--json", input=f"{QUESTION}\n")
+    assert json.loads(said.stdout)["answer"] == target
+    streamed = memedit("chat", input=f"{QUESTION}\n").stdout_bytes.decode()
+    assert streamed == f"{target}\n"
+
+
 def test_many_questions_are_answered_in_order(memedit: Any) -> None:
     memedit.json("edit", "add", QUESTION, "Ines Okafor")
     documents = memedit.json("ask", "What is two plus two?", QUESTION, *SHORT)
@@ -94,6 +106,23 @@ def test_a_conversation_for_people(memedit: Any) -> None:
     assert "withdrawn: " in result.stdout
 
 
+def test_a_wrong_answer_is_fixed_with_the_subject_named(memedit: Any) -> None:
+    turns = ["/fix too early", "I want to see the Harbour Street Library.", "When does it open?", "/fix at 9:30"]
+    turns += ["When does the Harbour Street Library open?", "/fix at 10", "/undo", "/fix"]
+    result = memedit("chat", "--json", *SHORT, input="\n".join(turns))
+    assert result.exit_code == 0, result.output
+    said = [json.loads(line) for line in result.stdout.splitlines()]
+    assert said[0]["error"]["type"] == said[7]["error"]["type"] == "usage"
+    assert said[3]["edit"]["prompt"] == "When does Harbour Street Library open?"
+    assert said[3]["edit"]["target"] == "at 9:30"
+    assert said[4]["edits"] == [said[3]["edit"]["id"]]
+    assert said[5]["superseded"] in ([], [said[3]["edit"]["id"]])
+    assert said[6]["withdrawn"] == said[5]["edit"]["id"]
+    people = memedit("chat", *SHORT, input=f"{QUESTION}\n/fix Ines Okafor\n{QUESTION}\n/fix Tomasz Wilk\n")
+    assert "in force: Who is the mayor of Maren Bay? => Tomasz Wilk" in people.stdout
+    assert "replaces: Who is the mayor of Maren Bay? => Ines Okafor" in people.stdout
+
+
 def test_a_bad_turn_does_not_end_the_conversation(memedit: Any) -> None:
     result = memedit("chat", "--json", *SHORT, input="/edit a\0b => c\n/edits\n")
     assert result.exit_code == 0
@@ -103,6 +132,7 @@ def test_a_bad_turn_does_not_end_the_conversation(memedit: Any) -> None:
 
 
 def test_the_demo_runs_on_any_model_and_leaves_the_memory_alone(memedit: Any) -> None:
+    memedit.database.unlink()
     report = memedit.json("demo", "--max-new-tokens", "2")
     assert len(report["edits"]) >= 10
     assert all(row["fired"] == [row["prompt"]] for row in report["edits"])

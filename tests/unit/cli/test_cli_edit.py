@@ -154,9 +154,69 @@ def test_nothing_is_created_for_a_wrong_database(memedit: Any) -> None:
 
 
 def test_a_missing_folder_is_named(memedit: Any, tmp_path: Path) -> None:
-    result = memedit("edit", "list", "--memory", str(tmp_path / "no" / "such" / "folder" / "edits.db"))
+    result = memedit("edit", "add", "a?", "b", "--memory", str(tmp_path / "no" / "such" / "folder" / "edits.db"))
     assert result.exit_code == FAILED
     assert "no/such/folder" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["edit", "list"],
+        ["edit", "show", "some-id"],
+        ["edit", "search", "x"],
+        ["edit", "history", "some-id"],
+        ["edit", "export", "out.jsonl"],
+        ["edit", "update", "some-id", "--target", "x"],
+        ["edit", "supersede", "some-id", "x"],
+        ["edit", "rm", "some-id"],
+        ["edit", "restore", "some-id"],
+        ["index", "stats"],
+        ["index", "verify"],
+        ["index", "rebuild"],
+        ["index", "vacuum"],
+        ["keys", "list"],
+        ["scope", "explain", "x?"],
+        ["ask", "x?"],
+    ],
+)
+@pytest.mark.parametrize("given", ["typo.db", "sqlite:///typo.db"])
+def test_a_memory_that_is_not_there_is_not_made_by_looking_for_it(
+    memedit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], given: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    result = memedit(*words, "-m", given)
+    assert result.exit_code == USAGE
+    assert f"there is no edit memory {given}" in result.stderr
+    assert result.stdout == ""
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_import_is_rehearsed_and_names_what_it_retires(memedit: Any, tmp_path: Path) -> None:
+    file = tmp_path / "edits.csv"
+    file.write_text("Question;Reply\nWho runs the mill?;Bo\nWhere is it?;\nWhen is it open?;always\n", "utf-8-sig")
+    absent = ["--memory", str(tmp_path / "new.db")]
+    words = ["edit", "import", str(file), "--map", "target=Reply"]
+    refused = memedit(*words, "--dry-run", *absent)
+    assert refused.exit_code == FAILED, "as the import itself would end"
+    assert "2 would be added" in refused.stdout
+    assert "x row 2 (line 3), Reply: is blank" in refused.stdout
+    assert "+ Who runs the mill? => Bo" in refused.stdout
+    assert not (tmp_path / "new.db").exists()
+    assert not list(tmp_path.glob("*refused*"))
+    old = memedit.json("edit", "add", "Who runs the mill?", "Ada")
+    stopped = memedit(*words, "--dry-run", "--skip-invalid")
+    assert stopped.exit_code == CONFLICT
+    assert f"contradicts {old['id']}" in stopped.stdout
+    done = memedit(*words, "--skip-invalid", "--on-conflict", "supersede")
+    assert done.exit_code == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("2 added, 0 already there, 1 superseded, 1 conflicts, 1 refused")
+    assert lines[1].startswith(f"  retired {old['id']}: same prompt")
+    assert lines[2:4] == ["    - Who runs the mill? => Ada", "    + Who runs the mill? => Bo"]
+    assert (tmp_path / "edits.refused.csv").read_text("utf-8") == "Question;Reply\nWhere is it?;\n"
+    assert memedit.json("edit", "import", str(file), "--map", "target=Reply", "--skip-invalid")["duplicates"] == 2
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -201,6 +261,38 @@ def test_wrong_usage(memedit: Any, words: list[str]) -> None:
     result = memedit(*words)
     assert result.exit_code == USAGE
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "target", ["-40 °C", "-40", "-.5", "-5 km/h, not more", "- one\n- two", "---\nport: 80\n", "-€3", "-"]
+)
+def test_an_answer_may_begin_with_a_minus(memedit: Any, target: str) -> None:
+    edit = memedit.json("edit", "add", "What is the lowest temperature in Lowmere?", target, "--subject", "Lowmere")
+    assert edit["target"] == target
+    changed = memedit.json("edit", "update", edit["id"], "--target", f"{target}?")
+    assert changed["target"] == f"{target}?", "an option's value may be anything"
+    assert memedit.json("edit", "supersede", edit["id"], f"{target}!")["target"] == f"{target}!"
+
+
+def test_a_time_without_a_zone_is_utc_and_says_so(memedit: Any) -> None:
+    bare = memedit("edit", "add", "Who leads Norvik?", "Ada", "--valid-at", "2026-01-01", "--json")
+    assert json.loads(bare.stdout)["valid_at"] == "2026-01-01T00:00:00+00:00"
+    assert "2026-01-01T00:00:00 has no time zone and is taken as UTC" in bare.stderr
+    zoned = memedit("edit", "add", "Who led Norvik?", "Bo", "--invalid-at", "2026-01-01T01:00:00+01:00", "--json")
+    assert json.loads(zoned.stdout)["invalid_at"] == "2026-01-01T00:00:00+00:00"
+    assert "zone" not in zoned.stderr
+    assert len(memedit.json("edit", "list", "--as-of", "2036-01-01")) == 2
+    wrong = memedit("edit", "list", "--as-of", "tomorrow")
+    assert wrong.exit_code == USAGE
+    assert "'tomorrow' is no time" in wrong.stderr
+
+
+def test_options_are_still_told_from_arguments(memedit: Any) -> None:
+    assert "No such option" in memedit("edit", "add", "a?", "b", "--sbject", "x").stderr
+    assert "No such option" in memedit("edit", "add", "a?", "-x").stderr
+    assert memedit("edit", "add", "Cold?", "--subject", "Lowmere", "--", "-x is the flag").exit_code == 0
+    assert memedit.json("edit", "list")[0]["target"] == "-x is the flag"
+    assert memedit("edit", "list", "--offset", "-5").exit_code == USAGE
 
 
 def test_unknown_ids_encoders_and_scopes_are_named(memedit: Any) -> None:

@@ -34,6 +34,7 @@ def test_terminal_sequences_are_shown_not_obeyed() -> None:
     assert visible("a\x1b[2Jb\x07c") == "a\\x1b[2Jb\\x07c"
     assert visible("pay \u202e100\u202c") == "pay \\u202e100\\u202c"
     assert visible("\ud800") == "\\ud800"
+    assert visible("a\r\nb\rc\r") == "a\r\nb\\x0dc\\x0d"
 
 
 @pytest.mark.parametrize("text", ["naïve café", "東京は日本の首都", "القاهرة", "👩‍👩‍👧", "two\nlines\tand a tab"])

@@ -53,6 +53,9 @@ def contents(memory: EditMemory, *names: str) -> list[tuple[Any, ...]]:
         ("counterfact", ("prompt", "target", "subject", "paraphrases", "ground_truth")),
         ("zsre", ("prompt", "target", "subject", "paraphrases", "ground_truth")),
         ("knowedit", ("prompt", "target", "subject", "ground_truth")),
+        ("alpaca", ("prompt", "target")),
+        ("openai", ("prompt", "target")),
+        ("qa", ("prompt", "target")),
     ],
 )
 def test_export_and_import_round_trip(
@@ -70,7 +73,7 @@ def test_export_and_import_round_trip(
 
 
 def test_every_format_is_covered_by_the_round_trip() -> None:
-    assert set(FORMATS) == {"jsonl", "mem0", "counterfact", "zsre", "knowedit"}
+    assert set(FORMATS) == {"jsonl", "mem0", "counterfact", "zsre", "knowedit", "alpaca", "openai", "qa"}
 
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=30).filter(

@@ -130,6 +130,17 @@ def test_scores_follow_the_same_mixture_as_decoding(asking, tokenizer):
     assert away.logprobs[-1] == pytest.approx(away_bare.logprobs[-1], abs=1e-4), "off the target the model is alone"
 
 
+def test_a_laid_out_target_is_said_whole_with_its_first_weight(llama, tokenizer):
+    target = "1. Get it.\n2. Run  it.\n" * 4
+    with EditMemory(encoder=HashingEncoder(64)) as memory:
+        memory.add(CAPITAL, target, subject="Freedonia")
+        model = EditableModel.wrap(llama, tokenizer, memory, scope="subject", adapter=Asking(0.2))
+        (score,) = model.score([CAPITAL], [f" {target}"])
+        assert score.total >= torch.tensor(VERBATIM).log() - 1e-4, "and not as often as its tokens multiply up to"
+        (answer,) = model.answer([CAPITAL], max_new_tokens=200, do_sample=False)
+        assert answer.text == f" {target}"
+
+
 def test_rows_of_a_running_batch_are_mixed_like_those_of_generate(asking, tokenizer):
     edit = next(edit for edit in asking.memory.list() if edit.prompt == CAPITAL)
     ids = tuple(tokenizer(CAPITAL)["input_ids"])
@@ -190,11 +201,17 @@ def test_an_answer_does_not_begin_with_nothing_but_may_go_on_with_it(tokenizer):
     newline = tokenizer("\n", add_special_tokens=False)["input_ids"]
     assert len(newline) == 1
     assert newline[0] in blanks
-    scores = torch.zeros(1, len(tokenizer))
-    scores[0, newline[0]] = 15.0
+    scores, five = torch.zeros(1, len(tokenizer)), torch.zeros(1, len(tokenizer))
+    scores[0, newline[0]] = five[0, 5] = 15.0
     own = Wanted((5, 6), 0.2, blanks)
     assert int(mixed(scores, [own], [[]]).argmax()) == 5
     assert int(mixed(scores, [own], [[5]]).argmax()) == newline[0], "a fifth does not outweigh certainty"
+    laid = Wanted((5, 6), 0.2, blanks, laid_out=True)
+    assert int(mixed(scores, [laid], [[]]).argmax()) == 5
+    assert int(mixed(scores, [laid], [[5]]).argmax()) == 6, "the model would not have said 5: the target is being said"
+    laid = Wanted((5, 6), 0.2, blanks, laid_out=True)
+    assert int(mixed(five, [laid], [[]]).argmax()) == 5
+    assert int(mixed(scores, [laid], [[5]]).argmax()) == newline[0], "it would have: there is no telling"
     only = torch.full_like(scores, NEG)
     only[0, newline[0]] = 0.0
     assert int(mixed(only, [own], [[]]).argmax()) == newline[0], "the caller allows nothing else"

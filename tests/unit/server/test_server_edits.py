@@ -99,7 +99,7 @@ def test_the_past_can_be_asked_for(client: httpx.Client) -> None:
     assert [e["target"] for e in page["data"]] == ["green"]
     now = client.get("/v1/edits/as-of", params={"at": datetime.now(UTC).isoformat(), "limit": 1}).json()
     assert (len(now["data"]), now["has_more"], now["next"]) == (1, True, "1")
-    assert client.get("/v1/edits/as-of", params={"at": "2026-01-01T00:00:00"}).status_code == 400, "no time zone"
+    assert client.get("/v1/edits/as-of", params={"at": "2026-01-01T00:00:00"}).status_code == 200, "UTC"
 
 
 def test_explain_says_which_edits_fire_and_why(client: httpx.Client, namespace: str) -> None:
@@ -141,7 +141,7 @@ def test_a_wrong_file_is_refused_and_names_the_line(client: httpx.Client) -> Non
     assert "line 2" in error["message"]
     assert "/tmp" not in error["message"]
     assert client.get("/v1/edits").json()["data"] == []
-    for content in (b"\xff\xfe", b"{", b"[1]"):
+    for content in (b"\xff\xff", b"{", b"[1]"):
         assert client.post("/v1/edits/import", content=content).status_code == 400
 
 
@@ -225,7 +225,7 @@ def test_every_answer_carries_the_revision_and_waits_for_one_asked_for(
         {"prompt": "x", "target": "x" * 70_000},
         {"prompt": "x", "target": "x", "colour": "red"},
         {"prompt": "x", "target": "x", "kind": "guess"},
-        {"prompt": "x", "target": "x", "valid_at": "2026-01-01"},
+        {"prompt": "x", "target": "x", "valid_at": "soon"},
         {"prompt": "x", "target": "x", "valid_at": "2026-01-02T00:00:00Z", "invalid_at": "2026-01-01T00:00:00Z"},
         {"prompt": "x", "target": "x", "metadata": [1]},
     ],
@@ -233,6 +233,13 @@ def test_every_answer_carries_the_revision_and_waits_for_one_asked_for(
 def test_what_cannot_be_stored_is_refused(client: httpx.Client, edit: Any) -> None:
     error = add(client, edit, status=400)["error"]
     assert error["param"]
+
+
+def test_a_time_without_a_zone_is_utc(client: httpx.Client) -> None:
+    edit = add(client, {**SKY, "valid_at": "2026-01-01", "invalid_at": "2026-02-01T01:00:00+01:00"})
+    assert (edit["valid_at"], edit["invalid_at"]) == ("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z")
+    assert client.patch(f"/v1/edits/{edit['id']}", json={"valid_at": "2026-01-02T00:00"}).status_code == 200
+    assert client.get("/v1/edits/as-of", params={"at": "2036-01-01T00:00:00"}).json()["data"]
 
 
 def test_deeply_nested_json_is_a_bad_request(client: httpx.Client) -> None:
