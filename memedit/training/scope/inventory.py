@@ -62,13 +62,13 @@ def read_families(paths: Sequence[Path]) -> list[Family]:
         try:
             lines = path.read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise DatasetError(f"inventory file {path} cannot be read: {error}") from error
+            raise DatasetError(f"inventory file cannot be read: {error}", path=str(path)) from error
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
                     families.append(_family(json.loads(line)))
                 except (KeyError, TypeError, ValueError) as error:
-                    raise DatasetError(f"{path}, line {number} is no family of relations: {error!r}") from error
+                    raise DatasetError(f"no family of relations: {error!r}", path=str(path), line=number) from error
     return families
 
 

@@ -38,7 +38,7 @@ def read_rows(paths: Sequence[Path]) -> list[RewordedRow]:
         lines = enumerate(_lines(path), 1)
         found = [row for number, line in lines if (row := _row(line, number, path.stem)) is not None]
         if not found:
-            raise DatasetError(f"{path} holds no training row with a prompt, a rewording and a subject")
+            raise DatasetError("holds no training row with a prompt, a rewording and a subject", path=str(path))
         rows += found
     return rows
 
@@ -49,7 +49,7 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
             if line.strip():
                 yield json.loads(line)
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}") from error
+        raise DatasetError(f"cannot be read: {error}", path=str(path)) from error
 
 
 def _row(line: Mapping[str, Any], number: int, source: str) -> RewordedRow | None:

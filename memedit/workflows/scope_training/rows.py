@@ -6,7 +6,7 @@ from pathlib import Path
 
 from memedit.evaluation.cases import Case, Probe, ProbeKind
 from memedit.evaluation.datasets import guess_format, read_cases
-from memedit.index.subject_finding import find_subject
+from memedit.index import guess_subject
 from memedit.scope.text import normalise
 from memedit.types import EditDraft
 
@@ -55,7 +55,7 @@ def read_rows(files: Sequence[Path], *, max_rows: int) -> list[EditRow]:
 
 
 def _row(source: str, case: Case, number: int, draft: EditDraft) -> EditRow:
-    subject = draft.subject or find_subject(draft.prompt, draft.target)
+    subject = draft.subject or guess_subject(draft.prompt, draft.target)
     probes = [probe for probe in case.probes if probe.edit == number or probe.kind in _HOPS]
     return EditRow(
         source=source,
