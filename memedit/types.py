@@ -14,12 +14,13 @@ FloatMatrix = NDArray[np.floating[Any]]
 
 
 class EditKind(StrEnum):
-    """What an edit is for."""
+    """What an edit is for. The prompt of a statement is the whole sentence, its target the part that is the answer."""
 
     FACT = "fact"
     CORRECTION = "correction"
     REFUSAL = "refusal"
     LONG_FORM = "long-form"
+    STATEMENT = "statement"
 
 
 class EditState(StrEnum):

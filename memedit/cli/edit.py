@@ -34,6 +34,7 @@ class Kind(StrEnum):
     CORRECTION = "correction"
     REFUSAL = "refusal"
     LONG_FORM = "long-form"
+    STATEMENT = "statement"
 
 
 class State(StrEnum):
@@ -80,8 +81,10 @@ Conflict = Annotated[OnConflict, typer.Option(help="When it contradicts an edit 
 def add(
     session: "Session",
     *,
-    prompt: Annotated[str, typer.Argument(help="The question or the beginning of a sentence.")],
-    target: Annotated[str, typer.Argument(help="The answer it should get from now on.")],
+    prompt: Annotated[str, typer.Argument(help="A question, the beginning of a sentence, or a whole statement.")],
+    target: Annotated[
+        str | None, typer.Argument(help="The answer it should get from now on. [default: found in the statement]")
+    ] = None,
     subject: Subject = None,
     paraphrase: Paraphrases = None,
     ground_truth: GroundTruth = None,
@@ -92,10 +95,17 @@ def add(
     invalid_at: InvalidAt = None,
     on_conflict: Conflict = OnConflict.ERROR,
 ) -> None:
-    """Add one edit; it is in force in the next answer. Adding the same edit twice changes nothing."""
+    """Add one edit; it is in force in the next answer. Adding the same edit twice changes nothing.
+
+    With a statement alone ("The mayor of Tolburia is Ana Brill") its subject and its answer are found in it.
+    """
+    if target is None and kind is Kind.FACT:
+        kind = Kind.STATEMENT
+    elif target is None and kind is not Kind.STATEMENT:
+        raise typer.BadParameter(f"--kind {kind.value} needs a target beside the prompt")
     edit = session.memory(absent="make").add(
         prompt,
-        target,
+        prompt if target is None else target,
         subject=subject,
         paraphrases=tuple(paraphrase or ()),
         ground_truth=ground_truth,
@@ -312,7 +322,7 @@ def _emit_edit(output: Output, edit: "Edit") -> None:
         ("id", edit.id),
         ("prompt", edit.prompt),
         ("target", edit.target),
-        ("subject", edit.subject or ""),
+        ("subject", edit.subject or ("none: a note about the user" if edit.kind.value == "statement" else "")),
         ("paraphrases", "\n".join(edit.paraphrases)),
         ("ground truth", edit.ground_truth or ""),
         ("kind", edit.kind.value),

@@ -180,6 +180,45 @@ def scope(
     emit(session.output, report)
 
 
+@command(app, "subjects", Needs.ENCODER)
+def subjects(
+    session: "Session",
+    *,
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE...]", exists=True, dir_okay=False, help="Data files with prompts and subjects."),
+    ] = None,
+    out: Out = Path("runs/subjects"),
+    seed: Annotated[int, typer.Option(help="Seed of texts, weights and order.")] = 0,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(help="Report on this inventory file or language in place of training on it; repeatable."),
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Folder of encoded texts, which runs share. [default: OUT/work]"),
+    ] = None,
+    changes: Changes = None,
+) -> None:
+    """Train the tagger that finds subject and value in prompts and statements, and report on what it has not seen."""
+    from memedit.training.subjects.fitting import TaggerSettings
+    from memedit.workflows.changes import with_changes
+    from memedit.workflows.train_subjects import train_subjects
+
+    with session.output.progress("training subjects") as progress:
+        report = train_subjects(
+            data or [],
+            out,
+            seed=seed,
+            encoder=session.settings.encoder,
+            leave_out=leave_out or [],
+            work=work,
+            settings=with_changes(TaggerSettings(), key_values("--set", changes)),
+            progress=lambda stage, done, total: progress(done, total),
+        )
+    emit(session.output, report)
+
+
 @command(app, "elder", Needs.MEMORY | Needs.TRAINING)
 def elder(
     session: "Session",

@@ -72,7 +72,7 @@ class EditMemory(MemoryUpkeep):
             subject: whom or what it is about; found in the prompt when absent.
             paraphrases: other wordings of the prompt that must match too.
             ground_truth: the model's old or wrong answer, kept for evaluation.
-            kind: fact, correction, refusal or long-form.
+            kind: fact, correction, refusal, long-form or statement.
             metadata: JSON-able mapping; ``source`` says where the edit comes from.
             valid_at: from when it holds in the world, ``invalid_at`` until when (timezone-aware).
             namespace: another namespace than the memory's own.
@@ -99,6 +99,34 @@ class EditMemory(MemoryUpkeep):
         }
         report = self._mutations.add_many([draft], self._space(namespace), check_policy(on_conflict), describe=_nothing)
         return self.get(report.ids[0], namespace=namespace)
+
+    def add_statement(
+        self,
+        text: str,
+        *,
+        subject: str | None = None,
+        namespace: str | None = None,
+        on_conflict: OnConflict = "error",
+        **fields: Any,
+    ) -> Edit:
+        """Store what a sentence says, such as "The mayor of Tolburia is Ana Brill", and put it in force.
+
+        The edit's prompt is the sentence; its subject and its target are found in it. A note about the user ("Allergic
+        to nuts") has no subject. With an encoder that no tagger fits, the target is the whole sentence.
+
+        Args:
+            text: the sentence.
+            subject: whom or what it is about, in place of what is found.
+            namespace: another namespace than the memory's own.
+            on_conflict: as for :meth:`add`.
+            fields: others of :meth:`add` (``metadata``, ``source``, ``paraphrases``, ``valid_at`` ...).
+
+        Raises:
+            InputError: the sentence cannot be split, or a field cannot be used.
+            ConflictError, StoreError: as for :meth:`add`.
+        """
+        kind = EditKind.STATEMENT
+        return self.add(text, text, subject=subject, kind=kind, namespace=namespace, on_conflict=on_conflict, **fields)
 
     def add_many(
         self,

@@ -1,7 +1,6 @@
 """Every change of the memory: check, plan, encode outside the lock, then one transaction."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,21 +8,20 @@ from sqlalchemy import Connection, delete
 
 from memedit.encoders.base import Progress
 from memedit.errors import EditChangedError, FieldError, InputError
-from memedit.index import find_subject
 from memedit.memory.conflicts import RelationJudge
 from memedit.memory.database import Database
 from memedit.memory.drafts import check_draft
 from memedit.memory.encoding import EncoderSource, check_vectors
 from memedit.memory.ids import IdFactory
-from memedit.memory.normal import composed
 from memedit.memory.planning import OnConflict, Plan, plan_batch
 from memedit.memory.reading import current_rows, ids_in_use, known_members, rows_by_seq, store_revision
+from memedit.memory.readings import TextReader
 from memedit.memory.reports import AddReport
 from memedit.memory.rows import EditRow, draft_row, edit_draft, next_row, row_edit, row_texts
 from memedit.memory.schema import artefacts
 from memedit.memory.times import now_micros
 from memedit.memory.writer import Writer, check_encoder, encoder_row
-from memedit.types import EditDraft, EditState, FloatArray
+from memedit.types import EditDraft, EditKind, EditState, FloatArray
 
 RETIRED = EditState.RETIRED.value
 CONSOLIDATED = EditState.CONSOLIDATED.value
@@ -39,6 +37,7 @@ class Mutations:
     def __init__(self, database: Database, encoder: EncoderSource, judge: RelationJudge) -> None:
         self._database = database
         self._encoder = encoder
+        self._reader = TextReader(encoder)
         self._judge = judge
         self._ids = IdFactory()
         self.rows_written = 0
@@ -62,7 +61,8 @@ class Mutations:
         With ``dry_run`` nothing is written; the report says what would be.
         """
         say = describe or _row_of
-        rows = self._rows(drafts, namespace, say, ids)
+        read: dict[str, FloatArray] = {}  # vectors of texts by the pass that found their subjects
+        rows = self._rows(self._reader.drafts(drafts, say, read, progress), namespace, say, ids)
         for row, state in zip(rows, states or (), strict=states is not None):
             row["state"] = state
         if not rows:
@@ -82,7 +82,7 @@ class Mutations:
         with self._database.read() as connection:
             check_encoder(connection, namespace, self._encoder.get())
         numbers = plan.inserts if vectors is None else list(range(len(rows)))
-        made = self._encode(chosen, progress) if vectors is None else vectors
+        made = self._encode(chosen, progress, read) if vectors is None else vectors
         with self._database.write() as connection:
             if store_revision(connection) != revision:
                 plan = plan_batch(rows, known_members(connection, namespace, rows), self._judge, policy, say)
@@ -169,7 +169,7 @@ class Mutations:
 
     def _successor(self, old: EditRow, values: Mapping[str, Any]) -> EditRow:
         """The row of the edit that supersedes ``old``."""
-        draft = self._with_subject(check_draft(_merged(_not_withdrawn(old), values)))
+        draft = self._reader.with_subject(check_draft(_merged(_not_withdrawn(old), values)))
         new = draft_row(draft, old["namespace"], edit_id=self._ids.take(1)[0], now=now_micros())
         if new["content_hash"] == old["content_hash"] and _interval(new) == _interval(old):
             raise InputError(f"superseding edit {old['id']} with itself: give a target, prompt or time that differs")
@@ -234,18 +234,14 @@ class Mutations:
         self.rows_written += len(ids)
 
     def _rows(
-        self,
-        drafts: Iterable[EditDraft | Mapping[str, Any]],
-        namespace: str,
-        say: Callable[[int], str],
-        ids: Sequence[str | None] | None,
+        self, drafts: Sequence[EditDraft], namespace: str, say: Callable[[int], str], ids: Sequence[str | None] | None
     ) -> list[EditRow]:
-        """Check every draft and make its row; nothing has been written when one is refused."""
+        """Make a row of every draft; nothing has been written when one is refused."""
         rows: list[EditRow] = []
         now = now_micros()
         for i, draft in enumerate(drafts):
             try:
-                rows.append(draft_row(self._with_subject(check_draft(draft)), namespace, edit_id="", now=now))
+                rows.append(draft_row(draft, namespace, edit_id="", now=now))
             except FieldError as error:
                 raise FieldError(error.field, error.reason, where=say(i)) from error
         fresh = self._ids.take(len(rows))
@@ -265,24 +261,27 @@ class Mutations:
             taken.add(names[-1])
         return names
 
-    @staticmethod
-    def _with_subject(draft: EditDraft) -> EditDraft:
-        """Find the subject of a draft that names none."""
-        if draft.subject is not None:
-            return draft
-        return replace(draft, subject=find_subject(composed(draft.prompt), composed(draft.target)))
-
     def _changed(self, old: EditRow, fields: Mapping[str, Any], state: str | None) -> EditRow:
-        draft = self._with_subject(check_draft(_merged(old, fields))) if fields else None
+        draft = self._reader.with_subject(check_draft(_merged(old, fields))) if fields else None
         new = next_row(_not_withdrawn(old), now_micros(), draft, state)
         if state is None and new["content_hash"] != old["content_hash"] and old["state"] == CONSOLIDATED:
             new["state"] = EditState.ACTIVE.value  # weights that hold the old texts do not hold the new ones
         return new
 
-    def _encode(self, rows: Sequence[EditRow], progress: Progress | None) -> FloatArray:
-        """Vectors ``[t, d]`` of all texts of ``rows``, in one call so that the encoder can sort them by length."""
+    def _encode(
+        self, rows: Sequence[EditRow], progress: Progress | None, known: Mapping[str, FloatArray] | None = None
+    ) -> FloatArray:
+        """Vectors ``[t, d]`` of all texts of ``rows``, in one call so that the encoder can sort them by length.
+
+        Texts in ``known`` have their vectors already.
+        """
         texts = [text for row in rows for text in row_texts(row)]
-        return self._encoder.get().encode(texts, progress=progress) if texts else _NONE
+        fresh = [text for text in texts if text not in known] if known else texts
+        made = self._encoder.get().encode(fresh, progress=progress) if fresh else _NONE
+        if not known:
+            return made
+        new = iter(made)
+        return np.stack([known[text] if text in known else next(new) for text in texts])
 
     def _aligned(
         self, rows: Sequence[EditRow], have: Sequence[int], matrix: FloatArray, want: Sequence[int]
@@ -347,6 +346,10 @@ def _merged(row: EditRow, values: Mapping[str, Any]) -> dict[str, Any]:
     merged = {name: getattr(draft, name) for name in EditDraft.__slots__} | dict(values)
     if "prompt" in values and "subject" not in values:
         merged["subject"] = None  # the old subject need not stand in the new prompt: it is found again
+    if draft.kind is EditKind.STATEMENT and "prompt" in values and "target" not in values:
+        merged["target"] = merged["prompt"]  # and so is the value
+    elif draft.kind is EditKind.STATEMENT and "target" in values and "prompt" not in values:
+        merged["prompt"] = draft.prompt.replace(draft.target, str(values["target"]))
     return merged
 
 

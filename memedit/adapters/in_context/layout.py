@@ -29,7 +29,9 @@ _SHORT = 200
 
 
 def statement(edit: Edit) -> str:
-    """Return the edit as one piece of text: prompt, one space, target."""
+    """Return the edit as one piece of text: prompt, one space, target. A statement is its prompt."""
+    if edit.kind is EditKind.STATEMENT:
+        return edit.prompt.strip()
     prompt, target = edit.prompt.rstrip(), edit.target.strip()
     return f"{prompt} {target}"
 

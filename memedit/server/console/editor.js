@@ -3,7 +3,7 @@
 import { ApiError, edits } from "./api.js";
 import { dialog, h, replace, toast } from "./dom.js";
 
-const KINDS = ["fact", "correction", "refusal", "long-form"];
+const KINDS = ["fact", "correction", "refusal", "long-form", "statement"];
 
 // Opens the form; resolves to the edit as it is then, or to null.
 export function openEditor(edit) {

@@ -35,6 +35,18 @@ def test_an_edit_goes_through_its_life(memedit: Any) -> None:
     assert actions == ["supersede", "update", "delete", "restore"]
 
 
+def test_a_statement_needs_no_target(memedit: Any) -> None:
+    text = "The mayor of Maren Bay is Ines Okafor"
+    edit = memedit.json("edit", "add", text, "--subject", "Maren Bay")
+    assert (edit["prompt"], edit["target"], edit["subject"], edit["kind"]) == (text, text, "Maren Bay", "statement")
+    assert "Maren Bay" in memedit("edit", "show", edit["id"]).stdout
+    note = memedit.json("edit", "add", "allergic to nuts")
+    assert "a note about the user" in memedit("edit", "show", note["id"]).stdout
+    refused = memedit("edit", "add", "Do not discuss it", "--kind", "refusal")
+    assert refused.exit_code == USAGE
+    assert "needs a target" in refused.output
+
+
 def test_tables_show_ids_whole(memedit: Any) -> None:
     edit = add(memedit)
     for words in (["list"], ["search", "mayor"], ["search", "who governs", "--mode", "semantic"]):

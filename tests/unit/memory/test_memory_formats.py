@@ -181,7 +181,8 @@ def test_mem0_memories_become_statements(memory: EditMemory, tmp_path: Path, sha
     path.write_text(json.dumps(whole, indent=2 if shape == "pretty" else None))
     memory.import_file(path)
     (edit,) = memory.list()
-    assert edit.prompt == edit.target == MEM0["memory"]
+    assert edit.prompt == edit.target == MEM0["memory"], "no tagger fits this encoder: the statement stays whole"
+    assert edit.kind is EditKind.STATEMENT
     assert edit.metadata["type"] == "preference"
     assert edit.metadata["user_id"] == "ada"
     assert edit.source == "mem0:m-1"
