@@ -10,6 +10,7 @@ from memedit.training.scope.talks import make_talk
 from memedit.training.scope.wordings import (
     CLAIMS,
     COMING,
+    CONTRASTS,
     MAKING,
     MENTIONS,
     NOW,
@@ -249,6 +250,20 @@ class BatchMaker:
             wanted = rng.choice((first, second, third))
             query = f"{opening}{glue}{asked[:1].lower()}{asked[1:]}"
             pairs.append(self._pair(query, wanted, float(wanted is not third), "several", direct=None))
+        return pairs
+
+    def contrast_pairs(self, count: int) -> list[Pair]:
+        """Return pairs in one form of question about the same item, or about two."""
+        rng = self._rng
+        pairs = []
+        for _ in range(count):
+            wordings, items = rng.choice(CONTRASTS)
+            (asked, stored), (item, other) = rng.choices(wordings, k=2), rng.sample(items, 2)
+            label = float(rng.random() < 0.45)
+            query = fill(asked, MASK).replace("{x}", item if label else other)
+            value = rng.choice(self._any_relation()[1].objects)
+            edit = fill(stored, MASK).replace("{x}", item)
+            pairs.append(Pair(dressed(query, rng, MASK) if rng.random() < 0.3 else query, edit, label, "contrast", value=value))
         return pairs
 
     def hop_pairs(self, count: int) -> list[Pair]:

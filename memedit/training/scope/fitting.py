@@ -40,7 +40,7 @@ class JudgeSettings:
 
     ``families`` are read whole in each step, each with at most ``relations`` relations and ``wordings`` of each;
     ``rows`` rows of data files come along. Of the step's pairs ``hard`` are judged by the cross-encoder too, with
-    ``talks``, ``named``, ``several``, ``qualified`` and ``hops`` made ones. ``save_every``: steps between checkpoints.
+    ``talks``, ``named``, ``several``, ``qualified``, ``hops`` and ``contrasts`` made. ``save_every``: steps between checkpoints.
     """
 
     steps: int = 5000
@@ -54,6 +54,7 @@ class JudgeSettings:
     several: int = 3
     qualified: int = 4
     hops: int = 3
+    contrasts: int = 5
     learning_rate: float = 1e-4
     head_rate: float = 5e-4
     warmup: int = 200
@@ -175,6 +176,7 @@ def _step(
         *maker.several_pairs(settings.several),
         *maker.qualified_pairs(settings.qualified),
         *maker.hop_pairs(settings.hops),
+        *maker.contrast_pairs(settings.contrasts),
         *maker.row_pairs(settings.rows),
     ]
     pairs.sort(key=lambda pair: len(pair.query) + len(pair.edit))
