@@ -41,6 +41,8 @@ _SCRIPTS = (
     re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]"),
     re.compile(r"[\u1100-\u11ff\uac00-\ud7ff]"),
 )
+_POSSESSIVE = re.compile(r"['’]s?\Z", re.IGNORECASE)
+_LOWER = re.compile(r"\s+[a-z]")
 _JOINED = re.compile(r"[-‐‑_@.](?=\w)")
 _NAMELESS = (
     "i me you he him she her it we us they them my your his its our their mine this that these those who whom whose "
@@ -49,6 +51,8 @@ _NAMELESS = (
 _NEVER = frozenset(_NAMELESS.split())
 _EDGE = ' \t\r\n,;:"“”„«»「」『』《》?¿'
 _LIMIT = 8.0
+_DOUBT = 2.0
+"""Where no part of a text is likelier a value than not, one with these log odds against it will do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,8 @@ class SubjectTagger:
         said = by_unit[:, VALUE].copy()
         if subject is not None:
             said[[i for i, (start, end) in enumerate(units) if start < subject[1] and end > subject[0]]] = -np.inf
-        return Reading(text, subject, _best_run(text, units, said, _is_value))
+        value = _best_run(text, units, said, _is_value) or _best_run(text, units, said + _DOUBT, _is_value)
+        return Reading(text, subject, value)
 
     def scores(self, encoding: Encoding) -> FloatArray:
         """Logits ``[t, 3]`` of outside, subject and value for each token."""
@@ -241,6 +246,8 @@ def _trimmed(text: str, start: int, end: int) -> Span | None:
         end += 1
     while start < end and text[start] in _EDGE:
         start += 1
+    if (owner := _POSSESSIVE.search(text, start, end)) is not None and _LOWER.match(text, end):
+        end = owner.start()
     while start < end and text[end - 1] in _EDGE:
         end -= 1
     return (start, end) if start < end else None

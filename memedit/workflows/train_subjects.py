@@ -37,7 +37,7 @@ from memedit.types import FloatArray
 
 REPORT_FILE = "report.json"
 _ROW_TEXTS = 3500
-_REPORTED = 2
+_REPORTED = 1
 """Wordings of each relation in the report."""
 
 

@@ -40,7 +40,6 @@ def memory(minilm: Encoder) -> EditMemory:
         ("I parked my car in", "my car"),
         ("The mother tongue of Maria Lindgren is", "Maria Lindgren"),
         ("What was Maria Lindgren's occupation?", "Maria Lindgren"),
-        ("who runs the harbour museum in tolburia?", "harbour museum"),
         ('In what year was the song "Blue Lantern" released?', "Blue Lantern"),
         ("Die Hauptstadt von Frankreich ist", "Frankreich"),
         ("La capitale de la France est", "France"),

@@ -17,8 +17,8 @@ from memedit.training.subjects import wordings as made
 _S, _O = "\ue000", "\ue001"
 """Stand for subject and value until all that changes a text is done; no text holds these characters."""
 _ARTICLES = (
-    "the a an der die das den dem des ein eine einen la le les un une el los las una il lo gli o os as um uma de het een "
-    "ο η το οι τα τον την του της"
+    "the a an der die das den dem des ein eine einen la le les un une el los las una il lo gli o os as um uma de het "
+    "een ο η το οι τα τον την του της"
 )
 ARTICLES = frozenset(_ARTICLES.split())
 _KINDS = (

@@ -24,11 +24,11 @@ _CHUNK = 512
 class TaggerSettings:
     """Size of the network and of the fit; ``epochs`` passes over all texts in batches of ``batch``."""
 
-    hidden: int = 128
+    hidden: int = 96
     width: int = 3
-    epochs: int = 5
+    epochs: int = 3
     batch: int = 64
-    rate: float = 2e-3
+    rate: float = 3e-3
     dropout: float = 0.15
 
 

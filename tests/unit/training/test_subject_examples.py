@@ -30,10 +30,8 @@ from memedit.training.subjects.fitting import (
     score_tagger,
 )
 
-ROWS = [
-    RewordedRow(f"The mother tongue of Ola Berg{i} is", f"Ola Berg{i}", "x", (f"Ola Berg{i} speaks",))
-    for i in range(40)
-]
+NAMES = [f"{chr(65 + i % 26)}ola{i} B{i}rg" for i in range(40)]
+ROWS = [RewordedRow(f"The mother tongue of {name} is", name, "x", (f"{name} speaks",)) for name in NAMES]
 SLOTS = ("\ue000", "\ue001")
 
 
@@ -102,8 +100,8 @@ def test_a_fitted_tagger_finds_subjects_by_their_place() -> None:
     source = next(s for s in read_sources([FOLDER / "science.jsonl"]))
     texts = row_texts(ROWS, 400, 0)
     examples = encode_examples(texts, encoder)
-    weights = fit_tagger(examples, TaggerSettings(hidden=16, epochs=12, batch=8))
-    again = fit_tagger(examples, TaggerSettings(hidden=16, epochs=12, batch=8))
+    weights = fit_tagger(examples, TaggerSettings(hidden=16, epochs=20, batch=8))
+    again = fit_tagger(examples, TaggerSettings(hidden=16, epochs=20, batch=8))
     assert all(np.array_equal(weights[name], again[name]) for name in weights)
     asked = [prompt_text("The mother tongue of Zed Quark is", "Zed Quark", "x")]
     rows = score_tagger(SubjectTagger(weights), encoder, [text for text in asked if text])
