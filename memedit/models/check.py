@@ -8,6 +8,7 @@ import torch
 
 from memedit.errors import UnsupportedModelError
 from memedit.models.chat import chat_layout, render_chat
+from memedit.models.fingerprint import is_packed
 from memedit.models.hooks import LowRank, capture, low_rank_rows, shared_inputs, stack_low_rank
 from memedit.models.spec import ModelSpec
 from memedit.models.tokenizers import barred_ids, encode_as_data, prepare_tokenizer
@@ -168,8 +169,12 @@ def _reads_keys(model: Any, tokenizer: Any, spec: ModelSpec) -> str:
         raise UnsupportedModelError("no single MLP down-projection per layer (a mixture of experts?)")
     name = f"{spec.layers}.0.{down.path}"
     layer = spec.layer(model, 0)
-    if not torch.is_floating_point(down.weight(layer)):
-        raise UnsupportedModelError(f"the weights of {name} are quantised ({down.weight(layer).dtype})")
+    weight = layer.get_submodule(down.path).weight
+    if is_packed(weight) or not torch.is_floating_point(weight):
+        kind = type(weight).__name__ if is_packed(weight) else weight.dtype
+        raise UnsupportedModelError(
+            f"the weights of {name} are quantised ({kind}): consolidate into a model that is not"
+        )
     ids = torch.tensor([tokenizer(_SHORT)["input_ids"]], device=model.device)
     with capture(model, [name]) as seen:
         model(input_ids=ids)

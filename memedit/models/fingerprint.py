@@ -49,15 +49,27 @@ def weights_digest(model: Any) -> str:
     for name, tensor in sorted(model.state_dict().items()):
         if not isinstance(tensor, torch.Tensor):
             continue
-        place = (tensor.data_ptr(), tuple(tensor.shape))
-        if tensor.device.type != "meta" and place in seen:
-            continue
-        seen.add(place)
+        if not is_packed(tensor):
+            place = (tensor.data_ptr(), tuple(tensor.shape))
+            if tensor.device.type != "meta" and place in seen:
+                continue
+            seen.add(place)
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}\n".encode())
         if tensor.device.type != "meta":
-            raw = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)
+            raw = plain_values(tensor).to("cpu").contiguous().reshape(-1).view(torch.uint8)
             digest.update(raw.numpy().data)
     return digest.hexdigest()
+
+
+def is_packed(weight: torch.Tensor) -> bool:
+    """Whether a weight is a quantised tensor of a class of its own (as torchao's), whose values cannot be looked at."""
+    return type(weight.detach()).dequantize is not torch.Tensor.dequantize
+
+
+def plain_values(weight: torch.Tensor) -> torch.Tensor:
+    """Return a weight's values as an ordinary tensor: itself, or what a quantised one stands for."""
+    detached = weight.detach()
+    return detached.dequantize() if is_packed(detached) else detached
 
 
 def tokenizer_digest(tokenizer: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from memedit.errors import FingerprintMismatchError, InputError
-from memedit.models.fingerprint import config_digest, tokenizer_digest
+from memedit.models.fingerprint import config_digest, plain_values, tokenizer_digest
 
 _TENSORS, _VALUES = 8, 8
 _TOLERANCE = 2.0**-7  # twice the rounding of bfloat16: the same checkpoint in another dtype is the same base
@@ -77,7 +77,7 @@ def _sample(model: Any) -> dict[str, list[float]]:
     step = max(1, len(matrices) // _TENSORS)
     sample = {}
     for name, tensor in matrices[::step][:_TENSORS]:
-        flat = tensor.detach().reshape(-1)
+        flat = plain_values(tensor).reshape(-1)
         places = torch.linspace(0, flat.numel() - 1, _VALUES, dtype=torch.float64).long()
         sample[name] = [float(value) for value in flat[places.to(flat.device)].float().cpu()]
     return sample

@@ -1,5 +1,6 @@
 """Running a planned batch: the bare model on the caller's tensors, edited rows in a pass of their own."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,15 @@ class PassResult:
         """Prompt and new ids ``[rows * n, width + new]``."""
         found: Tensor = self.output if isinstance(self.output, Tensor) else self.output.sequences
         return found
+
+
+def warn_of_embeddings() -> None:
+    """Tell whoever called ``generate`` that embeddings are not looked up."""
+    warnings.warn(
+        "generate(inputs_embeds=...) does not look up edits: there is no text to look up, so the bare model answers; "
+        "pass input_ids for answers with edits",
+        stacklevel=3,
+    )
 
 
 def run_edited(base: Base, adapter: Adapter, edited: EditedRows, ids: Tensor, options: Mapping[str, Any]) -> PassResult:

@@ -1,6 +1,5 @@
 """From what callers pass (texts, chats, tensors) to rows, and from rows to left-padded tensors."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -86,15 +85,6 @@ def tensor_rows(tokenizer: Any, layout: ChatLayout | None, ids: Tensor, mask: Te
         asked = kept[turn[0] : turn[1]] if turn is not None else kept
         rows.append(Row(ids=kept, text=tokenizer.decode(list(asked), skip_special_tokens=True)))
     return rows
-
-
-def warn_of_embeddings() -> None:
-    """Tell whoever called ``generate`` that embeddings are not looked up."""
-    warnings.warn(
-        "generate(inputs_embeds=...) does not look up edits: there is no text to look up, so the bare model answers; "
-        "pass input_ids for answers with edits",
-        stacklevel=3,
-    )
 
 
 def attention_mask(tokenizer: Any, config: Any, ids: Tensor, given: Tensor | None) -> Tensor:

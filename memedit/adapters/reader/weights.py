@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from memedit.adapters.reader.layout import LAYOUT_VERSION
 from memedit.errors import FingerprintMismatchError, InputError, ModelNotFoundError
-from memedit.models.fingerprint import config_digest, tokenizer_digest
+from memedit.models.fingerprint import config_digest, plain_values, tokenizer_digest
 from memedit.models.hooks import LowRank
 from memedit.models.spec import ModelSpec
 from memedit.whole_files import write_json, write_whole
@@ -152,7 +152,7 @@ def _sample(model: nn.Module) -> dict[str, Tensor]:
     """Return a few evenly spaced values of every parameter, in float32."""
     sample = {}
     for name, parameter in model.named_parameters():
-        flat = parameter.detach().reshape(-1)
+        flat = plain_values(parameter).reshape(-1)
         at = torch.linspace(0, flat.numel() - 1, min(_SAMPLES, flat.numel()), dtype=torch.float64).long()
         sample[name] = flat[at.to(flat.device)].float().cpu()
     return sample
