@@ -11,7 +11,8 @@ an answer that an edit is to give begin by ending or with a new line, as models 
 A target with a layout (line breaks, tabs, runs of blanks) is long, and a model that reads it on one line says it on one
 line. What the model would put in the place of a line break (one blank, nothing, the end of the answer) therefore counts
 as saying it. And ``w`` follows what has been said, by Bayes' rule: the less likely the model held it, the surer it is
-that the target is being said, so that it is said whole with at least its first weight, however long it is.
+that the target is being said, so that it is said whole with at least its first weight, however long it is. An answer
+that has come through a line break or a run of blanks of its target is that target.
 """
 
 import math
@@ -67,8 +68,9 @@ class Wanted:
         """Return the edit's weight once the first ``at`` tokens of the target have been said."""
         if not self.laid_out:
             return self.weight
+        first = max(self.weight, VERBATIM) if any(place < at for place in self.meant) else self.weight
         alone = math.exp(sum(self.heard.get(place, 0.0) for place in range(at)))
-        return min(self.weight / (self.weight + (1.0 - self.weight) * alone), _SUREST)
+        return min(first / (first + (1.0 - first) * alone), _SUREST)
 
 
 def mixed(scores: Tensor, rows: Sequence[Wanted | None], said: Sequence[Sequence[int]]) -> Tensor:
@@ -133,7 +135,7 @@ def wanted(adapter: Adapter, tokenizer: Any, row: Row, fired: Sequence[Hit], *, 
         return None
     weight = VERBATIM if is_verbatim(normalise(row.text), edit) else adapter.target_weight * hit.direct
     blanks = tuple(token for token in blank_tokens(tokenizer) if token != ids[0])  # a space may be a token of its own
-    meant = same_but_for_layout(tokenizer, edit.target, ids)
+    meant = same_but_for_layout(tokenizer, edit.target, tuple(ids))
     return Wanted(tuple(ids), weight, blanks, meant, laid_out=has_layout(edit.target))
 
 

@@ -1,12 +1,15 @@
 """A target's layout among its tokens: where a model that reads it on one line would say it otherwise."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from memedit.models import encode_as_data
 
 _AHEAD = 24
 """Characters that are tokenised to see how the rest of a target would begin."""
+_PIECE = 7
+"""Tokens of fewer characters are looked for at such a place."""
 
 
 def has_layout(target: str) -> bool:
@@ -14,7 +17,8 @@ def has_layout(target: str) -> bool:
     return target != " ".join(target.split())
 
 
-def same_but_for_layout(tokenizer: Any, target: str, ids: Sequence[int]) -> Mapping[int, tuple[int, ...]]:
+@lru_cache(maxsize=256)
+def same_but_for_layout(tokenizer: Any, target: str, ids: tuple[int, ...]) -> Mapping[int, tuple[int, ...]]:
     """Return, by place among a target's ``ids``, the tokens that say the same there but for line breaks and blanks.
 
     Only places at and behind a line break, a tab, or several blanks have any; targets without have none.
@@ -63,5 +67,8 @@ def _others(tokenizer: Any, target: str, at: int, end: int) -> set[int]:
     if not following:
         return {int(tokenizer.eos_token_id)} if rest and tokenizer.eos_token_id is not None else set()
     begins = (" ", "\n", "") if before or not behind else (" ", "\n")
-    found = (encode_as_data(tokenizer, begin + following) for begin in begins)
-    return {ids[0] for ids in found if ids}
+    found = [encode_as_data(tokenizer, begin + following)[:1] for begin in begins]
+    for begin in begins:  # a model may cut its words otherwise
+        pieces = (encode_as_data(tokenizer, begin + following[:size]) for size in range(1, _PIECE))
+        found += [ids for ids in pieces if len(ids) == 1]
+    return {token for ids in found for token in ids} - set(tokenizer.all_special_ids)

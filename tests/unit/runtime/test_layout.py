@@ -19,7 +19,7 @@ TOKENIZER = tiny_tokenizer()
 
 def meant(target: str, *, chat: bool = True) -> dict[str, set[str]]:
     ids = answer_ids(TOKENIZER, "Q?", target, chat=chat, ends=True)
-    found = same_but_for_layout(TOKENIZER, target, ids)
+    found = same_but_for_layout(TOKENIZER, target, tuple(ids))
     return {
         TOKENIZER.decode(ids[:place]): {TOKENIZER.decode([token]) for token in others}
         for place, others in found.items()
@@ -51,14 +51,14 @@ def test_a_token_that_ends_in_a_line_break_is_on_one_line_its_beginning() -> Non
     for chat, first in ((True, "it"), (False, " it")):
         ids = answer_ids(tokenizer, "Q?", "it.\nRun", chat=chat, ends=True)
         assert tokenizer.convert_ids_to_tokens(ids) == [first, ".\n", "Run", "</s>"]
-        found = same_but_for_layout(tokenizer, "it.\nRun", ids)
+        found = same_but_for_layout(tokenizer, "it.\nRun", tuple(ids))
         assert found == {1: (vocabulary["."],), 2: (vocabulary[" Run"], vocabulary["\n"])}
 
 
 @given(st.text(alphabet="ab \n\t\r\u00e9\U0001f469\u200d", min_size=1, max_size=12).filter(str.strip), st.booleans())
 def test_no_place_means_what_the_target_says_there(target: str, chat: bool) -> None:
     ids = answer_ids(TOKENIZER, "Q?", target, chat=chat, ends=True)
-    for place, others in same_but_for_layout(TOKENIZER, target, ids).items():
+    for place, others in same_but_for_layout(TOKENIZER, target, tuple(ids)).items():
         assert place < len(ids)
         assert ids[place] not in others
 
@@ -71,7 +71,11 @@ def test_what_the_model_would_say_on_one_line_counts_as_saying_the_target() -> N
     found = mixed(scores, [laid], [[4]])
     assert int(found.argmax()) == 5
     assert float(found.exp().sum()) == pytest.approx(1.0)
+    scores[0, 7], scores[0, 8] = 0.0, 12.0
+    assert int(mixed(scores, [laid], [[4]]).argmax()) == 8, "sure of something else: the answer is the model's own"
+    laid = Wanted((4, 5, 6), 0.1, meant={1: (7,)}, laid_out=True)
+    assert int(mixed(scores, [laid], [[4, 5]]).argmax()) == 6, "come through the line break, it is the target"
     away: Any = mixed(scores, [laid], [[3]])
     assert torch.equal(away, scores), "an answer that has left its target is the model's own"
-    scores[0, 5] = float("-inf")
+    scores[0, 5], scores[0, 7], scores[0, 8] = float("-inf"), 12.0, 0.0
     assert int(mixed(scores, [laid], [[4]]).argmax()) == 7, "the caller rules the line break out"
