@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from memedit.errors import InputError, MissingExtraError, ModelError, ModelNotFoundError
 from memedit.models.aliases import ALIASES, assemble
-from memedit.models.cache import cached_folder, file_digest, file_stamp, remembered
+from memedit.cache import cached_folder, file_digest, file_stamp, remembered
 from memedit.models.fingerprint import model_fingerprint
 from memedit.models.tokenizers import prepare_tokenizer
 from memedit.registry import unknown_name_message

@@ -11,7 +11,7 @@ from tiny import tiny_model, tiny_tokenizer
 from memedit.errors import InputError, ModelError, ModelNotFoundError
 from memedit.models import ALIASES, control_ids, encode_as_data, load_model, model_fingerprint, prepare_tokenizer
 from memedit.models.aliases import assemble
-from memedit.models.cache import cached_folder, file_digest
+from memedit.cache import cached_folder, file_digest
 
 TOKENIZER = tiny_tokenizer()
 CONTROL = control_ids(TOKENIZER)

@@ -92,7 +92,7 @@ def _build_whole(target: Path, manifest: str, build: Callable[[Path], None]) -> 
     try:
         build(working)
         (working / "manifest.json").write_text(manifest, encoding="utf-8")
-        _sync(list(working.iterdir()))
+        _sync([path for path in working.rglob("*") if path.is_file()])
         working.chmod(0o755)
         os.rename(working, target)
     finally:
