@@ -111,9 +111,8 @@ def find_encoder(name: str | Path) -> Path:
     """
     text = str(name)
     if not text.strip() or "\0" in text:
-        raise InputError(
-            f"encoder name {text!r} is empty or holds a NUL; use 'minilm', 'multilingual', a folder or a model id"
-        )
+        known = ", ".join(map(repr, ENCODER_ALIASES))
+        raise InputError(f"encoder name {text!r} is empty or holds a NUL; use {known}, a folder or a model id")
     alias = ENCODER_ALIASES.get(text.lower())
     if alias is not None:
         return alias.folder() or _elsewhere(text, alias)

@@ -128,9 +128,9 @@ class SentenceEncoder:
         start = tokens.shape[0] - len(piece.ids) if self._pad_left else 0
         spans: dict[int, tuple[int, int]] = {}
         for i, (special, (begin, end)) in enumerate(zip(piece.special_tokens_mask, piece.offsets, strict=True)):
-            begin, end = _trimmed(text, max(begin - shift, 0), end - shift)
-            if not special and end > begin:
-                spans[i] = begin, end
+            span = _trimmed(text, max(begin - shift, 0), end - shift)
+            if not special and span[1] > span[0]:
+                spans[i] = span
         kept = [start + i for i in spans]
         return Encoding(text=text, vector=vector.copy(), tokens=tokens[kept], spans=tuple(spans.values()))
 

@@ -63,9 +63,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
     whole, path = TinyE5().bytes(), tmp_path / "cut.bin"
     for length in [0, 3, 4, 50, *range(97, len(whole), 997), len(whole) - 1]:
         path.write_bytes(whole[:length])
-        with pytest.raises(
-            ModelError, match="cut.bin is not a usable .*(it ends after|cut off|cannot be read).*reinst"
-        ):
+        with pytest.raises(ModelError, match=r"cut\.bin is not a usable .*(ends after|cut off|cannot be read)"):
             read_e5(path)
 
 

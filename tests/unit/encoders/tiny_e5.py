@@ -10,7 +10,7 @@ import numpy as np
 
 SPECIALS = ["<s>", "<pad>", "</s>", "<unk>"]
 PIECES = [*SPECIALS, "▁", *"abcdefghijklmnopqrstuvwxyz:?日本局", "▁the", "▁city", "ing", "<mask>"]
-HIDDEN, LAYERS, HEADS, FEED_FORWARD, VOCABULARY, POSITIONS, TYPES = 32, 2, 2, 64, 48, 24, 2
+SIZES = HIDDEN, LAYERS, HEADS, FEED_FORWARD, VOCABULARY, POSITIONS, TYPES = 32, 2, 2, 64, 48, 24, 2
 
 
 def quantise(values: np.ndarray) -> bytes:
@@ -45,9 +45,7 @@ class TinyE5:
 
     magic: bytes = b"E5S1"
     version: int = 1
-    sizes: list[int] = field(
-        default_factory=lambda: [HIDDEN, LAYERS, HEADS, FEED_FORWARD, VOCABULARY, POSITIONS, TYPES]
-    )
+    sizes: list[int] = field(default_factory=lambda: list(SIZES))
     epsilon: float = 1e-12
     block: int = 32
     specials: list[int] = field(default_factory=lambda: [0, 2, 1, 3])
@@ -62,10 +60,9 @@ class TinyE5:
         start = len(head) + 4 + sum(2 + len(name) + 21 for name in self.tensors)
         directory, data = [struct.pack("<i", len(self.tensors))], b""
         for name, values in self.tensors.items():
-            raw = (
-                quantise(values) if name.endswith(".w") and values.ndim == 2 or name == "emb.word" else values.tobytes()
-            )
-            entry = {"name": name, "kind": int(len(raw) < 4 * values.size), "count": values.size,
+            four_bits = name == "emb.word" or (name.endswith(".w") and values.ndim == 2)
+            raw = quantise(values) if four_bits else values.tobytes()
+            entry = {"name": name, "kind": int(four_bits), "count": values.size,
                      "offset": start + len(data), "size": len(raw), **self.entries.get(name, {})}  # fmt: skip
             stored = entry["name"].encode()
             directory.append(struct.pack("<H", len(stored)) + stored)
