@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="Which language models there are, a
 
 @command(app, "list")
 def list_models(session: "Session") -> None:
-    """List the short names of models that ship as packages; paths and hub ids work as well."""
+    """List the short names of models and sentence encoders that ship as packages; paths and hub ids work as well."""
     from memedit.workflows.models import known_models
 
     rows = known_models()
@@ -38,7 +38,7 @@ def pull(
     session: "Session",
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Aliases, paths or hub ids.")],
 ) -> None:
-    """Make models ready: convert packaged GGUF files once, fetch hub models where a hub is reachable."""
+    """Make models ready: convert packaged models and encoders once, fetch hub models where a hub is reachable."""
     from memedit.workflows.models import pull_model
 
     ready = []

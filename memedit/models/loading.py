@@ -11,9 +11,9 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from memedit.cache import cached_folder, file_digest, file_stamp, remembered
 from memedit.errors import InputError, MemeditError, MissingExtraError, ModelError, ModelNotFoundError
 from memedit.models.aliases import ALIASES, PackagedModel, Progress, assemble
-from memedit.models.cache import cached_folder, file_digest, file_stamp, remembered
 from memedit.models.fingerprint import model_fingerprint
 from memedit.models.gguf_copy import UNCHANGED, architecture, copy_model
 from memedit.models.tokenizers import prepare_tokenizer

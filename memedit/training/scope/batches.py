@@ -263,7 +263,9 @@ class BatchMaker:
             query = fill(asked, MASK).replace("{x}", item if label else other)
             value = rng.choice(self._any_relation()[1].objects)
             edit = fill(stored, MASK).replace("{x}", item)
-            pairs.append(Pair(dressed(query, rng, MASK) if rng.random() < 0.3 else query, edit, label, "contrast", value=value))
+            pairs.append(
+                Pair(dressed(query, rng, MASK) if rng.random() < 0.3 else query, edit, label, "contrast", value=value)
+            )
         return pairs
 
     def hop_pairs(self, count: int) -> list[Pair]:

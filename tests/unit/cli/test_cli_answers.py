@@ -142,7 +142,7 @@ def test_the_demo_runs_on_any_model_and_leaves_the_memory_alone(memedit: Any) ->
 
 def test_models_are_listed_and_checked(memedit: Any, tiny_checkpoint: Path) -> None:
     names = [name for model in memedit.json("models", "list") for name in model["names"]]
-    assert {"smollm2", "gemma3-270m"} <= set(names)
+    assert {"smollm2", "gemma3-270m", "minilm", "multilingual"} <= set(names)
     assert "smollm2" in memedit("models", "list").stdout
     report = memedit.json("models", "check", str(tiny_checkpoint))
     assert report["usable"] is True

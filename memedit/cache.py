@@ -91,7 +91,8 @@ def _build_whole(target: Path, manifest: str, build: Callable[[Path], None]) -> 
     try:
         build(working)
         (working / "manifest.json").write_text(manifest, encoding="utf-8")
-        _sync(list(working.iterdir()))
+        _sync([path for path in working.rglob("*") if path.is_file()])
+        working.chmod(0o755)
         os.rename(working, target)
     except Exception:  # not of being interrupted: the next process goes on from here
         shutil.rmtree(working, ignore_errors=True)
