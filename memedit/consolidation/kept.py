@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 def kept_file(kind: str, key: str, store: Path | None) -> Path:
-    """Return the file for a key; ``store`` None is the folder ``kind`` under :func:`~memedit.models.cache_home`."""
+    """Return the file for a key; ``store`` None is the folder ``kind`` under :func:`~memedit.cache.cache_home`."""
     return (cache_home() / kind if store is None else store) / f"{key[:32]}.safetensors"
 
 

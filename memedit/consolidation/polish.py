@@ -272,7 +272,7 @@ def own_windows(loaded: LoadedModel, settings: ConsolidationSettings, *, store: 
     Args:
         loaded: the frozen base.
         settings: its seed counts.
-        store: folder they are kept in; None is ``windows`` under :func:`~memedit.models.cache_home`.
+        store: folder they are kept in; None is ``windows`` under :func:`~memedit.cache.cache_home`.
     """
     key = digest(
         {

@@ -45,7 +45,7 @@ def sensitivity(loaded: LoadedModel, settings: ConsolidationSettings, *, store: 
     Args:
         loaded: the frozen base.
         settings: its layers, ``sensitivity_tokens`` and seed count.
-        store: folder it is kept in; None is ``sensitivity`` under :func:`~memedit.models.cache_home`.
+        store: folder it is kept in; None is ``sensitivity`` under :func:`~memedit.cache.cache_home`.
     """
     top = EditSite.of(loaded, settings).layers[-1]
     path, key = _place(loaded, top, settings, store)

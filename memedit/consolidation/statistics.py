@@ -84,7 +84,7 @@ def build_statistics(
         loaded: the frozen base.
         settings: its layers and module count.
         texts: documents; None lets the model write its own (see :func:`~memedit.consolidation.samples.own_samples`).
-        store: folder they are kept in; None is ``statistics`` under :func:`~memedit.models.cache_home`.
+        store: folder they are kept in; None is ``statistics`` under :func:`~memedit.cache.cache_home`.
         tokens: most tokens read.
         progress: called with (tokens read, tokens to read).
         resume: go on from a checkpoint of the same run.
