@@ -9,6 +9,7 @@ import typer
 
 from memedit.cli.options import Needs, command, key_values
 from memedit.cli.output import Output
+from memedit.cli.pairs import note_doubts, show_pairs, show_preview, show_summary
 from memedit.cli.text import in_utc, one_line
 
 if TYPE_CHECKING:
@@ -57,11 +58,14 @@ Subject = Annotated[str | None, typer.Option(help="What the edit is about. [defa
 Paraphrases = Annotated[
     list[str] | None, typer.Option("--paraphrase", help="Another wording of the prompt; may be repeated.")
 ]
+Blocks = Annotated[list[str] | None, typer.Option("--block", help="A text that must not fire it; may be repeated.")]
 GroundTruth = Annotated[str | None, typer.Option(help="The old or wrong answer, kept for evaluation.")]
 Meta = Annotated[list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="Metadata; may be repeated.")]
 Source = Annotated[str | None, typer.Option(help="Where the correction comes from.")]
 ValidAt = Annotated[datetime | None, typer.Option(help="Holds in the world from this time on (UTC).")]
 InvalidAt = Annotated[datetime | None, typer.Option(help="Holds in the world until this time (UTC).")]
+Taught = Annotated[str, typer.Argument(help="The text, as it is asked.")]
+Remove = Annotated[bool, typer.Option("--remove", help="Take it back.")]
 Conflict = Annotated[OnConflict, typer.Option(help="When it contradicts an edit in force.")]
 
 
@@ -73,6 +77,7 @@ def add(
     target: Annotated[str, typer.Argument(help="The answer it should get from now on.")],
     subject: Subject = None,
     paraphrase: Paraphrases = None,
+    block: Blocks = None,
     ground_truth: GroundTruth = None,
     kind: Annotated[Kind, typer.Option(help="What the edit is for.")] = Kind.FACT,
     meta: Meta = None,
@@ -87,6 +92,7 @@ def add(
         target,
         subject=subject,
         paraphrases=tuple(paraphrase or ()),
+        blocks=tuple(block or ()),
         ground_truth=ground_truth,
         kind=kind.value,
         metadata=key_values("--meta", meta),
@@ -96,6 +102,7 @@ def add(
         on_conflict=on_conflict.value,
     )
     _emit_edit(session.output, edit)
+    note_doubts(session.output, session.memory().possible_conflicts(edit.id))
 
 
 @command(app, "import", Needs.MEMORY)
@@ -111,10 +118,18 @@ def import_edits(
         bool, typer.Option(help="Take over a data set's rephrasings, which are meant as test questions.")
     ] = False,
     on_conflict: Conflict = OnConflict.ERROR,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and write nothing.")] = False,
 ) -> None:
     """Import edits from a file; all rows go in, or none."""
     from memedit.workflows.edits import import_edits as run_import
+    from memedit.workflows.edits import preview_import
 
+    if dry_run:
+        preview = preview_import(
+            session.memory(), file, form=form, paraphrases=paraphrases, on_conflict=on_conflict.value
+        )
+        session.output.emit(preview, lambda out: show_preview(out, preview))
+        return
     with session.output.progress(f"importing {file.name}") as progress:
         summary = run_import(
             session.memory(),
@@ -124,13 +139,7 @@ def import_edits(
             on_conflict=on_conflict.value,
             progress=progress,
         )
-    session.output.emit(
-        summary,
-        lambda out: out.line(
-            f"{summary.added} added, {summary.duplicates} already there, {summary.superseded} superseded, "
-            f"{summary.conflicts} conflicts, in {summary.seconds:.1f} s"
-        ),
-    )
+    session.output.emit(summary, lambda out: show_summary(out, summary))
 
 
 @command(app, "list", Needs.MEMORY)
@@ -237,6 +246,50 @@ def restore(session: "Session", edit_id: EditId, on_conflict: Conflict = OnConfl
     _emit_edit(session.output, session.memory().restore(edit_id, on_conflict=on_conflict.value))
 
 
+@command(app, "block", Needs.MEMORY)
+def block_text(session: "Session", edit_id: EditId, text: Taught, remove: Remove = False) -> None:
+    """Teach an edit a text that must not fire it; in force at once."""
+    _emit_edit(session.output, session.memory().block(edit_id, text, remove=remove))
+
+
+@command(app, "also", Needs.MEMORY)
+def also_text(session: "Session", edit_id: EditId, text: Taught, remove: Remove = False) -> None:
+    """Teach an edit a text that must fire it too; in force at once."""
+    _emit_edit(session.output, session.memory().also(edit_id, text, remove=remove))
+
+
+@command(app, "conflicts", Needs.MEMORY)
+def conflicts(
+    session: "Session", edit_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only of this edit.")] = None
+) -> None:
+    """List pairs of edits in force that perhaps contradict each other; `settle` says which it is."""
+    pairs = session.memory().possible_conflicts(edit_id)
+    session.output.emit(pairs, lambda out: show_pairs(out, pairs))
+
+
+@command(app, "settle", Needs.MEMORY)
+def settle(
+    session: "Session",
+    edit_id: EditId,
+    other_id: Annotated[str, typer.Argument(metavar="ID", help="The other edit of the pair.")],
+    same: Annotated[
+        bool | None,
+        typer.Option("--same/--different", help="One question: the older edit is withdrawn. Or two facts: both stay."),
+    ] = None,
+) -> None:
+    """Settle a pair that `conflicts` lists."""
+    if same is None:
+        raise typer.BadParameter("say --same (the older edit is withdrawn) or --different (they are two facts)")
+    pair = session.memory().settle_conflict(edit_id, other_id, same=same)
+    newer, older = one_line(pair.newer.target), one_line(pair.older.target)
+    said = (
+        f"withdrawn: {pair.older.id} ({one_line(pair.older.prompt)} {older}) for {pair.newer.id} ({newer})"
+        if same
+        else f"told apart: {pair.older.id} ({older}) and {pair.newer.id} ({newer}) both stay in force"
+    )
+    session.output.emit(pair, lambda out: out.line(said))
+
+
 @command(app, "history", Needs.MEMORY)
 def history(session: "Session", edit_id: EditId) -> None:
     """List what happened to an edit, oldest first."""
@@ -274,6 +327,7 @@ def _emit_edit(output: Output, edit: "Edit") -> None:
         ("target", edit.target),
         ("subject", edit.subject or ""),
         ("paraphrases", "\n".join(edit.paraphrases)),
+        ("blocks", "\n".join(edit.blocks)),
         ("ground truth", edit.ground_truth or ""),
         ("kind", edit.kind.value),
         ("state", f"{edit.state.value}, version {edit.version}"),

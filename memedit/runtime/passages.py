@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from memedit.encoders import split_long, split_sentences
+from memedit.scope.identity import is_blocked
 from memedit.types import Hit, ScopeDecision
 
 Judge = Callable[[Sequence[str], float], list[ScopeDecision]]
@@ -66,7 +67,8 @@ def _decision(
         return replace(windows[0], query=query)
     least = _leaving(_WINDOW_ERRORS, threshold)
     sure = [hit for part in windows for hit in part.fired if hit.score >= least]
-    fired = _best_of([*sure, *(hit for part in sentences for hit in part.fired)])
+    found = _best_of([*sure, *(hit for part in sentences for hit in part.fired)])
+    fired = tuple(hit for hit in found if not is_blocked(query, hit.edit))  # a block may be longer than a part
     return ScopeDecision(
         query=query,
         scope=windows[0].scope,

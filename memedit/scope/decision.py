@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from memedit.scope.identity import check_threshold
+from memedit.scope.identity import check_threshold, is_blocked
 from memedit.scope.text import normalise
 from memedit.types import Edit, Encoding, Hit, ScopeDecision
 
 Span = tuple[int, int]
+BLOCKED = "blocked"
+"""Among a hit's reasons where the query is one of the texts that must not fire the edit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,11 @@ class FiringRule:
 def decide_query(scope: str, query: Encoding, scored: Sequence[ScoredCandidate], rule: FiringRule) -> ScopeDecision:
     """Order candidates by score and let those that win their part of the query fire, best first.
 
-    Which edit wins does not depend on the threshold, so a threshold may be calibrated on decisions made at 0.
+    Which edit wins does not depend on the threshold, so a threshold may be calibrated on decisions made at 0. An edit
+    that blocks the query never fires, whatever its score and the threshold; it is reported with score 0.
     """
-    ordered = sorted(scored, key=_best_first, reverse=True)
+    judged = [_silenced(item) if is_blocked(query.text, item.hit.edit) else item for item in scored]
+    ordered = sorted(judged, key=_best_first, reverse=True)
     winners = _winners(ordered, rule.margin)
     fired = tuple(item.hit for item in winners if item.hit.score >= rule.threshold)
     best = winners[0].hit.score if winners else 0.0
@@ -57,6 +61,11 @@ def decide_query(scope: str, query: Encoding, scored: Sequence[ScoredCandidate],
         considered=tuple(item.hit for item in ordered),
         abstained=not fired and bool(winners) and rule.threshold - rule.band <= best,
     )
+
+
+def _silenced(item: ScoredCandidate) -> ScoredCandidate:
+    hit = item.hit
+    return replace(item, hit=Hit(hit.edit, 0.0, hit.similarity, {**hit.reasons, BLOCKED: 1.0}, 0.0))
 
 
 def _best_first(item: ScoredCandidate) -> tuple[float, float, str]:
@@ -79,7 +88,7 @@ def _winners(ordered: Sequence[ScoredCandidate], margin: float) -> list[ScoredCa
         latest[_prompt_key(item.hit.edit)] = item.hit.edit
     winners: list[ScoredCandidate] = []
     for item in ordered:
-        if latest[_prompt_key(item.hit.edit)].id != item.hit.edit.id:
+        if latest[_prompt_key(item.hit.edit)].id != item.hit.edit.id or BLOCKED in item.hit.reasons:
             continue
         rivals = [w for w in winners if overlaps(w.span, item.span)]
         if all(0.0 <= rival.hit.score - item.hit.score < margin for rival in rivals):

@@ -22,13 +22,16 @@ class FileDrafts:
     describe: Callable[[int], str]
 
 
-def read_drafts(path: Path, name: str, paraphrases: bool = False) -> FileDrafts:
+def read_drafts(
+    path: Path, name: str, paraphrases: bool = False, *, problems: list[DatasetError] | None = None
+) -> FileDrafts:
     """Read and check every row of a file.
 
     Args:
         path: a JSONL or JSON file.
         name: a registered format, or "auto" to go by the first row.
         paraphrases: take over published rephrasings.
+        problems: where to put what is wrong with a row, which is then left out; None: the first one is raised.
 
     Raises:
         DatasetError: the file or a row cannot be used; names file, line and field.
@@ -41,7 +44,13 @@ def read_drafts(path: Path, name: str, paraphrases: bool = False) -> FileDrafts:
     lines: list[int] = []
     for line, row in numbered_rows(path):
         found = found or recognise(row)
-        draft, edit_id, state = _read_row(found, row, paraphrases, path, line)
+        try:
+            draft, edit_id, state = _read_row(found, row, paraphrases, path, line)
+        except DatasetError as error:
+            if problems is None:
+                raise
+            problems.append(error)
+            continue
         drafts.append(draft)
         ids.append(edit_id)
         states.append(state)

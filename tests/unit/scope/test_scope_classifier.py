@@ -95,6 +95,16 @@ def test_best_text_of_an_edit_counts(scope, bench, edits):
     assert base >= scores(scope, bench, "someone sings Blue Moon", [edits[0], alone, edits[2]])[alone.id] - 1e-6
 
 
+def test_a_blocked_text_never_fires(scope, bench, edits):
+    taught = [replace(edit, blocks=("the capital of Peru was?",)) for edit in edits]
+    query, found = bench.ask("The capital of Peru was", edits)
+    assert scope.decide([query], [found], threshold=0.0)[0].fired
+    query, found = bench.ask("The capital of Peru was", taught)
+    (decision,) = scope.decide([query], [found], threshold=0.0)
+    assert decision.fired == ()
+    assert {hit.score for hit in decision.considered} == {0.0}
+
+
 @pytest.mark.parametrize("text", ["The capital of Peru is", "THE CAPITAL OF PERU IS?", "Blue Moon is sung by"])
 def test_verbatim_prompts_and_paraphrases_score_one(scope, bench, edits, text):
     assert max(scores(scope, bench, text, edits).values()) == 1.0
