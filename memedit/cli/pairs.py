@@ -8,6 +8,7 @@ from memedit.cli.text import one_line
 
 if TYPE_CHECKING:
     from memedit.memory import Conflict, PossibleConflict
+    from memedit.types import Edit
     from memedit.workflows.edits import ImportPreview, ImportSummary
 
 _SETTLE = "settle with: memedit edit settle ID ID --same (withdraws the older edit) or --different (they are two facts)"
@@ -18,11 +19,7 @@ def show_pairs(out: Output, pairs: "Sequence[PossibleConflict]") -> None:
     if not pairs:
         out.line("no possible conflicts")
         return
-    rows = [
-        (pair.score, pair.older.id, pair.older.prompt, pair.older.target, pair.newer.id, pair.newer.prompt)
-        + (pair.newer.target,)
-        for pair in pairs
-    ]
+    rows = [(pair.score, *_edit(pair.older), *_edit(pair.newer)) for pair in pairs]
     _table(out, rows, ("older", "newer"))
     out.line(_SETTLE)
 
@@ -68,11 +65,14 @@ def show_preview(out: Output, preview: "ImportPreview") -> None:
         out.line("an import takes all rows or none: correct these first")
 
 
+def _edit(edit: "Edit") -> tuple[str, str, str]:
+    return edit.id, edit.prompt, edit.target
+
+
 def _conflicts(out: Output, title: str, pairs: "Sequence[Conflict]", sides: tuple[str, str]) -> None:
     rows = [
-        (pair.score, pair.existing_id, pair.existing_prompt, pair.existing_target)
-        + (pair.new_id, pair.new_prompt, pair.new_target)
-        for pair in pairs
+        (p.score, p.existing_id, p.existing_prompt, p.existing_target, p.new_id, p.new_prompt, p.new_target)
+        for p in pairs
     ]
     if rows:
         _table(out, rows, sides, title)
