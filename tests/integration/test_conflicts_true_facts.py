@@ -1,4 +1,4 @@
-"""Two true facts never contradict each other; a contradiction in other words does. The real encoder and default scope."""
+"""Two true facts never contradict each other, a contradiction in other words is found: real encoder, default scope."""
 
 import json
 from collections.abc import Iterator
