@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         VectorIndexError,
     )
-    from memedit.memory import AddReport, Change, Conflict, EditMemory, MemoryStats, VerifyReport
+    from memedit.memory import AddReport, Change, Conflict, EditMemory, MemoryStats, PossibleConflict, VerifyReport
     from memedit.models import LoadedModel, load_model
     from memedit.runtime import Answer, EditableModel
     from memedit.scope import Scope, load_scope
@@ -76,7 +76,15 @@ _MODULES = {
         "UnsupportedModelError",
         "VectorIndexError",
     ),
-    "memedit.memory": ("AddReport", "Change", "Conflict", "EditMemory", "MemoryStats", "VerifyReport"),
+    "memedit.memory": (
+        "AddReport",
+        "Change",
+        "Conflict",
+        "EditMemory",
+        "MemoryStats",
+        "PossibleConflict",
+        "VerifyReport",
+    ),
     "memedit.models": ("LoadedModel", "load_model"),
     "memedit.runtime": ("Answer", "EditableModel"),
     "memedit.scope": ("Scope", "load_scope"),
@@ -126,6 +134,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "ModelNotFoundError",
+    "PossibleConflict",
     "RepeatedRequestError",
     "Route",
     "Scope",

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from memedit.errors import FieldError
+from memedit.memory.normal import normalise
 from memedit.registry import unknown_name_message
 from memedit.types import EditDraft, EditKind
 from memedit.zones import noticed
@@ -20,7 +21,7 @@ MAX_METADATA_BYTES = 262_144
 """Longest metadata, as JSON in UTF-8 bytes."""
 
 MAX_PARAPHRASES = 1_000
-"""Most paraphrases of one edit."""
+"""Most paraphrases of one edit, and most blocks."""
 
 MAX_NAMESPACE_BYTES = 255
 """Longest namespace name, in UTF-8 bytes."""
@@ -120,14 +121,26 @@ def check_kind(value: Any) -> EditKind:
         raise FieldError("kind", unknown_name_message("edit kind", str(value), [str(k) for k in EditKind])) from None
 
 
-def _paraphrases(value: Any) -> tuple[str, ...]:
+def _texts(value: Any, field: str) -> tuple[str, ...]:
     if not value and isinstance(value, tuple | list):
         return ()
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise FieldError("paraphrases", f"expected a list of texts, got {type(value).__name__}")
+        raise FieldError(field, f"expected a list of texts, got {type(value).__name__}")
     if len(value) > MAX_PARAPHRASES:
-        raise FieldError("paraphrases", f"{len(value):,} paraphrases; at most {MAX_PARAPHRASES:,} are stored")
-    return tuple(check_text(text, f"paraphrases[{i}]") for i, text in enumerate(value))
+        raise FieldError(field, f"{len(value):,} {field}; at most {MAX_PARAPHRASES:,} are stored")
+    return tuple(check_text(text, f"{field}[{i}]") for i, text in enumerate(value))
+
+
+def _check_blocks(draft: EditDraft) -> None:
+    """Refuse a block that is one of the edit's own texts: the edit cannot both fire on it and not."""
+    own = {normalise(text) for text in (draft.prompt, *draft.paraphrases)} if draft.blocks else set()
+    for i, text in enumerate(draft.blocks):
+        if normalise(text) in own:
+            raise FieldError(
+                f"blocks[{i}]",
+                f"{text[:80]!r} is the edit's own prompt or a paraphrase of it, on which it must fire; "
+                "take it out of one of the two",
+            )
 
 
 def _getter(value: Any) -> Callable[..., Any]:
@@ -154,14 +167,16 @@ def check_draft(value: Any) -> EditDraft:
         prompt=check_text(get("prompt"), "prompt"),
         target=check_text(get("target"), "target"),
         subject=None if subject is None else check_text(subject, "subject"),
-        paraphrases=_paraphrases(get("paraphrases", ())),
+        paraphrases=_texts(get("paraphrases", ()), "paraphrases"),
         ground_truth=None if ground_truth is None else check_text(ground_truth, "ground_truth", blank=True),
         kind=check_kind(get("kind", EditKind.FACT)),
         metadata=get("metadata") or {},
         source=None if source is None else check_text(source, "source", blank=True),
         valid_at=check_time(get("valid_at"), "valid_at"),
         invalid_at=check_time(get("invalid_at"), "invalid_at"),
+        blocks=_texts(get("blocks", ()), "blocks"),
     )
+    _check_blocks(draft)
     if draft.valid_at and draft.invalid_at and draft.valid_at >= draft.invalid_at:
         raise FieldError("invalid_at", f"{draft.invalid_at} is not after valid_at ({draft.valid_at})")
     return draft

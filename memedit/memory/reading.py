@@ -19,19 +19,6 @@ from memedit.types import Edit, EditState
 T = TypeVar("T")
 CURRENT = edits.c.expired_at.is_(None)
 _CHUNK = 5_000
-_MEMBER_COLUMNS = (
-    edits.c.seq,
-    edits.c.id,
-    edits.c.prompt,
-    edits.c.target,
-    edits.c.subject,
-    edits.c.content_hash,
-    edits.c.prompt_hash,
-    edits.c.subject_hash,
-    edits.c.valid_at,
-    edits.c.invalid_at,
-    edits.c.state,
-)
 
 
 def chunks(items: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
@@ -103,7 +90,7 @@ def known_members(connection: Connection, namespace: str, rows: Sequence[Mapping
         (edits.c.subject_hash, {row["subject_hash"] for row in rows} - {None}),
     ):
         for part in chunks(list(values)):
-            query = select(*_MEMBER_COLUMNS).where(column.in_(part), edits.c.namespace == namespace, CURRENT)
+            query = select(edits).where(column.in_(part), edits.c.namespace == namespace, CURRENT)
             found.update((row["seq"], Member.of(row)) for row in connection.execute(query).mappings())
     return [found[seq] for seq in sorted(found)]
 

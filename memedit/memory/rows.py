@@ -43,6 +43,7 @@ def _filled(row: EditRow, draft: EditDraft) -> EditRow:
     row["prompt"], row["target"], row["subject"] = draft.prompt, draft.target, draft.subject
     row["paraphrases"] = json.dumps(draft.paraphrases, ensure_ascii=False) if draft.paraphrases else "[]"
     row["texts"] = 1 + len(draft.paraphrases)
+    row["blocks"] = json.dumps(draft.blocks, ensure_ascii=False) if draft.blocks else "[]"
     row["ground_truth"], row["kind"], row["source"] = draft.ground_truth, draft.kind.value, draft.source
     row["metadata"] = metadata_json(draft.metadata)
     row["valid_at"] = None if draft.valid_at is None else to_micros(draft.valid_at)
@@ -78,6 +79,7 @@ def row_edit(row: Mapping[Any, Any]) -> Edit:
         version=row["version"],
         state=EditState(row["state"]),
         content_hash=row["content_hash"],
+        blocks=() if row["blocks"] == "[]" else tuple(json.loads(row["blocks"])),
     )
 
 
@@ -94,4 +96,5 @@ def edit_draft(edit: Edit) -> EditDraft:
         source=edit.source,
         valid_at=edit.valid_at,
         invalid_at=edit.invalid_at,
+        blocks=edit.blocks,
     )

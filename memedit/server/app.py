@@ -20,7 +20,17 @@ from memedit.server.lookups import Lookups
 from memedit.server.metrics import Metrics
 from memedit.server.middleware import REQUEST_ID, REVISION, Accounts, BodyLimit, OwnPagesOnly
 from memedit.server.problems import install_handlers
-from memedit.server.routes import administration, asking, consolidations, edits, files, openai, operations, scope
+from memedit.server.routes import (
+    administration,
+    asking,
+    conflicts,
+    consolidations,
+    edits,
+    files,
+    openai,
+    operations,
+    scope,
+)
 from memedit.server.settings import ServerSettings
 from memedit.server.state import ServerState
 
@@ -29,6 +39,7 @@ ROUTERS = (
     openai.router,
     files.router,  # before the routes of single edits, whose ids would match theirs
     asking.router,
+    conflicts.router,
     edits.router,
     administration.router,
     scope.router,

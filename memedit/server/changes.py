@@ -129,7 +129,8 @@ class ClientChange:
         if before.revision is None:
             return None
         entries = self._state.memory.audit(before=before.revision + 1, limit=1)
-        if not entries or entries[0].after is None or "/batch" in self._path or "/import" in self._path:
+        many = any(part in self._path for part in ("/batch", "/import", "/conflicts/"))
+        if not entries or entries[0].after is None or many:
             return None
         return edit_response(entries[0].after, status)
 

@@ -1,6 +1,7 @@
 // The list of edits, and one of them in full beside it.
 
 import { edits } from "./api.js";
+import { openConflicts } from "./conflicts.js";
 import { ago, empty, figure, h, replace, toast } from "./dom.js";
 import { openEditor, settled } from "./editor.js";
 
@@ -13,7 +14,7 @@ export const view = {
   title: "Edits",
   keys: [
     ["/", "Search"], ["n", "New edit"], ["j / k", "Next, previous edit"], ["Enter", "Open the edit"],
-    ["e", "Change it"], ["x", "Withdraw it"], ["r", "Restore it"], ["t", "Try it"], ["Esc", "Close the edit"],
+    ["e", "Change it"], ["x", "Withdraw it"], ["r", "Restore it"], ["t", "Try it"], ["c", "Possible conflicts"], ["Esc", "Close the edit"],
   ],
 
   show(main) {
@@ -35,9 +36,10 @@ export const view = {
     const list = h("div", { class: "rows", id: "edit-rows", role: "listbox", tabindex: "0", "aria-label": "Edits" });
     const more = h("button", { type: "button", class: "more", hidden: true, onclick: () => load(true) }, "Show more");
     const detail = h("aside", { class: "detail", id: "detail", "aria-label": "Selected edit", hidden: true });
-    nodes = { search, filter, list, more, detail, count: h("span", { class: "count", role: "status" }) };
+    const doubts = h("button", { type: "button", id: "possible-conflicts", hidden: true, onclick: () => settleConflicts() });
+    nodes = { search, filter, list, more, detail, doubts, count: h("span", { class: "count", role: "status" }) };
     replace(main, h("div", { class: "edits" },
-      h("div", { class: "bar" }, h("div", { class: "search" }, search, h("kbd", {}, "/")), modes, filter, nodes.count,
+      h("div", { class: "bar" }, h("div", { class: "search" }, search, h("kbd", {}, "/")), modes, filter, nodes.count, doubts,
         h("button", { type: "button", class: "primary", id: "add", onclick: () => add() }, "Add edit", h("kbd", {}, "n"))),
       h("div", { class: "split" }, h("div", { class: "list" }, list, more), detail)));
     list.addEventListener("click", (event) => { const row = event.target.closest(".row"); if (row) { select(Number(row.dataset.at)); open(); } });
@@ -60,6 +62,7 @@ export const view = {
       x: () => edit && edit.state !== "retired" && withdraw(edit),
       r: () => edit && edit.state === "retired" && restore(edit),
       t: () => edit && tryIt(edit),
+      c: () => settleConflicts(),
       Escape: () => shut(),
     };
     if (!acts[event.key]) return false;
@@ -85,6 +88,7 @@ async function load(further = false) {
       next = body.next;
     }
     if (mine !== turn || !nodes) return;
+    if (!further) countConflicts(mine);
     state.rows = further ? [...state.rows, ...found] : found;
     state.next = next;
     const kept = state.rows.findIndex((row) => row.edit.id === state.shown);
@@ -95,6 +99,18 @@ async function load(further = false) {
   } finally {
     nodes?.list.removeAttribute("aria-busy");
   }
+}
+
+async function countConflicts(mine) {
+  let found = 0;
+  try { found = (await edits.conflicts()).data.length; } catch { /* the list itself will say what is wrong */ }
+  if (mine !== turn || !nodes) return;
+  nodes.doubts.hidden = !found;
+  replace(nodes.doubts, `${found} possible ${found === 1 ? "conflict" : "conflicts"}`, h("kbd", {}, "c"));
+}
+
+async function settleConflicts() {
+  if (await openConflicts()) await load();
 }
 
 function draw() {
@@ -174,6 +190,7 @@ function drawDetail(edit, changes) {
     h("dl", {},
       field("Subject", edit.subject),
       edit.paraphrases.length ? [h("dt", {}, "Paraphrases"), h("dd", {}, h("ul", {}, edit.paraphrases.map((text) => h("li", {}, text))))] : null,
+      edit.blocks.length ? [h("dt", {}, "Silent on"), h("dd", {}, h("ul", {}, edit.blocks.map((text) => h("li", {}, text))))] : null,
       field("Answer before", edit.ground_truth), field("Kind", edit.kind), field("Source", edit.source),
       field("Valid from", time(edit.valid_at)), field("Valid until", time(edit.invalid_at)),
       Object.keys(edit.metadata).length ? [h("dt", {}, "Metadata"), h("dd", {}, h("code", { class: "block" }, JSON.stringify(edit.metadata, null, 1)))] : null,
@@ -182,7 +199,7 @@ function drawDetail(edit, changes) {
     changes ? h("ol", { class: "history", id: "history" }, [...changes].reverse().map(entry)) : h("p", { class: "faint" }, "Reading…"));
 }
 
-const SAID = { add: "Added", update: "Changed", supersede: "Added in place of another", superseded: "Replaced by another", delete: "Withdrawn", restore: "Restored", state: "Moved to another state", encode: "Encoded anew" };
+const SAID = { add: "Added", update: "Changed", supersede: "Added in place of another", superseded: "Replaced by another", delete: "Withdrawn", restore: "Restored", state: "Moved to another state", "told-apart": "Told apart from another", encode: "Encoded anew" };
 
 function entry(change) {
   return h("li", { class: change.action },

@@ -187,6 +187,27 @@ def test_a_contradiction_asks_which_should_stay(
     assert [e.target for e in memory.list(namespace=space) if e.prompt == "Who leads Norvik?"] == left
 
 
+def test_possible_conflicts_are_counted_shown_and_settled(page: Any, memory: EditMemory, space: str) -> None:
+    sync_api.expect(page.locator("#possible-conflicts")).to_be_hidden()
+    _fill_new(page, "Who runs Norvik?", "Eva")
+    page.keyboard.press("Control+Enter")
+    sync_api.expect(page.locator("#possible-conflicts")).to_contain_text("1 possible conflict")
+    page.click("#possible-conflicts")
+    sync_api.expect(page.locator(".pair .prompt")).to_have_text(["Who leads Norvik?", "Who runs Norvik?"])
+    page.get_by_role("button", name="Two facts").click()
+    sync_api.expect(page.locator("#conflict-pairs")).to_contain_text("Every pair is settled")
+    page.keyboard.press("Escape")
+    sync_api.expect(page.locator("#possible-conflicts")).to_be_hidden()
+    apart = {edit.target: edit.blocks for edit in memory.list(namespace=space)}
+    assert (apart["Ole"], apart["Eva"]) == (("Who runs Norvik?",), ("Who leads Norvik?",))
+    page.click(".row >> nth=0")
+    sync_api.expect(page.locator("#detail")).to_contain_text("Silent on")
+    page.keyboard.press("e")
+    page.fill("#f-blocks", "Who left Norvik?")
+    page.keyboard.press("Control+Enter")
+    sync_api.expect(page.locator("#detail")).to_contain_text("Who left Norvik?")
+
+
 def test_an_edit_is_changed_and_its_history_tells(page: Any, memory: EditMemory, space: str) -> None:
     page.click(".row >> nth=0")
     page.wait_for_selector("#history li")
