@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from memedit.errors import FieldError
+from memedit.memory.times import FIRST, LAST
 from memedit.registry import unknown_name_message
 from memedit.types import EditDraft, EditKind
 
@@ -91,7 +92,7 @@ def check_time(value: Any, field: str) -> datetime | None:
     """Return a timezone-aware time or None; ISO 8601 text is read.
 
     Raises:
-        FieldError: no time, or one without a timezone.
+        FieldError: no time, one without a timezone, or one that some time zone cannot write.
     """
     if value is None:
         return None
@@ -104,6 +105,12 @@ def check_time(value: Any, field: str) -> datetime | None:
         raise FieldError(field, f"expected a datetime, got {type(value).__name__} {value!r}")
     if value.tzinfo is None or value.utcoffset() is None:
         raise FieldError(field, f"{value.isoformat()} has no timezone; pass an aware datetime, such as in UTC")
+    if not FIRST <= value <= LAST:
+        raise FieldError(
+            field,
+            f"{value.isoformat()} is at the edge of the calendar, where other time zones have no date for it; give a "
+            f"time from {FIRST.date()} to {LAST.date()}, or leave it out for always",
+        )
     return value
 
 
