@@ -7,9 +7,8 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
-from memedit.errors import MemeditError
 from memedit.server.engines.base import Completion, Ended, Event, GenerationRequest, Piece, Provenance, Started, Usage
-from memedit.server.problems import ApiError, as_api_error
+from memedit.server.problems import told
 from memedit.server.rendering import Body, Renderer, provenance_headers
 from memedit.server.state import ServerState
 from memedit.server.streams import DONE, EventStream, event, merged, too_slow, unless_gone
@@ -95,10 +94,8 @@ async def _limited(chunks: AsyncIterator[bytes], seconds: float) -> AsyncIterato
                 yield chunk
     except TimeoutError:
         yield event(too_slow(seconds).envelope())
-    except ApiError as error:
-        yield event(error.envelope())
-    except MemeditError as error:
-        yield event(as_api_error(error).envelope())
+    except Exception as error:  # a stream that has begun can end in no other way
+        yield event(told(error).envelope())
     finally:
         await chunks.aclose()  # type: ignore[attr-defined]
 

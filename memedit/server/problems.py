@@ -63,6 +63,20 @@ class ApiError(Exception):
         return JSONResponse(self.envelope(), self.status, self.headers)
 
 
+def told(error: Exception) -> ApiError:
+    """Return what a client is told about any error at all: of one that is no answer, only that there was one."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, MemeditError):
+        return as_api_error(error)
+    _log.error("request failed", exc_info=error)
+    return _defect()
+
+
+def _defect() -> ApiError:
+    return ApiError(500, "the server failed on this request; its log says more", code="internal_error")
+
+
 class ClientGoneError(Exception):
     """The client has closed the connection; there is nobody to answer."""
 
@@ -93,7 +107,7 @@ def as_api_error(error: MemeditError) -> ApiError:
         if isinstance(error, kind):
             return ApiError(status, message, code=code)
     _log.error("request failed", exc_info=error)
-    return ApiError(500, "the server failed on this request; its log says more", code="internal_error")
+    return _defect()
 
 
 def validation_error(errors: Sequence[Any]) -> ApiError:
@@ -130,7 +144,7 @@ def install_handlers(app: FastAPI) -> None:
         return Response(status_code=499)  # nobody reads it; the log does
 
     async def defect(_: Request, error: Exception) -> JSONResponse:
-        return ApiError(500, "the server failed on this request; its log says more", code="internal_error").response()
+        return _defect().response()
 
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(MemeditError, own_error)
