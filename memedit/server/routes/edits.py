@@ -64,7 +64,7 @@ def create(
         edit = memory.get(report.ids[0], namespace=access.namespace)
         return edit_response(edit, 201 if report.added else 200)
 
-    return once.make(access.who.name, change, status=201)
+    return once.make(access, change, status=201)
 
 
 @router.post("/batch", operation_id="create_edits", response_model=BatchOut, responses=responses(409))
@@ -78,7 +78,7 @@ def create_many(
         report = _memory(request).add_many(drafts, namespace=access.namespace, on_conflict=on_conflict)
         return reply(BatchOut.of(report))
 
-    return once.make(access.who.name, change)
+    return once.make(access, change)
 
 
 @router.get("", operation_id="list_edits", responses=responses(404))
@@ -252,7 +252,7 @@ def history(*, request: Request, access: ReadAccess, edit_id: EditId) -> History
 
 
 def _changed(once: Any, access: Any, change: Callable[[], Edit], status: int = 200) -> Response:
-    found: Response = once.make(access.who.name, lambda: edit_response(change(), status), status=status)
+    found: Response = once.make(access, lambda: edit_response(change(), status), status=status)
     return found
 
 

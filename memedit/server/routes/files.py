@@ -88,7 +88,7 @@ async def import_edits(
                 )
             return reply(BatchOut.of(report))
 
-        return await run_in_threadpool(change.make, access.who.name, add)
+        return await run_in_threadpool(change.make, access, add)
 
 
 @contextmanager

@@ -183,6 +183,39 @@ def test_a_repeated_request_is_done_once(client: httpx.Client) -> None:
     assert files[0].json() == files[1].json()
 
 
+def test_a_key_is_bound_to_all_that_decides_the_outcome(shared_server: RunningServer, namespace: str) -> None:
+    """Namespace (however it is named), precondition, policy, body: another one is another request."""
+    with shared_server.client() as client:
+        key = {"Idempotency-Key": namespace}
+
+        def create(headers: dict[str, str] | None = None, **params: str) -> httpx.Response:
+            return client.post("/v1/edits", json=SKY, headers={**key, **(headers or {})}, params=params)
+
+        first = create({"X-Memedit-Namespace": namespace})
+        assert first.status_code == 201
+        assert create(namespace=namespace).json() == first.json(), "the same namespace, said otherwise"
+        others = [
+            create(),
+            create({"X-Memedit-Namespace": f"{namespace}-b"}),
+            create(namespace=f"{namespace}-b"),
+            create(namespace=namespace, on_conflict="keep"),
+        ]
+        for other in others:
+            assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_key_reused")
+        place = f"/v1/edits/{first.json()['id']}"
+        scope = {"X-Memedit-Namespace": namespace, "Idempotency-Key": f"{namespace}-patch"}
+        bound = client.patch(place, json={"target": "blue"}, headers={**scope, "If-Match": '"1"'})
+        unbound = client.patch(place, json={"target": "blue"}, headers=scope)
+        assert (bound.status_code, unbound.status_code) == (200, 409)
+        body = json.dumps(TOWER)
+        files = [
+            client.post("/v1/edits/import", content=body, headers={**scope, "Idempotency-Key": "f", **more})
+            for more in ({}, {"X-Memedit-Namespace": f"{namespace}-b"})
+        ]
+        assert [response.status_code for response in files] == [200, 409]
+        assert client.get("/v1/edits", params={"namespace": f"{namespace}-b"}).json()["data"] == []
+
+
 def test_a_change_whose_answer_was_lost_is_answered_from_the_log(
     client: httpx.Client, shared_server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
