@@ -39,6 +39,10 @@ def register(app: typer.Typer) -> None:
         requests_per_minute: Annotated[
             int, typer.Option(min=0, help="For each key without a limit of its own; 0 is none.")
         ] = 6000,
+        show_edits: Annotated[
+            bool,
+            typer.Option("--show-edits", help="Let keys that may only generate see the texts of edits that fired."),
+        ] = False,
         cors_origin: Annotated[
             list[str] | None, typer.Option(help="Web page that may call, may be repeated. [default: none]")
         ] = None,
@@ -86,6 +90,7 @@ def register(app: typer.Typer) -> None:
             request_timeout=request_timeout,
             drain=drain,
             requests_per_minute=requests_per_minute,
+            show_edits=show_edits,
             cors_origins=tuple(cors_origin or ()),
         )
         memory = session.memory(max_lag=MAX_LAG)

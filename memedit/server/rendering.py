@@ -11,23 +11,36 @@ from memedit.types import Hit
 Body = dict[str, Any]
 
 
-def shown_hits(hits: Sequence[Hit], *, detail: bool = True) -> list[Body]:
-    """Return judged edits as a body; ``detail`` adds the features behind each score."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How much of the edits behind an answer its reader sees.
+
+    ``texts`` are prompt and target, ``reasons`` the features behind each score, ``considered`` also the edits that did
+    not fire.
+    """
+
+    texts: bool = True
+    reasons: bool = False
+    considered: bool = False
+
+
+def shown_hits(hits: Sequence[Hit], shown: Shown) -> list[Body]:
+    """Return judged edits as a body."""
     return [
         {
             "id": hit.edit.id,
-            "prompt": hit.edit.prompt,
-            "target": hit.edit.target,
+            "prompt": hit.edit.prompt if shown.texts else None,
+            "target": hit.edit.target if shown.texts else None,
             "score": float(hit.score),
             "similarity": float(hit.similarity),
             "direct": float(hit.direct),
-            "reasons": {name: float(value) for name, value in hit.reasons.items()} if detail else {},
+            "reasons": {name: float(value) for name, value in hit.reasons.items()} if shown.reasons else {},
         }
         for hit in hits
     ]
 
 
-def shown_provenance(found: Provenance, *, detail: bool = False) -> Body:
+def shown_provenance(found: Provenance, shown: Shown) -> Body:
     """Return why an answer came out as it did, as a body."""
     decision = found.decision
     body: Body = {
@@ -38,10 +51,12 @@ def shown_provenance(found: Provenance, *, detail: bool = False) -> Body:
         "scope": None if decision is None else decision.scope,
         "threshold": None if decision is None else float(decision.threshold),
         "abstained": decision is not None and decision.abstained,
-        "edits": shown_hits(found.fired, detail=detail),
-        "in_weights": [] if decision is None else shown_hits(decision.in_weights, detail=detail),
+        "edits": shown_hits(found.fired, shown),
+        "in_weights": [] if decision is None else shown_hits(decision.in_weights, shown),
     }
-    return body | ({"considered": shown_hits(decision.considered)} if detail and decision is not None else {})
+    if shown.considered and decision is not None:
+        body["considered"] = shown_hits(decision.considered, shown)
+    return body
 
 
 def provenance_headers(found: Sequence[Provenance]) -> dict[str, str]:
@@ -78,7 +93,7 @@ class ChatRenderer:
     model: str
     created: int
     logprobs: bool
-    detail: bool
+    shown: Shown
 
     def whole(self, completions: Sequence[Completion]) -> Body:
         """Return the one response."""
@@ -96,13 +111,13 @@ class ChatRenderer:
             **self._head("chat.completion"),
             "choices": choices,
             "usage": usage_body([completion.usage]),
-            "memedit": shown_provenance(completion.provenance, detail=self.detail),
+            "memedit": shown_provenance(completion.provenance, self.shown),
         }
 
     def first(self, found: Sequence[Provenance], n: int) -> list[Body]:
         """Return the chunks that open a stream: each choice's role; the provenance goes with the first."""
         chunks = [self._chunk(index, {"role": "assistant", "content": ""}) for index in range(n)]
-        chunks[0]["memedit"] = shown_provenance(found[0], detail=self.detail)
+        chunks[0]["memedit"] = shown_provenance(found[0], self.shown)
         return chunks
 
     def piece(self, _: int, piece: Piece) -> Body:
@@ -146,7 +161,7 @@ class TextRenderer:
     model: str
     created: int
     logprobs: bool
-    detail: bool
+    shown: Shown
     n: int
     _offsets: dict[int, int] = field(default_factory=dict)
 
@@ -190,7 +205,7 @@ class TextRenderer:
         return {"id": self.id, "object": "text_completion", "created": self.created, "model": self.model}
 
     def _provenance(self, found: Sequence[Provenance]) -> Any:
-        shown = [shown_provenance(one, detail=self.detail) for one in found]
+        shown = [shown_provenance(one, self.shown) for one in found]
         return shown[0] if len(shown) == 1 else shown
 
     def _chunk(self, index: int, text: str, *, logprobs: Body | None = None, reason: str | None = None) -> Body:

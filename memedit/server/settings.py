@@ -18,4 +18,5 @@ class ServerSettings(BaseModel):
     requests_per_minute: int = Field(default=6000, ge=0, description="of a key without a limit of its own; 0: none")
     revision_wait: float = Field(default=5.0, ge=0, description="how long a request waits for a revision it asks for")
     idempotency_hours: float = Field(default=24.0, gt=0, description="how long answers are kept for repeated requests")
+    show_edits: bool = Field(default=False, description="keys that may only generate see the texts of edits too")
     cors_origins: tuple[str, ...] = Field(default=(), description="web pages that may call; none unless listed")

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Path, Request
 from fastapi.responses import Response
 
+from memedit.memory import Role
 from memedit.server.answering import answer
 from memedit.server.auth import Generator, Principal, chosen_namespace
 from memedit.server.engines.base import Engine, GenerationRequest, Messages, Sampling
 from memedit.server.problems import ApiError
-from memedit.server.rendering import ChatRenderer, TextRenderer
+from memedit.server.rendering import ChatRenderer, Shown, TextRenderer
 from memedit.server.schemas.common import responses
 from memedit.server.schemas.openai import ChatIn, ChatOut, CompletionIn, CompletionOut, ModelList, ModelOut, SamplingIn
 from memedit.server.state import ServerState, server_state
@@ -60,7 +61,7 @@ async def chat(request: Request, who: Generator, body: ChatIn, namespace: Namesp
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     space = _namespace(state, who, body, namespace)
     asked = _request(body, messages, _sampling(body, limit, logprobs), namespace=space, model=model)
-    shape = ChatRenderer(_id("chatcmpl"), model, int(time.time()), body.logprobs is True, body.memedit.detail)
+    shape = ChatRenderer(_id("chatcmpl"), model, int(time.time()), body.logprobs is True, _shown(state, who, body))
     return await answer(request, state, [asked], shape, stream=body.stream is True, usage=_with_usage(body))
 
 
@@ -79,7 +80,7 @@ async def complete(request: Request, who: Generator, body: CompletionIn, namespa
     space = _namespace(state, who, body, namespace)
     asked = [_request(body, prompt, sampling, namespace=space, model=model) for prompt in _prompts(body)]
     logprobs = body.logprobs is not None
-    shape = TextRenderer(_id("cmpl"), model, int(time.time()), logprobs, body.memedit.detail, sampling.n)
+    shape = TextRenderer(_id("cmpl"), model, int(time.time()), logprobs, _shown(state, who, body), sampling.n)
     return await answer(request, state, asked, shape, stream=body.stream is True, usage=_with_usage(body))
 
 
@@ -100,6 +101,12 @@ def _request(
 def _namespace(state: ServerState, who: Principal, body: SamplingIn, header: str | None) -> str:
     asked = body.memedit.namespace if body.memedit.namespace is not None else header
     return chosen_namespace(who, asked, state.settings.namespace)
+
+
+def _shown(state: ServerState, who: Principal, body: SamplingIn) -> Shown:
+    """What of the edits this key may see: their texts are for those who may read edits."""
+    detail = body.memedit.detail
+    return Shown(texts=state.settings.show_edits or who.may(Role.READ), reasons=detail, considered=detail)
 
 
 def _with_usage(body: SamplingIn) -> bool:
