@@ -1,7 +1,7 @@
 """A file to drafts, strictly: a row that cannot be used stops the import and is named."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memedit.errors import DatasetError, FieldError
@@ -9,12 +9,16 @@ from memedit.memory.drafts import check_draft, metadata_json
 from memedit.memory.formats.base import Format, JsonRow
 from memedit.memory.formats.files import numbered_rows
 from memedit.memory.formats.registry import format_named, recognise
+from memedit.memory.ids import usable_id
 from memedit.types import EditDraft
 
 
 @dataclass(frozen=True, slots=True)
 class FileDrafts:
-    """The rows of a file: drafts, the ids and states they ask for, and where each stands."""
+    """The rows of a file: drafts, the ids and states they ask for, and where each stands.
+
+    An id that cannot name an edit here is not asked for; it is kept as ``source_id`` in the metadata.
+    """
 
     drafts: list[EditDraft]
     ids: list[str | None]
@@ -56,9 +60,13 @@ def _read_row(
     try:
         parsed = form.parse(row, paraphrases)
         names = dict(parsed.names)
+        edit_id = parsed.id if parsed.id and usable_id(parsed.id) else None
         draft = check_draft(parsed.fields)
+        if parsed.id and edit_id is None:
+            metadata_json(draft.metadata)
+            draft = replace(draft, metadata={"source_id": parsed.id, **draft.metadata})
         metadata_json(draft.metadata)
     except FieldError as error:
         field = names.get(error.field, error.field)
         raise DatasetError(error.reason, path=str(path), line=line, field=field) from error
-    return draft, parsed.id, parsed.state
+    return draft, edit_id, parsed.state

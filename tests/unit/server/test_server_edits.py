@@ -9,6 +9,8 @@ import httpx
 import pytest
 from running_server import RunningServer
 
+from memedit.memory.ids import RESERVED
+
 SKY = {"prompt": "The colour of the sky is", "target": "green", "subject": "sky"}
 TOWER = {"prompt": "The tower stands in", "target": "Rome", "subject": "tower"}
 
@@ -131,6 +133,41 @@ def test_edits_go_out_as_a_file_and_come_in_again(client: httpx.Client, shared_s
         assert {e["target"] for e in other.get("/v1/edits").json()["data"]} == {"green", "Rome"}
     for form in ("counterfact", "zsre", "knowedit", "mem0"):
         assert len(client.get("/v1/edits/export", params={"format": form}).text.splitlines()) == 2
+
+
+ODD_IDS = ("../../etc/passwd", "search", "export", "x" * 5_000, "a/b", "", " ", ".hidden", "-x", "as-of", "é", "a b",
+           "a%2Fb", "?", "#", "a\r\nb", "x" * 129)  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["jsonl", "mem0"])
+def test_whatever_ids_a_file_has_its_edits_can_be_withdrawn(
+    client: httpx.Client, shared_server: RunningServer, namespace: str, form: str
+) -> None:
+    good = [f"{namespace}{form}{rest}" for rest in ("", "-1", ".b_c:d-9", "x" * (128 - len(namespace + form)))]
+    good += [f"0{namespace}{form}", f"search{namespace}{form}"]
+    rows = [
+        {"id": edit_id, "prompt": f"The size of thing {number} is", "target": "x", "metadata": {"n": number}}
+        for number, edit_id in enumerate((*ODD_IDS, *good))
+    ]
+    if form == "mem0":
+        rows = [{"id": row["id"], "memory": "m", "metadata": {"memedit": row}} for row in rows]
+    lines = "\n".join(map(json.dumps, rows))
+    report = client.post("/v1/edits/import", content=lines, params={"format": form}).json()
+    assert len(report["added"]) == len(rows), report
+    for wanted, edit_id in zip((*ODD_IDS, *good), report["ids"], strict=True):
+        place = f"/v1/edits/{edit_id}"
+        edit = client.get(place).json()
+        assert edit["metadata"].get("source_id") == (wanted if wanted in ODD_IDS and wanted else None)
+        assert (edit["id"] == wanted) == (wanted in good)
+        assert client.get(f"{place}/history").status_code == 200
+        assert client.delete(place).json()["state"] == "retired"
+    assert client.get("/v1/edits").json()["data"] == []
+
+
+def test_no_imported_id_can_be_the_name_of_a_route(shared_server: RunningServer) -> None:
+    paths = shared_server.app.openapi()["paths"]
+    names = {path.split("/")[3] for path in paths if path.startswith("/v1/edits/") and "{" not in path.split("/")[3]}
+    assert names == RESERVED
 
 
 def test_a_wrong_file_is_refused_and_names_the_line(client: httpx.Client) -> None:

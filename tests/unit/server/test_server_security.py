@@ -132,9 +132,11 @@ def test_a_key_that_may_only_generate_gets_ids_and_scores(
     with EditMemory(encoder=HashingEncoder(64)) as memory:
         memory.add(**SECRET, namespace="vault")
         engine, lookups = local_engine(tiny_llama, tiny_chat_tokenizer, memory)
-        with serve(engine, lookups, ServerSettings(show_edits=True)) as server:
-            with as_role(server, "generate", namespaces=["vault"]) as client:
-                assert "octarine" in said_to(client)
+        with (
+            serve(engine, lookups, ServerSettings(show_edits=True)) as server,
+            as_role(server, "generate", namespaces=["vault"]) as client,
+        ):
+            assert "octarine" in said_to(client)
 
 
 def test_the_audit_names_the_key_that_made_a_change(guarded: RunningServer) -> None:
