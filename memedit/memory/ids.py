@@ -5,7 +5,6 @@ import re
 import threading
 import time
 
-
 RESERVED = frozenset({"as-of", "batch", "explain", "export", "import", "search"})
 """Names that stand in the place of an id in the server's paths."""
 
