@@ -108,6 +108,7 @@ def require(role: Role) -> Any:
     ) -> Principal:
         authenticator: Authenticator = request.app.state.memedit.authenticator
         who = authenticator.principal(credentials.credentials if credentials is not None else None)
+        request.state.key = who.name
         if not who.may(role):
             raise ApiError(403, f"this needs a key with the role {role.value!r}", code="role_missing")
         return who

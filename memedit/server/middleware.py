@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import re
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,12 +13,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memedit.errors import MemeditError
+from memedit.server.logs import fields, shown_path
 from memedit.server.problems import ApiError
 from memedit.server.state import ServerState
 
 REVISION = "X-Memedit-Revision"
 REQUEST_ID = "X-Request-Id"
 IMPORT_PATH = "/v1/edits/import"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,100}")
 _log = logging.getLogger("memedit.server.requests")
 
 
@@ -105,7 +108,7 @@ class Accounts:
             return
         started, status = perf_counter(), 0
         asked = Headers(scope=scope).get(REQUEST_ID, "")
-        request_id = asked if 0 < len(asked) <= 100 and asked.isprintable() and asked.isascii() else uuid.uuid4().hex
+        request_id = asked if _REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def marked(message: Message) -> None:
@@ -124,7 +127,13 @@ class Accounts:
             route = getattr(scope.get("route"), "path", "unknown")
             seconds = perf_counter() - started
             self._state.metrics.answered(scope["method"], route, status, seconds)
-            _log.info("%s %s %d %.3fs id=%s", scope["method"], scope["path"], status, seconds, request_id)
+            self._log(scope, status, seconds, request_id)
+
+    def _log(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+        asked = {"method": scope["method"][:20], "path": shown_path(scope), "status": status}
+        asked |= {"seconds": round(seconds, 4), "request_id": request_id, "key": scope["state"].get("key")}
+        entry = "%s %s %d %.3fs id=%s"
+        _log.info(entry, asked["method"], asked["path"], status, seconds, request_id, extra=fields(**asked))
 
     async def _add_revision(self, headers: MutableHeaders) -> None:
         with suppress(MemeditError):  # the response tells what failed; an unreadable memory has no revision

@@ -1,7 +1,6 @@
 """Running the application in this process until it is told to stop."""
 
 import ipaddress
-import logging
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -86,14 +85,3 @@ class _Server(uvicorn.Server):
         """Stop; a signal that was obeyed is not raised again, so the process ends with status 0."""
         await super().shutdown(sockets=sockets)
         self._captured_signals.clear()
-
-
-def log_to_stderr(level: str) -> None:
-    """Have the server's own messages written to stderr, one a line."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    for name in ("memedit.server", "uvicorn.error"):
-        logger = logging.getLogger(name)
-        logger.handlers[:] = [handler]
-        logger.setLevel(level.upper())
-        logger.propagate = False
