@@ -19,6 +19,9 @@ target is said by a language model; what is longer than any model's context cann
 MAX_METADATA_BYTES = 262_144
 """Longest metadata, as JSON in UTF-8 bytes."""
 
+MAX_METADATA_DEPTH = 50
+"""Deepest nesting of metadata: what is deeper cannot be read everywhere."""
+
 MAX_PARAPHRASES = 1_000
 """Most paraphrases of one edit."""
 
@@ -82,10 +85,20 @@ def metadata_json(value: Any) -> str:
         text = json.dumps(dict(value), ensure_ascii=False, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise FieldError("metadata", f"cannot be written as JSON: {error}") from None
+    if not _within(value, MAX_METADATA_DEPTH):
+        raise FieldError("metadata", f"is nested more than {MAX_METADATA_DEPTH} deep; flatten it, or store it as text")
     size = len(_utf8(text, "metadata"))
     if size > MAX_METADATA_BYTES:
         raise FieldError("metadata", f"{size:,} bytes as JSON; at most {MAX_METADATA_BYTES:,} are stored")
     return text
+
+
+def _within(value: Any, depth: int) -> bool:
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return True
+    return depth > 0 and all(_within(part, depth - 1) for part in value)
 
 
 def check_time(value: Any, field: str) -> datetime | None:

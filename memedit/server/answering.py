@@ -1,17 +1,16 @@
 """Answering requests: as a whole or as a stream, until it is done, the time is up, or the client has gone."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
 from memedit.server.engines.base import Completion, Ended, Event, GenerationRequest, Piece, Provenance, Started, Usage
-from memedit.server.problems import told
 from memedit.server.rendering import Body, Renderer, provenance_headers
 from memedit.server.state import ServerState
-from memedit.server.streams import DONE, EventStream, event, merged, too_slow, unless_gone
+from memedit.server.streams import DONE, EventStream, event, limited, merged, unless_gone
 
 Numbered = tuple[int, Event]
 """An event, and the number of the prompt it is about."""
@@ -32,18 +31,18 @@ async def answer(
         ApiError: the engine refuses a request or fails, or it took too long.
         ClientGoneError: nobody waits for the answer.
     """
-    seconds = state.settings.request_timeout
+    within, seconds = state.deadlines.within, state.settings.request_timeout
     if stream:
         events = merged([state.metrics.counted(state.engine.stream(one)) for one in asked])
         try:
-            started, early = await unless_gone(request, _opened(events, len(asked)), seconds)
+            started, early = await unless_gone(request, _opened(events, len(asked)), within(seconds))
         except BaseException:
             await events.aclose()
             raise
         chunks = _Chunks(shape, asked[0].sampling.n, started, usage)
-        body = _limited(chunks.of(_chained(early, events)), seconds)
+        body = limited(chunks.of(_chained(early, events)), within(seconds))
         return EventStream(body, provenance_headers(started))
-    completions = await unless_gone(request, _completed(state, asked), seconds)
+    completions = await unless_gone(request, _completed(state, asked), within(seconds))
     headers = provenance_headers([completion.provenance for completion in completions])
     return JSONResponse(shape.whole(completions), headers=headers)
 
@@ -86,20 +85,6 @@ async def _chained(early: Sequence[Numbered], events: AsyncIterator[Numbered]) -
         await events.aclose()  # type: ignore[attr-defined]
 
 
-async def _limited(chunks: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
-    """Pass chunks on for so long; what goes wrong after the headers are out is told in the stream."""
-    try:
-        async with asyncio.timeout(seconds):
-            async for chunk in chunks:
-                yield chunk
-    except TimeoutError:
-        yield event(too_slow(seconds).envelope())
-    except Exception as error:  # a stream that has begun can end in no other way
-        yield event(told(error).envelope())
-    finally:
-        await chunks.aclose()  # type: ignore[attr-defined]
-
-
 class _Chunks:
     """Events to chunks of one stream."""
 
@@ -107,7 +92,7 @@ class _Chunks:
         self._shape, self._n, self._started, self._usage = shape, n, started, usage
         self._usages: list[Usage] = []
 
-    async def of(self, events: AsyncIterator[Numbered]) -> AsyncIterator[bytes]:
+    async def of(self, events: AsyncIterator[Numbered]) -> AsyncGenerator[bytes]:
         try:
             for chunk in self._shape.first(self._started, self._n):
                 yield event(chunk)

@@ -18,7 +18,7 @@ from memedit.server.engines.base import Engine
 from memedit.server.following import Follower
 from memedit.server.lookups import Lookups
 from memedit.server.metrics import Metrics
-from memedit.server.middleware import REQUEST_ID, REVISION, Accounts, BodyLimit, OwnPagesOnly
+from memedit.server.middleware import REQUEST_ID, REVISION, Accounts, BodyLimit, Gate, OwnPagesOnly
 from memedit.server.problems import install_handlers
 from memedit.server.routes import administration, asking, consolidations, edits, files, openai, operations, scope
 from memedit.server.settings import ServerSettings
@@ -91,6 +91,7 @@ def create_app(
     if consolidator is not None:
         app.include_router(consolidations.router)
     app.add_middleware(BodyLimit, limit=settings.max_body, import_limit=settings.max_import)
+    app.add_middleware(Gate, state=state)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

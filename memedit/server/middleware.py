@@ -1,5 +1,6 @@
 """What happens to every request: its size is limited, its answer carries the revision, it is counted and logged."""
 
+import asyncio
 import ipaddress
 import logging
 import re
@@ -14,13 +15,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memedit.errors import MemeditError
 from memedit.server.logs import fields, shown_path
-from memedit.server.problems import ApiError
+from memedit.server.problems import ApiError, as_api_error, stopping, told
 from memedit.server.state import ServerState
 
 REVISION = "X-Memedit-Revision"
 REQUEST_ID = "X-Request-Id"
 IMPORT_PATH = "/v1/edits/import"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,100}")
+_GUARDED = ("/v1/", "/metrics")
 _log = logging.getLogger("memedit.server.requests")
 
 
@@ -63,6 +65,29 @@ class BodyLimit:
         await self._app(scope, counted, replaced)
 
 
+class Gate:
+    """Asks for the key before anything of the body is read, and keeps who has it for the routes."""
+
+    def __init__(self, app: ASGIApp, *, state: ServerState) -> None:
+        self._app, self._state = app, state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "http" and scope["path"].startswith(_GUARDED):
+            kind, _, secret = Headers(scope=scope).get("authorization", "").partition(" ")
+            asked = secret.strip() if kind.lower() == "bearer" else None
+            try:
+                who = await run_in_threadpool(self._state.authenticator.principal, asked)
+            except ApiError as error:
+                await error.response()(scope, receive, send)
+                return
+            except MemeditError as error:
+                await as_api_error(error).response()(scope, receive, send)
+                return
+            scope["state"] |= {"principal": who, "key": who.name}
+        await self._app(scope, receive, send)
+
+
 class OwnPagesOnly:
     """Lets no web page of elsewhere use a server that asks for no keys.
 
@@ -96,7 +121,10 @@ def _loopback(host: str) -> bool:
 
 
 class Accounts:
-    """Gives each request an id, each response the memory's revision, and counts and logs what was answered."""
+    """Gives each request an id, each response the memory's revision, and counts and logs what was answered.
+
+    An error that nobody has answered is answered here, so that the connection stays of use.
+    """
 
     def __init__(self, app: ASGIApp, *, state: ServerState) -> None:
         self._app, self._state = app, state
@@ -123,6 +151,15 @@ class Accounts:
 
         try:
             await self._app(scope, receive, marked)
+        except asyncio.CancelledError:
+            if not self._state.deadlines.over:
+                raise
+            if not status:
+                await stopping().response()(scope, receive, marked)
+        except Exception as error:
+            if status:
+                raise  # a stream that has begun: the connection is closed
+            await told(error).response()(scope, receive, marked)
         finally:
             route = getattr(scope.get("route"), "path", "unknown")
             seconds = perf_counter() - started

@@ -25,6 +25,7 @@ from memedit.errors import (
 
 _log = logging.getLogger("memedit.server")
 
+_LONGEST, _LONGEST_PLACE = 900, 120
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error"} | {
     404: "not_found_error", 405: "invalid_request_error", 409: "conflict_error", 412: "precondition_error",
     413: "invalid_request_error", 429: "rate_limit_error", 502: "upstream_error", 503: "unavailable_error",
@@ -81,6 +82,11 @@ class ClientGoneError(Exception):
     """The client has closed the connection; there is nobody to answer."""
 
 
+def stopping() -> ApiError:
+    """Return the refusal of a request for which the server has no time left."""
+    return ApiError(503, "the server is stopping; ask again", code="stopping", headers={"Retry-After": "1"})
+
+
 def overloaded(message: str, retry_after: float) -> ApiError:
     """Return the refusal of a request that may be made again after so many seconds."""
     return ApiError(429, message, code="overloaded", headers={"Retry-After": str(max(1, round(retry_after)))})
@@ -110,15 +116,41 @@ def as_api_error(error: MemeditError) -> ApiError:
     return _defect()
 
 
-def validation_error(errors: Sequence[Any]) -> ApiError:
-    """Return all that is wrong with a request's parameters or body, in one message."""
-    lines = []
-    for found in errors:
-        place = ".".join(str(part) for part in found["loc"][1:] or found["loc"])
-        lines.append(f"{place}: {found['msg']}" if place else str(found["msg"]))
-    first = errors[0]["loc"] if errors else ()
-    param = ".".join(str(part) for part in first[1:]) or None
-    return ApiError(400, "; ".join(lines), code="invalid_request", param=param)
+def validation_error(errors: Sequence[Any], body: Any = None) -> ApiError:
+    """Return all that is wrong with a request's parameters or ``body``, in one message that names the client's fields.
+
+    What says that the body is no JSON has no field.
+    """
+    found: dict[str, list[str]] = {}
+    for error in errors:
+        wrong = found.setdefault(_place(error, body), [])
+        if error["msg"] not in wrong:
+            wrong.append(error["msg"])
+    lines = [f"{place}: {', or '.join(wrong)}" if place else ", or ".join(wrong) for place, wrong in found.items()]
+    param = next(iter(found), "") or None
+    return ApiError(400, _cut("; ".join(lines), _LONGEST), code="invalid_request", param=param)
+
+
+def _place(error: Mapping[str, Any], body: Any) -> str:
+    """The field that an error is about, as the client wrote it: without the names of types that were tried."""
+    if error["type"] == "json_invalid":
+        return ""
+    source, *rest = error["loc"] or ("",)
+    if source != "body":
+        return ".".join(map(str, rest)) or str(source)
+    parts, at = [], body
+    for number, part in enumerate(rest):
+        named = isinstance(at, Mapping) and part in at
+        if named or (isinstance(at, list) and isinstance(part, int) and part < len(at)):
+            at = at[part]
+        elif error["type"] != "missing" or number < len(rest) - 1:
+            continue
+        parts.append(str(part))
+    return _cut(".".join(parts), _LONGEST_PLACE) or "body"
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def install_handlers(app: FastAPI) -> None:
@@ -134,7 +166,7 @@ def install_handlers(app: FastAPI) -> None:
 
     async def invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return validation_error(error.errors()).response()
+        return validation_error(error.errors(), error.body).response()
 
     async def http_error(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
@@ -143,12 +175,8 @@ def install_handlers(app: FastAPI) -> None:
     async def gone(_: Request, error: Exception) -> Response:
         return Response(status_code=499)  # nobody reads it; the log does
 
-    async def defect(_: Request, error: Exception) -> JSONResponse:
-        return _defect().response()
-
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(MemeditError, own_error)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(ClientGoneError, gone)
-    app.add_exception_handler(Exception, defect)

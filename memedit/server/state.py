@@ -13,6 +13,7 @@ from memedit.server.following import Follower
 from memedit.server.lookups import Lookups
 from memedit.server.metrics import Metrics
 from memedit.server.settings import ServerSettings
+from memedit.server.streams import Deadlines
 from memedit.server.tradeoff import Tradeoffs
 
 
@@ -29,6 +30,7 @@ class ServerState:
     follower: Follower | None = None
     under_way: set[tuple[str, str]] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    deadlines: Deadlines = field(default_factory=Deadlines)
     tradeoffs: Tradeoffs = field(init=False)
 
     def __post_init__(self) -> None:

@@ -64,6 +64,8 @@ def _message(message: Mapping[str, Any], number: int) -> dict[str, Any]:
     if role is None:
         raise ApiError(400, f"role {message['role']!r} is not supported by this engine", param=f"{place}.role")
     content = message.get("content")
+    if not content and role == "user":
+        raise ApiError(400, "a user message has some content", param=f"{place}.content")
     if isinstance(content, str) or content is None:
         return {"role": role, "content": content or ""}
     texts = []

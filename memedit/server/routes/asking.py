@@ -39,7 +39,8 @@ def _query(body: ExplainIn) -> str:
         raise FieldError("prompt", "give either a prompt or messages")
     if body.messages is None:
         return body.prompt or ""
-    if not all("role" in message and "content" in message for message in body.messages):
-        raise FieldError("messages", "each has a role and content")
-    asked = [message for message in body.messages if message["role"] == "user"]
-    return content_text((asked or body.messages)[-1])
+    asked = [message for message in body.messages if message.role == "user"]
+    text = content_text({"content": (asked or body.messages)[-1].content})
+    if not text.strip():
+        raise FieldError("messages", "the last user message has no text that could be looked up")
+    return text

@@ -1,7 +1,7 @@
 """Writing edits into the weights: start, watch, gates, publish, roll back, withdraw."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -26,7 +26,7 @@ from memedit.server.schemas.consolidations import (
     WithdrawIn,
 )
 from memedit.server.state import ServerState, server_state
-from memedit.server.streams import EventStream, event
+from memedit.server.streams import EventStream, event, limited
 from memedit.server.waiting import awaited_revision
 from memedit.workflows import versions
 from memedit.workflows.consolidation.states import LEASE
@@ -126,7 +126,7 @@ async def watch(request: Request, access: ReadAccess, job_id: JobId) -> Response
     consolidator = _consolidator(request)
     consolidator.job(access.namespace, job_id)
 
-    async def states() -> AsyncIterator[bytes]:
+    async def states() -> AsyncGenerator[bytes]:
         last = None
         while True:
             now = consolidator.job(access.namespace, job_id)
@@ -137,7 +137,7 @@ async def watch(request: Request, access: ReadAccess, job_id: JobId) -> Response
                 return
             await asyncio.sleep(_POLL)
 
-    return EventStream(states(), {})
+    return EventStream(limited(states(), server_state(request).deadlines.within(None)), {})
 
 
 @router.get("/versions/{name}", operation_id="get_version", responses=responses(404))

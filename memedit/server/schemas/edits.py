@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, Field, JsonValue
 
 from memedit.memory import AddReport, AuditEntry, Change
 from memedit.server.schemas.common import FiredEdit, In, Out
+from memedit.server.schemas.openai import ChatMessage
 from memedit.types import Edit, EditKind, EditState
 
 OnConflictValue = Literal["error", "supersede", "keep"]
@@ -170,7 +171,7 @@ class ExplainIn(In):
     """A prompt, as text or as a chat, and optionally a threshold to try instead of the one in force."""
 
     prompt: Text | None = None
-    messages: list[dict[str, JsonValue]] | None = Field(default=None, min_length=1, max_length=1_000)
+    messages: list[ChatMessage] | None = Field(default=None, min_length=1, max_length=1_000)
     threshold: float | None = Field(default=None, ge=0.0, le=1.0)
 
 
