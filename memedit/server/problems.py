@@ -56,7 +56,8 @@ class ApiError(Exception):
     def envelope(self) -> dict[str, Any]:
         """Return the body."""
         kind = _TYPES.get(self.status, "server_error")
-        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code, **self.details}
+        message = self.message.encode("utf-8", "replace").decode()  # whatever it quotes, it can be sent
+        error = {"message": message, "type": kind, "param": self.param, "code": self.code, **self.details}
         return {"error": error}
 
     def response(self) -> JSONResponse:

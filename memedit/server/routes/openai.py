@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Request
@@ -60,7 +61,8 @@ async def chat(request: Request, who: Generator, body: ChatIn, namespace: Namesp
     limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     space = _namespace(state, who, body, namespace)
-    asked = _request(body, messages, _sampling(body, limit, logprobs), namespace=space, model=model)
+    sent = await request.body()
+    asked = _request(body, messages, _sampling(body, limit, logprobs), namespace=space, model=model, sent=sent)
     shape = ChatRenderer(_id("chatcmpl"), model, int(time.time()), body.logprobs is True, _shown(state, who, body))
     return await answer(request, state, [asked], shape, stream=body.stream is True, usage=_with_usage(body))
 
@@ -78,14 +80,22 @@ async def complete(request: Request, who: Generator, body: CompletionIn, namespa
     model = await _known_model(state.engine, body.model)
     sampling = _sampling(body, 16 if body.max_tokens is None else body.max_tokens, body.logprobs)
     space = _namespace(state, who, body, namespace)
-    asked = [_request(body, prompt, sampling, namespace=space, model=model) for prompt in _prompts(body)]
+    common: dict[str, Any] = {"namespace": space, "model": model, "sent": await request.body()}
+    prompts = _prompts(body)
+    asked = [replace(_request(body, one, sampling, **common), alone=len(prompts) == 1) for one in prompts]
     logprobs = body.logprobs is not None
     shape = TextRenderer(_id("cmpl"), model, int(time.time()), logprobs, _shown(state, who, body), sampling.n)
     return await answer(request, state, asked, shape, stream=body.stream is True, usage=_with_usage(body))
 
 
 def _request(
-    body: SamplingIn, prompt: str | tuple[int, ...] | Messages, sampling: Sampling, *, namespace: str, model: str
+    body: SamplingIn,
+    prompt: str | tuple[int, ...] | Messages,
+    sampling: Sampling,
+    *,
+    namespace: str,
+    model: str,
+    sent: bytes,
 ) -> GenerationRequest:
     return GenerationRequest(
         id=uuid.uuid4().hex,
@@ -95,6 +105,7 @@ def _request(
         model=model,
         edits=body.memedit.edits,
         extra=_extra(body),
+        sent=sent,
     )
 
 
@@ -157,6 +168,8 @@ def _prompts(body: CompletionIn) -> list[str | tuple[int, ...]]:
 
 async def _known_model(engine: Engine, name: str) -> str:
     models = await engine.models()
+    if not models:
+        raise ApiError(502, "the engine behind this server offers no model", code="upstream_error")
     if not name:
         return models[0].name
     if all(model.name != name for model in models):
