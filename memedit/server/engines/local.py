@@ -22,8 +22,9 @@ from memedit.server.engines.base import (
     collect,
 )
 from memedit.server.engines.planning import Planner
-from memedit.server.engines.prompts import check_extra, local_prompt
+from memedit.server.engines.prompts import local_prompt
 from memedit.server.engines.tickets import Ticket
+from memedit.server.engines.unsupported import check_extra
 from memedit.server.engines.worker import Worker
 from memedit.server.lookups import Lookups
 from memedit.server.problems import ApiError, overloaded

@@ -7,26 +7,10 @@ from memedit.adapters.base import Row
 from memedit.errors import InputError
 from memedit.runtime.rows import Prompt, prompt_row
 from memedit.server.engines.base import GenerationRequest
+from memedit.server.engines.unsupported import check_message
 from memedit.server.problems import ApiError
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-_HARMLESS: Mapping[str, tuple[Any, ...]] = {
-    "best_of": (None, 1), "echo": (None, False), "suffix": (None, ""), "tools": (None, []),
-    "tool_choice": (None, "none", "auto"), "response_format": (None, {"type": "text"}), "functions": (None, []),
-    "modalities": (None, ["text"]), "audio": (None,), "logit_processors": (None,), "guided_json": (None,),
-}  # fmt: skip
-"""Fields that change the answer, and the values at which they do not."""
-
-
-def check_extra(extra: Mapping[str, Any]) -> None:
-    """Refuse what a model alone cannot do; other fields that are not known have no effect.
-
-    Raises:
-        ApiError: 400, names the field.
-    """
-    for name, harmless in _HARMLESS.items():
-        if name in extra and extra[name] not in harmless:
-            raise ApiError(400, f"{name} is not supported by this engine", code="unsupported_parameter", param=name)
 
 
 def local_prompt(tokenizer: Any, request: GenerationRequest) -> tuple[Prompt, Row]:
@@ -63,6 +47,7 @@ def _message(message: Mapping[str, Any], number: int) -> dict[str, Any]:
     role = _ROLES.get(str(message["role"]))
     if role is None:
         raise ApiError(400, f"role {message['role']!r} is not supported by this engine", param=f"{place}.role")
+    check_message(message, place)
     content = message.get("content")
     if not content and role == "user":
         raise ApiError(400, "a user message has some content", param=f"{place}.content")

@@ -59,6 +59,8 @@ async def chat(request: Request, who: Generator, body: ChatIn, namespace: Namesp
     model = await _known_model(state.engine, body.model)
     messages: Messages = tuple(message.model_dump(exclude_unset=True) for message in body.messages)
     limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    if body.top_logprobs and not body.logprobs:
+        raise ApiError(400, 'top_logprobs needs "logprobs": true', code="invalid_value", param="top_logprobs")
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     space = _namespace(state, who, body, namespace)
     sent = await request.body()
@@ -128,6 +130,8 @@ def _extra(body: SamplingIn) -> dict[str, Any]:
     """Fields that the routes do not read themselves."""
     extra = dict(body.model_extra or {})
     extra |= {name: getattr(body, name) for name in ("echo", "suffix", "best_of") if hasattr(body, name)}
+    if body.stream_options is not None and body.stream_options.model_extra:
+        extra["stream_options"] = body.stream_options.model_extra
     return {name: value for name, value in extra.items() if value is not None}
 
 
