@@ -22,6 +22,7 @@ REVISION = "X-Memedit-Revision"
 REQUEST_ID = "X-Request-Id"
 IMPORT_PATH = "/v1/edits/import"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,100}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _GUARDED = ("/v1/", "/metrics")
 _log = logging.getLogger("memedit.server.requests")
 
@@ -149,8 +150,10 @@ class Accounts:
                     await self._add_revision(headers)
             await send(message)
 
+        # what can be got can be asked about: the server sends the head of it alone
+        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         try:
-            await self._app(scope, receive, marked)
+            await self._app(inner, receive, marked)
         except asyncio.CancelledError:
             if not self._state.deadlines.over:
                 raise
@@ -161,9 +164,10 @@ class Accounts:
                 raise  # a stream that has begun: the connection is closed
             await told(error).response()(scope, receive, marked)
         finally:
-            route = getattr(scope.get("route"), "path", "unknown")
+            route = getattr(inner.get("route"), "path", "unknown")
             seconds = perf_counter() - started
-            self._state.metrics.answered(scope["method"], route, status, seconds)
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._state.metrics.answered(method, route, status, seconds)
             self._log(scope, status, seconds, request_id)
 
     def _log(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from memedit.errors import (
     ConflictError,
+    ContextLengthError,
     EditChangedError,
     EditNotFoundError,
     FieldError,
@@ -26,6 +27,7 @@ from memedit.errors import (
 _log = logging.getLogger("memedit.server")
 
 _LONGEST, _LONGEST_PLACE = 900, 120
+_WHOLE = "body"
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error"} | {
     404: "not_found_error", 405: "invalid_request_error", 409: "conflict_error", 412: "precondition_error",
     413: "invalid_request_error", 429: "rate_limit_error", 502: "upstream_error", 503: "unavailable_error",
@@ -108,6 +110,7 @@ def as_api_error(error: MemeditError) -> ApiError:
         (EditChangedError, 412, "edit_changed"),
         (RepeatedRequestError, 409, "request_in_progress"),
         (StoreReadOnlyError, 403, "read_only"),
+        (ContextLengthError, 400, "context_length_exceeded"),
         (InputError, 400, "invalid_value"),
     )
     for kind, status, code in statuses:
@@ -124,11 +127,14 @@ def validation_error(errors: Sequence[Any], body: Any = None) -> ApiError:
     """
     found: dict[str, list[str]] = {}
     for error in errors:
-        wrong = found.setdefault(_place(error, body), [])
-        if error["msg"] not in wrong:
-            wrong.append(error["msg"])
+        wrong, message = found.setdefault(_place(error, body), []), error["msg"]
+        if error["type"] == "json_invalid":
+            message = f"the body is no JSON: {(error.get('ctx') or {}).get('error', message)} (at {error['loc'][-1]})"
+        if message not in wrong:
+            wrong.append(message)
     lines = [f"{place}: {', or '.join(wrong)}" if place else ", or ".join(wrong) for place, wrong in found.items()]
-    param = next(iter(found), "") or None
+    first = next(iter(found), "")
+    param = None if first in ("", _WHOLE) else first
     return ApiError(400, _cut("; ".join(lines), _LONGEST), code="invalid_request", param=param)
 
 
@@ -147,7 +153,7 @@ def _place(error: Mapping[str, Any], body: Any) -> str:
         elif error["type"] != "missing" or number < len(rest) - 1:
             continue
         parts.append(str(part))
-    return _cut(".".join(parts), _LONGEST_PLACE) or "body"
+    return _cut(".".join(parts), _LONGEST_PLACE) or _WHOLE
 
 
 def _cut(text: str, length: int) -> str:
@@ -165,8 +171,13 @@ def install_handlers(app: FastAPI) -> None:
         assert isinstance(error, MemeditError)
         return as_api_error(error).response()
 
-    async def invalid(_: Request, error: Exception) -> JSONResponse:
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
+        kind = request.headers.get("content-type", "")
+        if isinstance(error.body, bytes) and "json" not in kind.lower():
+            said = f"not {kind[:80]!r}" if kind else "which this request has not"
+            message = f"the body is read as JSON with the header 'Content-Type: application/json', {said}"
+            return ApiError(400, message, code="invalid_request").response()
         return validation_error(error.errors(), error.body).response()
 
     async def http_error(_: Request, error: Exception) -> JSONResponse:

@@ -1,6 +1,8 @@
 """From what a client asks to what the runtime takes."""
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from memedit.adapters.base import Row
@@ -11,6 +13,7 @@ from memedit.server.engines.unsupported import check_message
 from memedit.server.problems import ApiError
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_ROLES |= {"tool": "tool", "function": "tool"}
 
 
 def local_prompt(tokenizer: Any, request: GenerationRequest) -> tuple[Prompt, Row]:
@@ -51,11 +54,30 @@ def _message(message: Mapping[str, Any], number: int) -> dict[str, Any]:
     content = message.get("content")
     if not content and role == "user":
         raise ApiError(400, "a user message has some content", param=f"{place}.content")
+    rest = {name: message[name] for name in ("tool_call_id", "name") if role == "tool" and name in message}
+    if role == "assistant" and message.get("tool_calls"):
+        rest["tool_calls"] = _tool_calls(message["tool_calls"], place)
     if isinstance(content, str) or content is None:
-        return {"role": role, "content": content or ""}
+        return {"role": role, "content": content or "", **rest}
     texts = []
     for part in content:
         if part.get("type") != "text" or not isinstance(part.get("text"), str):
             raise ApiError(400, "only text content is supported by this engine", param=f"{place}.content")
         texts.append(part["text"])
-    return {"role": role, "content": "\n".join(texts)}
+    return {"role": role, "content": "\n".join(texts), **rest}
+
+
+def _tool_calls(calls: Any, place: str) -> list[dict[str, Any]]:
+    """Return an assistant's tool calls as chat templates take them: their arguments are no text but what it says."""
+    found = []
+    for number, call in enumerate(calls if isinstance(calls, list) else [None]):
+        function = call.get("function") if isinstance(call, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            message = "a tool call has a function with a name and arguments"
+            raise ApiError(400, message, code="invalid_value", param=f"{place}.tool_calls.{number}")
+        arguments = function.get("arguments")
+        if isinstance(arguments, str):
+            with suppress(ValueError, RecursionError):
+                arguments = json.loads(arguments)
+        found.append({**call, "function": {**function, "arguments": arguments or {}}})
+    return found
