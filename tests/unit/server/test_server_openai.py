@@ -256,7 +256,7 @@ def test_errors_name_the_fields_that_a_client_knows(client: httpx.Client) -> Non
         ("/v1/completions", {"prompt": ["a", 5]}, "prompt"),
         ("/v1/completions", {"prompt": []}, "prompt"),
         ("/v1/completions", {}, "prompt"),
-        ("/v1/completions", {"prompt": "x", "stop": [""]}, "stop.0"),
+        ("/v1/completions", {"prompt": "x", "stop": [""]}, "stop"),
         ("/v1/completions", {"prompt": "x", "stop": 5}, "stop"),
         ("/v1/completions", {"prompt": "x", "memedit": {"odd": 1}}, "memedit.odd"),
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
