@@ -39,6 +39,7 @@ def register(app: typer.Typer) -> None:
         max_batch: Annotated[int, typer.Option(min=1, help="Answers generated at once.")] = 32,
         max_waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait; more get 429.")] = 256,
         max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of a chat answer unless asked.")] = 512,
+        max_connections: Annotated[int, typer.Option(min=1, help="Connections at once; idle ones make room.")] = 1000,
         request_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds until a request is ended.")] = 300.0,
         drain: Annotated[float, typer.Option(min=0.0, help="Seconds for requests under way when stopping.")] = 30.0,
         requests_per_minute: Annotated[
@@ -95,6 +96,7 @@ def register(app: typer.Typer) -> None:
         limits = ServerSettings(
             auth=not no_auth,
             namespace=session.settings.namespace,
+            max_connections=max_connections,
             request_timeout=request_timeout,
             drain=drain,
             requests_per_minute=requests_per_minute,

@@ -79,6 +79,8 @@ def create_app(
             if consolidator is not None:
                 await run_in_threadpool(consolidator.stop)
             await engine.stop(drain=settings.drain)
+            state.changes.close()
+            state.quick.close()
 
     # no pages of FastAPI's own: they load scripts from elsewhere
     app = FastAPI(
@@ -112,7 +114,7 @@ async def _forget_requests(state: ServerState) -> None:
     kept = timedelta(hours=state.settings.idempotency_hours)
     while True:
         with suppress(MemeditError):  # read-only or away just now: the next time will do
-            await run_in_threadpool(state.memory.requests.forget, datetime.now(UTC) - kept)
+            await state.changes.run("", lambda: state.memory.requests.forget(datetime.now(UTC) - kept))
         await asyncio.sleep(_FORGET_EVERY)
 
 

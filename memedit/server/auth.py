@@ -135,7 +135,7 @@ NamespaceHeader = Annotated[str | None, Header(max_length=255, description="The 
 def _access(role: Role) -> Any:
     """Return the dependency that lets a request into the namespace it names."""
 
-    def access(
+    async def access(
         request: Request,
         who: Annotated[Principal, require(role)],
         namespace: Annotated[

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from time import perf_counter
 
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -78,7 +77,7 @@ class Gate:
             kind, _, secret = Headers(scope=scope).get("authorization", "").partition(" ")
             asked = secret.strip() if kind.lower() == "bearer" else None
             try:
-                who = await run_in_threadpool(self._state.authenticator.principal, asked)
+                who = await self._state.quick.run(self._state.authenticator.principal, asked)
             except ApiError as error:
                 await error.response()(scope, receive, send)
                 return
@@ -178,4 +177,4 @@ class Accounts:
 
     async def _add_revision(self, headers: MutableHeaders) -> None:
         with suppress(MemeditError):  # the response tells what failed; an unreadable memory has no revision
-            headers[REVISION] = str(await run_in_threadpool(lambda: self._state.memory.revision))
+            headers[REVISION] = str(await self._state.quick.run(lambda: self._state.memory.revision))

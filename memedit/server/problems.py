@@ -28,8 +28,9 @@ _log = logging.getLogger("memedit.server")
 
 _LONGEST, _LONGEST_PLACE = 900, 120
 _WHOLE = "body"
-_TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error"} | {
-    404: "not_found_error", 405: "invalid_request_error", 409: "conflict_error", 412: "precondition_error",
+_TYPES = {
+    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+    405: "invalid_request_error", 408: "timeout_error", 409: "conflict_error", 412: "precondition_error",
     413: "invalid_request_error", 429: "rate_limit_error", 502: "upstream_error", 503: "unavailable_error",
     504: "timeout_error",
 }  # fmt: skip

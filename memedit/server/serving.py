@@ -1,6 +1,7 @@
 """Running the application in this process until it is told to stop."""
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 from collections.abc import Callable
@@ -10,9 +11,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from memedit.errors import InputError
+from memedit.server.connections import protocol_of
 from memedit.server.streams import Deadlines
 
 _BACKLOG = 2048
+_FILES = 65_536
 _GRACE = 2.0
 """Seconds for telling those who are still waiting at the end of the drain."""
 
@@ -67,8 +70,10 @@ def run(app: FastAPI, listener: socket.socket, *, drain: float, started: Callabl
 
 def server_of(app: FastAPI, *, drain: float, started: Callable[[], None] | None = None) -> uvicorn.Server:
     """Return the server that :func:`run` runs."""
+    _allow_files()
     config = uvicorn.Config(
         app,
+        http=protocol_of(app.state.memedit.settings),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -77,6 +82,17 @@ def server_of(app: FastAPI, *, drain: float, started: Callable[[], None] | None 
         timeout_graceful_shutdown=drain + _GRACE,  # type: ignore[arg-type]
     )
     return _Server(config, app.state.memedit.deadlines, drain, started)
+
+
+def _allow_files() -> None:
+    """Let this process have as many connections open as the system grants it: shells often grant few at first."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _Server(uvicorn.Server):

@@ -12,6 +12,7 @@ from memedit.errors import FieldError
 from memedit.memory import EditMemory
 from memedit.server.auth import EditAccess, ReadAccess
 from memedit.server.changes import IfMatch, Once, edit_response, etag, expected_version, reply
+from memedit.server.queues import queued
 from memedit.server.schemas.common import responses
 from memedit.server.schemas.edits import (
     BatchIn,
@@ -52,6 +53,7 @@ def _memory(request: Request) -> EditMemory:
     status_code=201,
     responses={200: {"model": EditOut, "description": "The same edit was there already."}, **responses(409)},
 )
+@queued
 def create(
     *, request: Request, access: EditAccess, body: EditIn, once: Once, on_conflict: Policy = "error"
 ) -> Response:
@@ -68,6 +70,7 @@ def create(
 
 
 @router.post("/batch", operation_id="create_edits", response_model=BatchOut, responses=responses(409))
+@queued
 def create_many(
     *, request: Request, access: EditAccess, body: BatchIn, once: Once, on_conflict: Policy = "error"
 ) -> Response:
@@ -153,6 +156,7 @@ def get(
 
 
 @router.patch("/{edit_id}", operation_id="update_edit", response_model=EditOut, responses=responses(404, 409, 412))
+@queued
 def update(
     *,
     request: Request,
@@ -184,6 +188,7 @@ def update(
     status_code=201,
     responses=responses(404, 409, 412),
 )
+@queued
 def supersede(
     *,
     request: Request,
@@ -213,6 +218,7 @@ def supersede(
 
 
 @router.delete("/{edit_id}", operation_id="delete_edit", response_model=EditOut, responses=responses(404, 409, 412))
+@queued
 def delete(*, request: Request, access: EditAccess, edit_id: EditId, once: Once, if_match: IfMatch = None) -> Response:
     """Withdraw an edit: it no longer answers, is kept, and can be restored. Twice is as once."""
     version = expected_version(if_match)
@@ -224,6 +230,7 @@ def delete(*, request: Request, access: EditAccess, edit_id: EditId, once: Once,
 @router.post(
     "/{edit_id}/restore", operation_id="restore_edit", response_model=EditOut, responses=responses(404, 409, 412)
 )
+@queued
 def restore(
     *,
     request: Request,

@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
-from starlette.concurrency import run_in_threadpool
 
 from memedit.errors import MemeditError
 from memedit.memory import EditMemory, Role
@@ -48,7 +47,7 @@ async def ready(request: Request) -> JSONResponse:
     reason = await state.engine.problem()
     if reason is None:
         try:
-            await run_in_threadpool(_look, state.memory)
+            await state.quick.run(_look, state.memory)
         except MemeditError as error:
             reason = str(error)
     return JSONResponse({"ready": reason is None, "reason": reason}, 200 if reason is None else 503)
