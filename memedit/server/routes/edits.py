@@ -95,13 +95,15 @@ def list_edits(
     ] = None,
     after: Annotated[str | None, Query(max_length=200, description="Only edits added later than this one.")] = None,
     limit: Limit = 100,
+    count: Annotated[bool, Query(description="Say also how many there are on all pages.")] = False,
 ) -> EditList:
     """List edits in the order in which they were added."""
     wanted = _metadata(metadata)
     found = _memory(request).list(
         state=state, metadata=wanted, limit=limit + 1, after=after, namespace=access.namespace
     )
-    return _page(found, limit)
+    total = _memory(request).count(state=state, metadata=wanted, namespace=access.namespace) if count else None
+    return _page(found, limit).model_copy(update={"total": total})
 
 
 @router.get("/as-of", operation_id="edits_as_of", responses=responses(404))

@@ -88,12 +88,16 @@ class EditOut(Out):
 
 
 class EditList(Out):
-    """A page of edits. ``next`` is the ``after`` of the next page, null on the last one."""
+    """A page of edits. ``next`` is the ``after`` of the next page, null on the last one.
+
+    ``total`` counts the edits of all pages, where that was asked for.
+    """
 
     object: Literal["list"] = "list"
     data: list[EditOut]
     has_more: bool
     next: str | None
+    total: int | None = None
 
 
 class ScoredEdit(Out):

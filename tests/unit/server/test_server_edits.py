@@ -74,6 +74,10 @@ def test_pages_follow_one_another_and_filters_hold(client: httpx.Client) -> None
             break
         params["after"] = page["next"]
     assert seen == ids
+    assert client.get("/v1/edits", params={"limit": 3, "count": True}).json()["total"] == 7
+    assert client.get("/v1/edits", params={"limit": 3}).json()["total"] is None
+    filtered = {"limit": 1, "count": True, "metadata": json.dumps({"odd": True})}
+    assert client.get("/v1/edits", params=filtered).json()["total"] == 3
     odd = client.get("/v1/edits", params={"metadata": json.dumps({"odd": True})}).json()["data"]
     assert [edit["id"] for edit in odd] == ids[1::2]
     client.delete(f"/v1/edits/{ids[0]}")
