@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from memedit.errors import (
         ConfigError,
         ConflictError,
+        ContextLengthError,
         DatasetError,
         EditChangedError,
         EditNotFoundError,
@@ -50,6 +51,7 @@ _MODULES = {
     "memedit.errors": (
         "ConfigError",
         "ConflictError",
+        "ContextLengthError",
         "DatasetError",
         "EditChangedError",
         "EditNotFoundError",
@@ -112,6 +114,7 @@ __all__ = [
     "ConfigError",
     "Conflict",
     "ConflictError",
+    "ContextLengthError",
     "DatasetError",
     "Edit",
     "EditChangedError",

@@ -14,12 +14,13 @@ Json = Mapping[str, Any]
 class FiredEdit:
     """An edit and how well it fits a prompt: ``score`` in [0, 1] against the threshold, cosine ``similarity``.
 
-    ``direct`` is the probability that its target itself is asked for.
+    ``direct`` is the probability that its target itself is asked for. ``prompt`` and ``target`` are None for a key
+    that may not read edits.
     """
 
     id: str
-    prompt: str
-    target: str
+    prompt: str | None
+    target: str | None
     score: float
     similarity: float
     reasons: Mapping[str, float] = field(default_factory=dict)

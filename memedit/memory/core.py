@@ -86,6 +86,14 @@ class MemoryCore:
         with self._database.read() as connection:
             return reading.store_revision(connection)
 
+    def check_store(self) -> None:
+        """Look whether changes can still be kept: whether the memory's file is where it was opened.
+
+        Raises:
+            StoreUnavailableError: it was deleted, moved or replaced.
+        """
+        self._database.check_file()
+
     def require_revision(self, revision: int) -> None:
         """Have look-ups from now on see the store at least at ``revision``, which another process was given.
 

@@ -8,7 +8,11 @@ from functools import partial
 from typing import Any
 
 from memedit.errors import FieldError
+<<<<<<< HEAD
 from memedit.memory.normal import normalise
+=======
+from memedit.memory.times import FIRST, LAST
+>>>>>>> work-server
 from memedit.registry import unknown_name_message
 from memedit.types import EditDraft, EditKind
 from memedit.zones import noticed
@@ -19,6 +23,9 @@ target is said by a language model; what is longer than any model's context cann
 
 MAX_METADATA_BYTES = 262_144
 """Longest metadata, as JSON in UTF-8 bytes."""
+
+MAX_METADATA_DEPTH = 50
+"""Deepest nesting of metadata: what is deeper cannot be read everywhere."""
 
 MAX_PARAPHRASES = 1_000
 """Most paraphrases of one edit, and most blocks."""
@@ -83,17 +90,31 @@ def metadata_json(value: Any) -> str:
         text = json.dumps(dict(value), ensure_ascii=False, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise FieldError("metadata", f"cannot be written as JSON: {error}") from None
+    if not _within(value, MAX_METADATA_DEPTH):
+        raise FieldError("metadata", f"is nested more than {MAX_METADATA_DEPTH} deep; flatten it, or store it as text")
     size = len(_utf8(text, "metadata"))
     if size > MAX_METADATA_BYTES:
         raise FieldError("metadata", f"{size:,} bytes as JSON; at most {MAX_METADATA_BYTES:,} are stored")
     return text
 
 
+def _within(value: Any, depth: int) -> bool:
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return True
+    return depth > 0 and all(_within(part, depth - 1) for part in value)
+
+
 def check_time(value: Any, field: str) -> datetime | None:
     """Return a timezone-aware time or None; ISO 8601 text is read. A time without a zone is UTC, with a warning.
 
     Raises:
+<<<<<<< HEAD
         FieldError: no time.
+=======
+        FieldError: no time, one without a timezone, or one that some time zone cannot write.
+>>>>>>> work-server
     """
     if value is None:
         return None
@@ -104,7 +125,19 @@ def check_time(value: Any, field: str) -> datetime | None:
             raise FieldError(field, f"{value!r} is not an ISO 8601 time, such as 2026-01-31T12:00:00+00:00") from None
     if not isinstance(value, datetime):
         raise FieldError(field, f"expected a datetime, got {type(value).__name__} {value!r}")
+<<<<<<< HEAD
     return noticed(value, field)
+=======
+    if value.tzinfo is None or value.utcoffset() is None:
+        raise FieldError(field, f"{value.isoformat()} has no timezone; pass an aware datetime, such as in UTC")
+    if not FIRST <= value <= LAST:
+        raise FieldError(
+            field,
+            f"{value.isoformat()} is at the edge of the calendar, where other time zones have no date for it; give a "
+            f"time from {FIRST.date()} to {LAST.date()}, or leave it out for always",
+        )
+    return value
+>>>>>>> work-server
 
 
 def check_kind(value: Any) -> EditKind:

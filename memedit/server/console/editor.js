@@ -1,7 +1,7 @@
 // The form that adds an edit or changes one, and what happens when it contradicts another.
 
 import { ApiError, edits } from "./api.js";
-import { dialog, h, replace, toast } from "./dom.js";
+import { dialog, h, replace, toast, visible } from "./dom.js";
 
 const KINDS = ["fact", "correction", "refusal", "long-form", "statement"];
 
@@ -38,7 +38,7 @@ export function openEditor(edit) {
       h("footer", {}, h("button", { type: "button", onclick: () => node.close() }, "Cancel"), save));
     const fail = (message, name) => {
       problem.hidden = false;
-      problem.textContent = message;
+      problem.textContent = visible(message);
       Object.values(fields).forEach((field) => field.removeAttribute("aria-invalid"));
       if (fields[name]) { fields[name].setAttribute("aria-invalid", "true"); fields[name].closest("details")?.setAttribute("open", ""); fields[name].focus(); }
     };

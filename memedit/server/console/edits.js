@@ -7,7 +7,7 @@ import { openEditor, settled } from "./editor.js";
 
 const PAGE = 50;
 const STATES = [["", "Not withdrawn"], ["active", "Active"], ["pending", "Pending"], ["consolidated", "Consolidated"], ["retired", "Withdrawn"], ["all", "All"]];
-const state = { query: "", mode: "text", filter: "", rows: [], next: null, selected: -1, busy: false, shown: null };
+const state = { query: "", mode: "text", filter: "", rows: [], next: null, total: null, selected: -1, busy: false, shown: null };
 let nodes = null, timer = null, turn = 0;
 
 export const view = {
@@ -78,19 +78,21 @@ async function load(further = false) {
   const mine = ++turn;
   nodes.list.setAttribute("aria-busy", "true");
   try {
-    let found, next = null;
+    let found, next = null, total = null;
     if (state.query) {
       const body = await edits.search({ q: state.query, mode: state.mode, limit: PAGE });
       found = body.data.filter((hit) => !state.filter || state.filter === "all" || hit.edit.state === state.filter);
     } else {
-      const body = await edits.list({ state: state.filter, limit: PAGE, after: further ? state.next : null });
+      const body = await edits.list({ state: state.filter, limit: PAGE, after: further ? state.next : null, count: true });
       found = body.data.map((edit) => ({ edit, score: null }));
       next = body.next;
+      total = body.total;
     }
     if (mine !== turn || !nodes) return;
     if (!further) countConflicts(mine);
     state.rows = further ? [...state.rows, ...found] : found;
     state.next = next;
+    state.total = total;
     const kept = state.rows.findIndex((row) => row.edit.id === state.shown);
     state.selected = kept;
     draw();
@@ -115,7 +117,8 @@ async function settleConflicts() {
 
 function draw() {
   nodes.more.hidden = !state.next;
-  nodes.count.textContent = state.rows.length ? `${state.rows.length}${state.next ? "+" : ""} ${state.rows.length === 1 ? "edit" : "edits"}` : "";
+  const count = state.total ?? state.rows.length, best = state.query && state.rows.length === PAGE ? "the best " : "";
+  nodes.count.textContent = count ? `${best}${count.toLocaleString("en")} ${count === 1 ? "edit" : "edits"}` : "";
   if (!state.rows.length) {
     nodes.list.removeAttribute("aria-activedescendant");
     replace(nodes.list, state.query || state.filter

@@ -6,8 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
 
+<<<<<<< HEAD
 from memedit.memory import AddReport, AuditEntry, Change, Conflict
 from memedit.server.schemas.common import FiredEdit, In, Out, Time
+=======
+from memedit.memory import AddReport, AuditEntry, Change
+from memedit.server.schemas.common import FiredEdit, In, Out
+from memedit.server.schemas.openai import ChatMessage
+>>>>>>> work-server
 from memedit.types import Edit, EditKind, EditState
 
 OnConflictValue = Literal["error", "supersede", "keep"]
@@ -94,12 +100,16 @@ class EditOut(Out):
 
 
 class EditList(Out):
-    """A page of edits. ``next`` is the ``after`` of the next page, null on the last one."""
+    """A page of edits. ``next`` is the ``after`` of the next page, null on the last one.
+
+    ``total`` counts the edits of all pages, where that was asked for.
+    """
 
     object: Literal["list"] = "list"
     data: list[EditOut]
     has_more: bool
     next: str | None
+    total: int | None = None
 
 
 class ScoredEdit(Out):
@@ -187,7 +197,7 @@ class ExplainIn(In):
     """A prompt, as text or as a chat, and optionally a threshold to try instead of the one in force."""
 
     prompt: Text | None = None
-    messages: list[dict[str, JsonValue]] | None = Field(default=None, min_length=1, max_length=1_000)
+    messages: list[ChatMessage] | None = Field(default=None, min_length=1, max_length=1_000)
     threshold: float | None = Field(default=None, ge=0.0, le=1.0)
 
 
