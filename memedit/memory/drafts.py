@@ -8,11 +8,8 @@ from functools import partial
 from typing import Any
 
 from memedit.errors import FieldError
-<<<<<<< HEAD
 from memedit.memory.normal import normalise
-=======
 from memedit.memory.times import FIRST, LAST
->>>>>>> work-server
 from memedit.registry import unknown_name_message
 from memedit.types import EditDraft, EditKind
 from memedit.zones import noticed
@@ -110,11 +107,7 @@ def check_time(value: Any, field: str) -> datetime | None:
     """Return a timezone-aware time or None; ISO 8601 text is read. A time without a zone is UTC, with a warning.
 
     Raises:
-<<<<<<< HEAD
-        FieldError: no time.
-=======
-        FieldError: no time, one without a timezone, or one that some time zone cannot write.
->>>>>>> work-server
+        FieldError: no time, or one that some time zone cannot write.
     """
     if value is None:
         return None
@@ -125,11 +118,7 @@ def check_time(value: Any, field: str) -> datetime | None:
             raise FieldError(field, f"{value!r} is not an ISO 8601 time, such as 2026-01-31T12:00:00+00:00") from None
     if not isinstance(value, datetime):
         raise FieldError(field, f"expected a datetime, got {type(value).__name__} {value!r}")
-<<<<<<< HEAD
-    return noticed(value, field)
-=======
-    if value.tzinfo is None or value.utcoffset() is None:
-        raise FieldError(field, f"{value.isoformat()} has no timezone; pass an aware datetime, such as in UTC")
+    value = noticed(value, field)
     if not FIRST <= value <= LAST:
         raise FieldError(
             field,
@@ -137,7 +126,6 @@ def check_time(value: Any, field: str) -> datetime | None:
             f"time from {FIRST.date()} to {LAST.date()}, or leave it out for always",
         )
     return value
->>>>>>> work-server
 
 
 def check_kind(value: Any) -> EditKind:

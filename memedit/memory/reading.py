@@ -20,23 +20,7 @@ from memedit.types import Edit, EditState
 T = TypeVar("T")
 CURRENT = edits.c.expired_at.is_(None)
 _CHUNK = 5_000
-<<<<<<< HEAD
-=======
 _MOST_VALUES, _MOST_WORDS, _LONGEST_WORD = 50, 100, 10_000
-_MEMBER_COLUMNS = (
-    edits.c.seq,
-    edits.c.id,
-    edits.c.prompt,
-    edits.c.target,
-    edits.c.subject,
-    edits.c.content_hash,
-    edits.c.prompt_hash,
-    edits.c.subject_hash,
-    edits.c.valid_at,
-    edits.c.invalid_at,
-    edits.c.state,
-)
->>>>>>> work-server
 
 
 def chunks(items: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:

@@ -44,14 +44,9 @@ def prompt_row(tokenizer: Any, prompt: Prompt) -> Row:
         if not prompt or not ids:
             raise InputError("the prompt is empty; give at least one character")
         return Row(ids=ids, text=prompt)
-<<<<<<< HEAD
     messages = plain_messages(prompt)
     for message in messages:
-        _check_text(message["content"])
-=======
-    for message in prompt:
-        check_characters(content_text(message))
->>>>>>> work-server
+        check_characters(message["content"])
     if getattr(tokenizer, "chat_template", None) is None:
         raise InputError(
             "this model's tokenizer has no chat template; give a plain prompt, or set tokenizer.chat_template"

@@ -83,7 +83,7 @@ class Lookups:
             ApiError: 403, this server does not answer the namespace.
         """
         for query in queries:
-            check_characters(query)
+            check_characters(query if isinstance(query, str) else query.talk)
         started = time.perf_counter()
         served = self.weights.of(namespace)
         revision = self._memory.revision

@@ -1,14 +1,9 @@
 """A file to drafts: a row that cannot be used stops the import, or is set aside, and is named either way."""
 
-<<<<<<< HEAD
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-=======
-from collections.abc import Callable
-from dataclasses import dataclass, replace
->>>>>>> work-server
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +13,19 @@ from memedit.memory.formats.base import Format, JsonRow, Parsed
 from memedit.memory.formats.files import read_rows
 from memedit.memory.formats.questions import QuestionsFormat
 from memedit.memory.formats.registry import format_named, recognise
-<<<<<<< HEAD
 from memedit.memory.formats.rows import Place, RawRow, Rows
-from memedit.memory.reports import Refused
-=======
 from memedit.memory.ids import usable_id
->>>>>>> work-server
+from memedit.memory.reports import Refused
 from memedit.types import EditDraft
 from memedit.zones import in_utc, notice
 
 
 @dataclass(slots=True)
 class FileDrafts:
-<<<<<<< HEAD
-    """The rows of a file: drafts, the ids and states they ask for, where each stands, and what was set aside."""
-=======
-    """The rows of a file: drafts, the ids and states they ask for, and where each stands.
+    """The rows of a file: drafts, the ids and states they ask for, where each stands, and what was set aside.
 
     An id that cannot name an edit here is not asked for; it is kept as ``source_id`` in the metadata.
     """
->>>>>>> work-server
 
     path: Path
     drafts: list[EditDraft] = field(default_factory=list)
@@ -136,7 +124,6 @@ def read_drafts(
     return found
 
 
-<<<<<<< HEAD
 class _Reader:
     """Reads rows by the format that is given, else by the one they look like.
 
@@ -167,6 +154,10 @@ class _Reader:
             names = dict(parsed.names)
             draft = check_draft({**parsed.fields, **self._zoned(parsed.fields, raw.place)})
             metadata_json(draft.metadata)
+            if parsed.id and not usable_id(parsed.id):
+                draft = replace(draft, metadata={"source_id": parsed.id, **draft.metadata})
+                parsed = replace(parsed, id=None)
+                metadata_json(draft.metadata)
         except FieldError as error:
             raise FieldError(names.get(error.field, error.field), error.reason) from error
         return draft, parsed
@@ -195,22 +186,3 @@ def _shown(refused: Refused) -> str:
     """Return why a row is refused, with the beginning of its text."""
     text = " ".join(refused.text.split())
     return f"{refused.reason}; the row: {text if len(text) <= 120 else text[:117] + '...'}"
-=======
-def _read_row(
-    form: Format, row: JsonRow, paraphrases: bool, path: Path, line: int
-) -> tuple[EditDraft, str | None, str]:
-    names = {}
-    try:
-        parsed = form.parse(row, paraphrases)
-        names = dict(parsed.names)
-        edit_id = parsed.id if parsed.id and usable_id(parsed.id) else None
-        draft = check_draft(parsed.fields)
-        if parsed.id and edit_id is None:
-            metadata_json(draft.metadata)
-            draft = replace(draft, metadata={"source_id": parsed.id, **draft.metadata})
-        metadata_json(draft.metadata)
-    except FieldError as error:
-        field = names.get(error.field, error.field)
-        raise DatasetError(error.reason, path=str(path), line=line, field=field) from error
-    return draft, edit_id, parsed.state
->>>>>>> work-server

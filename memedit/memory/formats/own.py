@@ -33,14 +33,10 @@ class OwnFormat:
         if state == EditState.CONSOLIDATED.value:  # weights do not travel with the file
             state = EditState.ACTIVE.value
         edit_id = None if row.get("id") is None else checked_text(row["id"], "id")
-<<<<<<< HEAD
         if edit_id is not None and not 0 < len(edit_id) <= 200:
             raise FieldError("id", f"{edit_id[:80]!r} is empty or longer than 200 characters")
         fields = {name: row[name] for name in _DRAFT if name in row}
         return Parsed({**fields, "target": target_of(row, "target")}, edit_id, state)
-=======
-        return Parsed({name: row[name] for name in _DRAFT if name in row}, edit_id, state)
->>>>>>> work-server
 
     def render(self, edit: Edit, number: int) -> dict[str, Any]:
         """Write one edit; fields that say nothing are left out."""

@@ -46,7 +46,7 @@ class LookupQueue:
             self._waiting = [item for item in self._waiting if item not in batch]
             await self._judge(namespace, [(query, future) for _, query, future in batch if not future.done()])
 
-    async def _judge(self, namespace: str, live: list[tuple[str, asyncio.Future[Found]]]) -> None:
+    async def _judge(self, namespace: str, live: list[tuple[str | Asked, asyncio.Future[Found]]]) -> None:
         """Judge prompts together; where that fails each for itself, so that it fails only for whose fault it is."""
         if not live:
             return

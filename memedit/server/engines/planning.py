@@ -45,24 +45,13 @@ class Planner:
         """
         found: list[tuple[Ticket, Started | Exception]] = []
         for namespace in dict.fromkeys(ticket.request.namespace for ticket in tickets):
-<<<<<<< HEAD
-            mine = [ticket for ticket in tickets if ticket.request.namespace == namespace]
-            asked = [ticket for ticket in mine if ticket.request.edits]
-            try:
-                looked = self._lookups.decide(namespace, [asked_row(ticket.row) for ticket in asked])
-            except MemeditError as error:
-                found += [(ticket, error) for ticket in mine]
-                continue
-            decisions = dict(zip(map(id, asked), looked.decisions, strict=True))
-=======
             found += self._of_namespace(namespace, [t for t in tickets if t.request.namespace == namespace])
         return found
 
     def _of_namespace(self, namespace: str, mine: Sequence[Ticket]) -> list[tuple[Ticket, Started | Exception]]:
         asked = [ticket for ticket in mine if ticket.request.edits]
         try:
-            looked = self._lookups.decide(namespace, [ticket.row.text for ticket in asked])
->>>>>>> work-server
+            looked = self._lookups.decide(namespace, [asked_row(ticket.row) for ticket in asked])
             bare = self._lookups.weights.of(namespace, edits=False)
         except Exception as error:
             if len(mine) == 1:

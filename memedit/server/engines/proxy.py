@@ -180,13 +180,8 @@ class ProxyEngine:
                 param="prompt",
             )
         early = None
-<<<<<<< HEAD
         if self._overlap and not self._lookups.memory.names_subject(query.talk, namespace=request.namespace):
-            early = asyncio.create_task(self._upstream.open(path, plain))
-=======
-        if self._overlap and not self._lookups.memory.names_subject(query, namespace=request.namespace):
             early = asyncio.create_task(self._upstream.open(path, plain, stream=stream))
->>>>>>> work-server
         try:
             found = await self._queue.find(request.namespace, query)
             decision = found.decisions[0]

@@ -12,13 +12,8 @@ from types import SimpleNamespace
 from typing import Any, Literal, cast
 
 from memedit.adapters.in_context.layout import chat_note, completion_prefix
-<<<<<<< HEAD
 from memedit.runtime.asked import Asked, asked_of
-from memedit.server.engines.base import Choice, Ended, Event, GenerationRequest, Piece, Sampling, TokenScore, Usage
-=======
-from memedit.runtime.rows import content_text
 from memedit.server.engines.base import GenerationRequest, Passed, Usage
->>>>>>> work-server
 from memedit.server.problems import ApiError
 from memedit.types import Edit
 

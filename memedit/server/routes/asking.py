@@ -38,16 +38,8 @@ def _query(body: ExplainIn) -> Asked:
     if (body.prompt is None) == (body.messages is None):
         raise FieldError("prompt", "give either a prompt or messages")
     if body.messages is None:
-<<<<<<< HEAD
         return Asked(body.prompt or "")
-    if not all("role" in message and "content" in message for message in body.messages):
-        raise FieldError("messages", "each has a role and content")
-    return asked_of(body.messages)
-=======
-        return body.prompt or ""
-    asked = [message for message in body.messages if message.role == "user"]
-    text = content_text({"content": (asked or body.messages)[-1].content})
-    if not text.strip():
+    asked = asked_of([{"role": message.role, "content": message.content or ""} for message in body.messages])
+    if not asked.text.strip():
         raise FieldError("messages", "the last user message has no text that could be looked up")
-    return text
->>>>>>> work-server
+    return asked

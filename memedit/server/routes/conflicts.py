@@ -6,8 +6,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from memedit.server.auth import EditAccess, ReadAccess
+from memedit.server.auth import Access, EditAccess, ReadAccess
 from memedit.server.changes import IfMatch, Once, edit_response, expected_version, reply
+from memedit.server.queues import queued
 from memedit.server.routes.edits import EditId
 from memedit.server.schemas.common import responses
 from memedit.server.schemas.conflicts import PossibleConflictList, PossibleConflictOut, SettleIn, TaughtIn
@@ -37,6 +38,7 @@ def possible_conflicts(
     response_model=PossibleConflictOut,
     responses=responses(404),
 )
+@queued
 def settle(*, request: Request, access: EditAccess, body: SettleIn, once: Once) -> Response:
     """Settle a pair: one question (the older edit is withdrawn), or two facts (they never conflict again)."""
 
@@ -45,10 +47,11 @@ def settle(*, request: Request, access: EditAccess, body: SettleIn, once: Once) 
         pair = memory.settle_conflict(*body.edits, same=body.same, namespace=access.namespace)
         return reply(PossibleConflictOut.of(pair))
 
-    return once.make(access.who.name, change)
+    return once.make(access, change)
 
 
 @router.post("/{edit_id}/block", operation_id="block_edit", response_model=EditOut, responses=responses(404, 409, 412))
+@queued
 def block(
     *,
     request: Request,
@@ -62,12 +65,13 @@ def block(
     memory, version = server_state(request).memory, expected_version(if_match)
     return _taught(
         once,
-        access.who.name,
+        access,
         lambda: memory.block(edit_id, body.text, remove=body.remove, namespace=access.namespace, if_version=version),
     )
 
 
 @router.post("/{edit_id}/also", operation_id="also_edit", response_model=EditOut, responses=responses(404, 409, 412))
+@queued
 def also(
     *,
     request: Request,
@@ -81,10 +85,10 @@ def also(
     memory, version = server_state(request).memory, expected_version(if_match)
     return _taught(
         once,
-        access.who.name,
+        access,
         lambda: memory.also(edit_id, body.text, remove=body.remove, namespace=access.namespace, if_version=version),
     )
 
 
-def _taught(once: Once, who: str, change: Callable[[], Edit]) -> Response:
-    return once.make(who, lambda: edit_response(change()))
+def _taught(once: Once, access: Access, change: Callable[[], Edit]) -> Response:
+    return once.make(access, lambda: edit_response(change()))

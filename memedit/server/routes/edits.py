@@ -11,12 +11,8 @@ from memedit.errors import FieldError
 from memedit.memory import EditMemory
 from memedit.server.auth import EditAccess, ReadAccess
 from memedit.server.changes import IfMatch, Once, edit_response, etag, expected_version, reply
-<<<<<<< HEAD
-from memedit.server.schemas.common import Time, responses
-=======
 from memedit.server.queues import queued
-from memedit.server.schemas.common import responses
->>>>>>> work-server
+from memedit.server.schemas.common import Time, responses
 from memedit.server.schemas.edits import (
     BatchIn,
     BatchOut,

@@ -6,14 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
 
-<<<<<<< HEAD
 from memedit.memory import AddReport, AuditEntry, Change, Conflict
 from memedit.server.schemas.common import FiredEdit, In, Out, Time
-=======
-from memedit.memory import AddReport, AuditEntry, Change
-from memedit.server.schemas.common import FiredEdit, In, Out
 from memedit.server.schemas.openai import ChatMessage
->>>>>>> work-server
 from memedit.types import Edit, EditKind, EditState
 
 OnConflictValue = Literal["error", "supersede", "keep"]
