@@ -79,7 +79,7 @@ def copy_model(gguf: Path, folder: Path, *, dtype: torch.dtype, tied: bool, prog
     sources = _sources(model, reader, config)
     total, done = sum(source.values for source in sources), 0
     files = _files(sources, _FILE_BYTES // dtype.itemsize)
-    places = {}
+    places: dict[str, str] = {}
     for number, group in enumerate(files, start=1):
         path = folder / f"model-{number:05d}-of-{len(files):05d}.safetensors"
         if not path.is_file():

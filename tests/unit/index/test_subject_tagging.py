@@ -106,7 +106,7 @@ def test_spans_are_whole_and_apart(text: str, rng: object) -> None:
     for span in (reading.subject_span, reading.value_span):
         assert span is None or (0 <= span[0] < span[1] <= len(text) and text[slice(*span)].strip())
     if reading.subject_span and reading.value_span:
-        (a, b), (c, d) = sorted((reading.subject_span, reading.value_span))
+        (_, b), (c, _) = sorted((reading.subject_span, reading.value_span))
         assert b <= c
 
 
