@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from memedit.errors import (
         ConfigError,
         ConflictError,
+        ContextLengthError,
         DatasetError,
         EditChangedError,
         EditNotFoundError,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         VectorIndexError,
     )
-    from memedit.memory import AddReport, Change, Conflict, EditMemory, MemoryStats, VerifyReport
+    from memedit.memory import AddReport, Change, Conflict, EditMemory, MemoryStats, PossibleConflict, VerifyReport
     from memedit.models import LoadedModel, load_model
     from memedit.runtime import Answer, EditableModel
     from memedit.scope import Scope, load_scope
@@ -50,6 +51,7 @@ _MODULES = {
     "memedit.errors": (
         "ConfigError",
         "ConflictError",
+        "ContextLengthError",
         "DatasetError",
         "EditChangedError",
         "EditNotFoundError",
@@ -76,7 +78,15 @@ _MODULES = {
         "UnsupportedModelError",
         "VectorIndexError",
     ),
-    "memedit.memory": ("AddReport", "Change", "Conflict", "EditMemory", "MemoryStats", "VerifyReport"),
+    "memedit.memory": (
+        "AddReport",
+        "Change",
+        "Conflict",
+        "EditMemory",
+        "MemoryStats",
+        "PossibleConflict",
+        "VerifyReport",
+    ),
     "memedit.models": ("LoadedModel", "load_model"),
     "memedit.runtime": ("Answer", "EditableModel"),
     "memedit.scope": ("Scope", "load_scope"),
@@ -104,6 +114,7 @@ __all__ = [
     "ConfigError",
     "Conflict",
     "ConflictError",
+    "ContextLengthError",
     "DatasetError",
     "Edit",
     "EditChangedError",
@@ -126,6 +137,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "ModelNotFoundError",
+    "PossibleConflict",
     "RepeatedRequestError",
     "Route",
     "Scope",

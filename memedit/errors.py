@@ -55,6 +55,10 @@ class ConfigError(InputError):
         super().__init__(f"{source}: {len(self.problems)} problem(s) found\n{lines}")
 
 
+class ContextLengthError(InputError):
+    """A prompt is longer than the model can read."""
+
+
 class FieldError(InputError):
     """One field of an edit cannot be used; ``reason`` says why, ``where`` which of several edits is meant."""
 

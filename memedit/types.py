@@ -37,8 +37,8 @@ class EditDraft:
     """An edit as its author writes it, before the store has given it an id.
 
     Text is kept verbatim. ``subject`` is found automatically when absent; ``paraphrases`` are other wordings of
-    ``prompt`` that must match too; ``ground_truth`` is the model's old or wrong answer, kept for evaluation.
-    ``valid_at`` and ``invalid_at`` bound when the edit holds in the world (timezone-aware).
+    ``prompt`` that must match too, ``blocks`` texts that must not; ``ground_truth`` is the model's old or wrong answer,
+    kept for evaluation. ``valid_at`` and ``invalid_at`` bound when the edit holds in the world (timezone-aware).
     """
 
     prompt: str
@@ -51,6 +51,7 @@ class EditDraft:
     source: str | None = None
     valid_at: datetime | None = None
     invalid_at: datetime | None = None
+    blocks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ class Edit:
     """One version of a stored edit. Times are timezone-aware UTC.
 
     ``created_at`` / ``expired_at`` say when the store knew this version; ``valid_at`` / ``invalid_at`` when it holds
-    in the world. ``content_hash`` identifies namespace, prompt, target, subject and paraphrases.
+    in the world. ``content_hash`` identifies namespace, prompt, target, subject and paraphrases; ``blocks`` say where
+    the edit must stay silent, not what it is, and are no part of it.
     """
 
     id: str
@@ -78,6 +80,7 @@ class Edit:
     version: int
     state: EditState
     content_hash: str
+    blocks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import typer
 from memedit.cli import testing
 from memedit.cli.options import Needs, command, key_values, read_time
 from memedit.cli.output import Output
+from memedit.cli.pairs import note_doubts, show_pairs
 from memedit.cli.text import one_line
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ Subject = Annotated[str | None, typer.Option(help="What the edit is about. [defa
 Paraphrases = Annotated[
     list[str] | None, typer.Option("--paraphrase", help="Another wording of the prompt; may be repeated.")
 ]
+Blocks = Annotated[list[str] | None, typer.Option("--block", help="A text that must not fire it; may be repeated.")]
 GroundTruth = Annotated[str | None, typer.Option(help="The old or wrong answer, kept for evaluation.")]
 Meta = Annotated[list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="Metadata; may be repeated.")]
 Source = Annotated[str | None, typer.Option(help="Where the correction comes from.")]
@@ -74,6 +76,8 @@ AsOf = Annotated[
     datetime | None,
     typer.Option(parser=read_time, metavar="TIME", help="As the memory stood at this time; UTC unless it says."),
 ]
+Taught = Annotated[str, typer.Argument(help="The text, as it is asked.")]
+Remove = Annotated[bool, typer.Option("--remove", help="Take it back.")]
 Conflict = Annotated[OnConflict, typer.Option(help="When it contradicts an edit in force.")]
 
 
@@ -87,6 +91,7 @@ def add(
     ] = None,
     subject: Subject = None,
     paraphrase: Paraphrases = None,
+    block: Blocks = None,
     ground_truth: GroundTruth = None,
     kind: Annotated[Kind, typer.Option(help="What the edit is for.")] = Kind.FACT,
     meta: Meta = None,
@@ -108,6 +113,7 @@ def add(
         prompt if target is None else target,
         subject=subject,
         paraphrases=tuple(paraphrase or ()),
+        blocks=tuple(block or ()),
         ground_truth=ground_truth,
         kind=kind.value,
         metadata=key_values("--meta", meta),
@@ -117,6 +123,7 @@ def add(
         on_conflict=on_conflict.value,
     )
     _emit_edit(session.output, edit)
+    note_doubts(session.output, session.memory().possible_conflicts(edit.id))
 
 
 @command(app, "import", Needs.MEMORY)
@@ -282,6 +289,50 @@ def restore(session: "Session", edit_id: EditId, on_conflict: Conflict = OnConfl
     _emit_edit(session.output, session.memory().restore(edit_id, on_conflict=on_conflict.value))
 
 
+@command(app, "block", Needs.MEMORY)
+def block_text(session: "Session", edit_id: EditId, text: Taught, remove: Remove = False) -> None:
+    """Teach an edit a text that must not fire it; in force at once."""
+    _emit_edit(session.output, session.memory().block(edit_id, text, remove=remove))
+
+
+@command(app, "also", Needs.MEMORY)
+def also_text(session: "Session", edit_id: EditId, text: Taught, remove: Remove = False) -> None:
+    """Teach an edit a text that must fire it too; in force at once."""
+    _emit_edit(session.output, session.memory().also(edit_id, text, remove=remove))
+
+
+@command(app, "conflicts", Needs.MEMORY)
+def conflicts(
+    session: "Session", edit_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only of this edit.")] = None
+) -> None:
+    """List pairs of edits in force that perhaps contradict each other; `settle` says which it is."""
+    pairs = session.memory().possible_conflicts(edit_id)
+    session.output.emit(pairs, lambda out: show_pairs(out, pairs))
+
+
+@command(app, "settle", Needs.MEMORY)
+def settle(
+    session: "Session",
+    edit_id: EditId,
+    other_id: Annotated[str, typer.Argument(metavar="ID", help="The other edit of the pair.")],
+    same: Annotated[
+        bool | None,
+        typer.Option("--same/--different", help="One question: the older edit is withdrawn. Or two facts: both stay."),
+    ] = None,
+) -> None:
+    """Settle a pair that `conflicts` lists."""
+    if same is None:
+        raise typer.BadParameter("say --same (the older edit is withdrawn) or --different (they are two facts)")
+    pair = session.memory().settle_conflict(edit_id, other_id, same=same)
+    newer, older = one_line(pair.newer.target), one_line(pair.older.target)
+    said = (
+        f"withdrawn: {pair.older.id} ({one_line(pair.older.prompt)} {older}) for {pair.newer.id} ({newer})"
+        if same
+        else f"told apart: {pair.older.id} ({older}) and {pair.newer.id} ({newer}) both stay in force"
+    )
+    session.output.emit(pair, lambda out: out.line(said))
+
+
 @command(app, "history", Needs.MEMORY)
 def history(session: "Session", edit_id: EditId) -> None:
     """List what happened to an edit, oldest first."""
@@ -324,6 +375,7 @@ def _emit_edit(output: Output, edit: "Edit") -> None:
         ("target", edit.target),
         ("subject", edit.subject or ("none: a note about the user" if edit.kind.value == "statement" else "")),
         ("paraphrases", "\n".join(edit.paraphrases)),
+        ("blocks", "\n".join(edit.blocks)),
         ("ground truth", edit.ground_truth or ""),
         ("kind", edit.kind.value),
         ("state", f"{edit.state.value}, version {edit.version}"),

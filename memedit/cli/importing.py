@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from memedit.cli.failures import CONFLICT, FAILED, OK
 from memedit.cli.output import Output
+from memedit.cli.pairs import show_doubtful
 from memedit.cli.text import one_line
 from memedit.errors import place_in_file
 
@@ -25,20 +26,22 @@ def exit_code(summary: "ImportSummary", *, stops_at_conflict: bool, skip_invalid
 
 
 def print_summary(out: Output, summary: "ImportSummary") -> None:
-    """Print counts, then every edit that was replaced beside what replaces it, and the rows that were refused."""
+    """Print counts, then every edit that was replaced beside what replaces it, pairs in doubt, and the refused rows."""
     for note in summary.notes:
         out.note(f"{summary.path}: {note}")
     would = "would be " if summary.dry_run else ""
     unusable = "cannot be used" if summary.dry_run else "refused"
+    doubtful = f", {len(summary.doubtful)} doubtful" if summary.doubtful else ""
     refused = f", {len(summary.refused)} {unusable}" if summary.refused else ""
     end = "; nothing was written" if summary.dry_run else f", in {summary.seconds:.1f} s"
     out.line(
         f"{summary.added} {would}added, {summary.duplicates} already there, {summary.superseded} {would}superseded, "
-        f"{summary.conflicts} conflicts{refused}{end}"
+        f"{summary.conflicts} conflicts{doubtful}{refused}{end}"
     )
     _some(out, [f"  + {one_line(prompt)} => {one_line(target)}" for prompt, target in summary.additions])
     for item in summary.replacements:
         _print_replacement(out, item, dry_run=summary.dry_run)
+    show_doubtful(out, summary.doubtful, dry_run=summary.dry_run)
     _some(out, [f"  x {_refused(row)}" for row in summary.refused])
     if summary.refused_file is not None:
         out.line(f"the refused rows stand in {summary.refused_file}: mend them there and import that file")

@@ -1,6 +1,8 @@
 """``memedit serve``: the OpenAI-compatible server with the memory's edits in force."""
 
 import importlib.util
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from memedit.cli.session import Session
     from memedit.memory import EditMemory
     from memedit.server.lookups import Lookups
+
+Say = Callable[[str, str], None]
+"""Tells the user something, in a style."""
 
 MAX_LAG = 1.0
 """Seconds by which look-ups may lag behind what other servers on one PostgreSQL change."""
@@ -34,11 +39,16 @@ def register(app: typer.Typer) -> None:
         max_batch: Annotated[int, typer.Option(min=1, help="Answers generated at once.")] = 32,
         max_waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait; more get 429.")] = 256,
         max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of a chat answer unless asked.")] = 512,
+        max_connections: Annotated[int, typer.Option(min=1, help="Connections at once; idle ones make room.")] = 1000,
         request_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds until a request is ended.")] = 300.0,
         drain: Annotated[float, typer.Option(min=0.0, help="Seconds for requests under way when stopping.")] = 30.0,
         requests_per_minute: Annotated[
             int, typer.Option(min=0, help="For each key without a limit of its own; 0 is none.")
         ] = 6000,
+        show_edits: Annotated[
+            bool,
+            typer.Option("--show-edits", help="Let keys that may only generate see the texts of edits that fired."),
+        ] = False,
         cors_origin: Annotated[
             list[str] | None, typer.Option(help="Web page that may call, may be repeated. [default: none]")
         ] = None,
@@ -73,19 +83,24 @@ def register(app: typer.Typer) -> None:
             ),
         ] = False,
         log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+        log_format: Annotated[str, typer.Option(help="text, or json: one object a line.")] = "text",
     ) -> None:
         """Serve the model with the memory's edits in force, the API for the edits, and the console, until stopped."""
         _check_installed()
         from memedit.server import ServerSettings, create_app
-        from memedit.server.serving import check_host, listen, log_to_stderr, run
+        from memedit.server.logs import log_to_stderr
+        from memedit.server.serving import check_host, listen, run
 
         check_host(host, auth=not no_auth)
+        log_to_stderr(log_level, log_format)
         limits = ServerSettings(
             auth=not no_auth,
             namespace=session.settings.namespace,
+            max_connections=max_connections,
             request_timeout=request_timeout,
             drain=drain,
             requests_per_minute=requests_per_minute,
+            show_edits=show_edits,
             cors_origins=tuple(cors_origin or ()),
         )
         memory = session.memory(max_lag=MAX_LAG, absent="make")
@@ -99,17 +114,17 @@ def register(app: typer.Typer) -> None:
         else:
             engine = UpstreamOptions(upstream, upstream_model, edit_role, request_timeout, overlap)
             parts = proxy_parts(session, lookups, engine)
-        log_to_stderr(log_level)
-        _warn(session, memory, auth=not no_auth)
+        say = _teller(session, log_format)
+        _warn(say, memory, auth=not no_auth)
         if (told := announcement(lookups, parts, setup)) is not None:
-            session.output.note(told, style="")
+            say(told, "")
         what = session.settings.model.name if upstream is None else upstream
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         run(
             create_app(parts.engine, lookups, limits, consolidator=parts.consolidator, follower=parts.follower),
             listener,
             drain=drain,
-            started=lambda: session.output.note(f"memedit serves {what} on {url}", style=""),
+            started=lambda: say(f"memedit serves {what} on {url}", ""),
         )
 
 
@@ -132,15 +147,23 @@ def _lookups(session: "Session", memory: "EditMemory") -> "Lookups":
     )
 
 
-def _warn(session: "Session", memory: "EditMemory", *, auth: bool) -> None:
+def _teller(session: "Session", log_format: str) -> Say:
+    """What the server says at its start are notes, and in a JSON log entries like all others."""
+    if log_format != "json":
+        return session.output.note
+    logger = logging.getLogger("memedit.server")
+    return lambda text, _: logger.info(text)
+
+
+def _warn(say: Say, memory: "EditMemory", *, auth: bool) -> None:
     if not auth:
-        session.output.note(
+        say(
             "WARNING: no API keys are asked for: every program on this machine may read and change all edits",
-            style="bold red",
+            "bold red",
         )
     elif not memory.keys.list():
-        session.output.note(
+        say(
             "this memory has no API key yet, so every request will be refused; make one with "
             "`memedit keys create NAME --role admin`",
-            style="bold yellow",
+            "bold yellow",
         )

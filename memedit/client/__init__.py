@@ -2,7 +2,15 @@
 
 from memedit.client.client import Client
 from memedit.client.consolidations import ConsolidatedVersion, ConsolidationJob
-from memedit.client.results import AddResult, AuditEntry, ChatAnswer, EditChange, Explanation, FiredEdit
+from memedit.client.results import (
+    AddResult,
+    AuditEntry,
+    ChatAnswer,
+    EditChange,
+    Explanation,
+    FiredEdit,
+    PossibleConflict,
+)
 
 __all__ = [
     "AddResult",
@@ -14,4 +22,5 @@ __all__ = [
     "EditChange",
     "Explanation",
     "FiredEdit",
+    "PossibleConflict",
 ]

@@ -12,11 +12,13 @@ from memedit.client.results import (
     AuditEntry,
     EditChange,
     Explanation,
+    PossibleConflict,
     add_result,
     audit_of,
     change_of,
     edit_of,
     explanation_of,
+    possible_conflict_of,
 )
 from memedit.client.transport import Transport
 from memedit.errors import InputError
@@ -42,6 +44,7 @@ class EditCalls:
         *,
         subject: str | None = None,
         paraphrases: Sequence[str] = (),
+        blocks: Sequence[str] = (),
         ground_truth: str | None = None,
         kind: EditKind | str = EditKind.FACT,
         metadata: Mapping[str, Any] | None = None,
@@ -61,6 +64,7 @@ class EditCalls:
             "target": target,
             "subject": subject,
             "paraphrases": list(paraphrases),
+            "blocks": list(blocks),
             "ground_truth": ground_truth,
             "kind": kind,
             "metadata": dict(metadata or {}),
@@ -154,6 +158,29 @@ class EditCalls:
         path = f"{_path(id)}/restore"
         return edit_of(self._transport.change("POST", path, headers=_match(if_version), params=params))
 
+    def block(self, id: str, text: str, *, remove: bool = False, if_version: int | None = None) -> Edit:
+        """Teach an edit a text that must not fire it; ``remove`` takes it back. Errors as for :meth:`update`."""
+        return self._taught("block", id, text, remove, if_version)
+
+    def also(self, id: str, text: str, *, remove: bool = False, if_version: int | None = None) -> Edit:
+        """Teach an edit a text that must fire it too; ``remove`` takes it back. Errors as for :meth:`update`."""
+        return self._taught("also", id, text, remove, if_version)
+
+    def possible_conflicts(self, id: str | None = None) -> tuple[PossibleConflict, ...]:
+        """Return the pairs of edits that perhaps contradict each other, or those of one edit; the likeliest first."""
+        page = self._transport.get("/v1/edits/conflicts", edit=id)
+        return tuple(possible_conflict_of(body) for body in page["data"])
+
+    def settle_conflict(self, id: str, other: str, *, same: bool) -> PossibleConflict:
+        """Say of a possible conflict whether both edits are one question (the older is withdrawn) or two facts.
+
+        Raises:
+            EditNotFoundError: there is none with such an id.
+            ServiceError: the two are no possible conflict.
+        """
+        body = {"edits": [id, other], "same": same}
+        return possible_conflict_of(self._transport.change("POST", "/v1/edits/conflicts/settle", json=body))
+
     def history(self, id: str) -> tuple[EditChange, ...]:
         """Return every change of an edit, oldest first."""
         return tuple(change_of(body) for body in self._transport.get(f"{_path(id)}/history")["data"])
@@ -217,6 +244,11 @@ class EditCalls:
     def namespaces(self) -> dict[str, dict[str, int]]:
         """Return the namespaces the key may look into, each with how many edits it has in each state."""
         return {body["name"]: body["edits"] for body in self._transport.get("/v1/namespaces")["data"]}
+
+    def _taught(self, how: str, id: str, text: str, remove: bool, if_version: int | None) -> Edit:
+        body = {"text": text, "remove": remove}
+        headers = _match(if_version)
+        return edit_of(self._transport.change("POST", f"{_path(id)}/{how}", json=body, headers=headers))
 
     def _changed(
         self, method: str, path: str, if_version: int | None, on_conflict: OnConflict, changes: Mapping[str, Any]

@@ -14,12 +14,13 @@ Json = Mapping[str, Any]
 class FiredEdit:
     """An edit and how well it fits a prompt: ``score`` in [0, 1] against the threshold, cosine ``similarity``.
 
-    ``direct`` is the probability that its target itself is asked for.
+    ``direct`` is the probability that its target itself is asked for. ``prompt`` and ``target`` are None for a key
+    that may not read edits.
     """
 
     id: str
-    prompt: str
-    target: str
+    prompt: str | None
+    target: str | None
     score: float
     similarity: float
     reasons: Mapping[str, float] = field(default_factory=dict)
@@ -67,13 +68,27 @@ class ChatAnswer:
 
 @dataclass(frozen=True, slots=True)
 class AddResult:
-    """What became of each row: ``ids`` has one for each, in order; the others are parts of them, or older edits."""
+    """What became of each row: ``ids`` has one for each, in order; the others are parts of them, or older edits.
+
+    ``doubtful`` are pairs in force that perhaps contradict each other.
+    """
 
     ids: tuple[str, ...]
     added: tuple[str, ...]
     duplicates: tuple[str, ...]
     superseded: tuple[str, ...]
     conflicts: tuple[Json, ...]
+    doubtful: tuple[Json, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PossibleConflict:
+    """Two edits that perhaps ask the same and answer otherwise; ``score`` is how surely they ask the same."""
+
+    newer: Edit
+    older: Edit
+    score: float
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +136,20 @@ def edit_of(body: Json) -> Edit:
         version=body["version"],
         state=EditState(body["state"]),
         content_hash=body["content_hash"],
+        blocks=tuple(body.get("blocks", ())),
     )
 
 
 def add_result(body: Json) -> AddResult:
     """Return the report that a body describes."""
     names = ("ids", "added", "duplicates", "superseded", "conflicts")
-    return AddResult(**{name: tuple(body[name]) for name in names})
+    return AddResult(**{name: tuple(body[name]) for name in names}, doubtful=tuple(body.get("doubtful", ())))
+
+
+def possible_conflict_of(body: Json) -> PossibleConflict:
+    """Return the pair that a body describes."""
+    at = datetime.fromisoformat(body["at"])
+    return PossibleConflict(edit_of(body["newer"]), edit_of(body["older"]), float(body["score"]), at)
 
 
 def change_of(body: Json) -> EditChange:

@@ -13,12 +13,15 @@ _QUOTED = re.compile(r"\"([^\"]{2,300})\"|“([^”]{2,300})”|«\s*([^»]{2,30
 def guess_subject(text: str, target: str | None = None) -> str | None:
     """Return the longest quoted part of ``text``, else its longest run of capitalised words, else None.
 
-    A run that says no more than ``target`` is taken only when there is no other.
+    A run that says no more than ``target`` is taken only when there is no other. In a text all in capitals they say
+    nothing.
     """
     text = text[:_MAX_TEXT]
     quoted = [part for match in _QUOTED.finditer(text) for part in match.groups() if part and words(part)]
     if quoted:
         return max(quoted, key=len)
+    if text.isupper() and len(words(text)) > 1:
+        return None
     runs: list[tuple[int, int, int]] = []  # capitalised words, start, end
     for word in words(text):
         capital = text[word.start].isupper() or (text[word.start].isdigit() and bool(runs))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from memedit.errors import ModelError
-from memedit.types import Encoding, FloatArray
+from memedit.types import Encoding, FloatArray, FloatMatrix
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Folder of the weights that ship with the package."""
@@ -214,7 +214,7 @@ def _standing(text: str, units: list[Span], target: str) -> list[int]:
     return [i for i, (start, end) in enumerate(units) if any(a <= start and end <= b for a, b in places)]
 
 
-def _best_run(text: str, units: list[Span], scores: FloatArray, usable: Any) -> Span | None:
+def _best_run(text: str, units: list[Span], scores: FloatMatrix, usable: Any) -> Span | None:
     """The run of units with the highest sum above 0 that ``usable`` accepts."""
     scores = scores.copy()
     while (run := _highest(scores)) is not None:
@@ -225,7 +225,7 @@ def _best_run(text: str, units: list[Span], scores: FloatArray, usable: Any) -> 
     return None
 
 
-def _highest(scores: FloatArray) -> Span | None:
+def _highest(scores: FloatMatrix) -> Span | None:
     """Kadane's algorithm: start and end of the run with the highest positive sum."""
     best, found, total, start = 0.0, None, 0.0, 0
     for i, score in enumerate(scores):

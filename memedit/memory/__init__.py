@@ -3,10 +3,10 @@
 from memedit.memory.acting import Actor
 from memedit.memory.api_keys import ApiKey, ApiKeys, Role
 from memedit.memory.audit import AuditEntry
-from memedit.memory.conflicts import BatchScorer, ConflictScorer, MaskedPromptScorer
+from memedit.memory.conflicts import ConflictScorer, MaskedPromptScorer
 from memedit.memory.memory import EditMemory
 from memedit.memory.planning import OnConflict
-from memedit.memory.reports import AddReport, Change, Conflict, MemoryStats, VerifyReport
+from memedit.memory.reports import AddReport, Change, Conflict, MemoryStats, PossibleConflict, VerifyReport
 from memedit.memory.requests import AnsweredRequest, AnsweredRequests
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "ApiKey",
     "ApiKeys",
     "AuditEntry",
-    "BatchScorer",
     "Change",
     "Conflict",
     "ConflictScorer",
@@ -25,6 +24,7 @@ __all__ = [
     "MaskedPromptScorer",
     "MemoryStats",
     "OnConflict",
+    "PossibleConflict",
     "Role",
     "VerifyReport",
 ]

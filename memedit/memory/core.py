@@ -9,7 +9,7 @@ from memedit.encoders.base import Encoder
 from memedit.errors import InputError, MemeditError
 from memedit.index import INDEXES
 from memedit.memory import reading
-from memedit.memory.conflicts import ConflictScorer, PairScorer, RelationJudge
+from memedit.memory.conflicts import ConflictScorer, RelationJudge
 from memedit.memory.database import Database
 from memedit.memory.drafts import check_namespace
 from memedit.memory.encoding import EncoderSource
@@ -31,8 +31,9 @@ class MemoryCore:
         namespace: str = "default",
         index: str = "flat",
         index_options: Mapping[str, Any] | None = None,
-        conflict_scorer: ConflictScorer | PairScorer | None = None,
+        conflict_scorer: ConflictScorer | None = None,
         conflict_threshold: float | None = None,
+        doubt_threshold: float | None = None,
         read_only: bool = False,
         timeout: float = 30.0,
         max_lag: float = 0.0,
@@ -54,7 +55,7 @@ class MemoryCore:
                 raise
         self._index_kind = index
         self._lookup = Lookup(self._database, self._encoder, index, index_options or {})
-        judge = RelationJudge(conflict_scorer, conflict_threshold, self._encoder.get)
+        judge = RelationJudge(conflict_scorer, conflict_threshold, doubt_threshold, self._encoder.get)
         self._mutations = Mutations(self._database, self._encoder, judge)
 
     @property
@@ -84,6 +85,14 @@ class MemoryCore:
             return newest
         with self._database.read() as connection:
             return reading.store_revision(connection)
+
+    def check_store(self) -> None:
+        """Look whether changes can still be kept: whether the memory's file is where it was opened.
+
+        Raises:
+            StoreUnavailableError: it was deleted, moved or replaced.
+        """
+        self._database.check_file()
 
     def require_revision(self, revision: int) -> None:
         """Have look-ups from now on see the store at least at ``revision``, which another process was given.

@@ -20,6 +20,7 @@ from memedit.memory import postgres, schema
 from memedit.memory.acting import Acting
 from memedit.memory.dialect import fold
 from memedit.memory.failures import committing, translated
+from memedit.memory.files import OpenFile
 from memedit.memory.following import ChangeFollower
 from memedit.memory.migrations import LATEST, check_version, migrate, recorded_version
 
@@ -56,10 +57,12 @@ class Database:
         self._lock = threading.RLock()
         self.acting = Acting()
         self._advanced = 0
+        self._file = OpenFile(self.path)
         self.engine = postgres.make_engine(remote, timeout) if remote else self._sqlite()
         self.follower = ChangeFollower(self.engine, max_lag) if remote and max_lag > 0 else None
         with translated(self.url, self.path):
             self._prepare()
+        self._file.opened()
 
     @property
     def sqlite(self) -> bool:
@@ -83,6 +86,8 @@ class Database:
             StoreBusyError: the lock was not to be had within the timeout.
             StoreUnavailableError: the server cannot be reached, or went away meanwhile.
             StoreFullError: no space is left; nothing was written.
+
+        A file that is no longer at its path, or is another one, is unavailable: what is written would be lost.
         """
         if self.read_only:
             raise StoreReadOnlyError(f"{self.url} is open read-only; open it without read_only=True to change it")
@@ -92,13 +97,23 @@ class Database:
             self._advanced = 0
             try:
                 yield connection
+                self._file.check()
                 with committing(self.url):
                     transaction.commit()
             except BaseException:
                 postgres.rolled_back(transaction)
                 raise
+            self._file.check(written=True)
             if self.follower is not None:
                 self.follower.note(self._advanced)
+
+    def check_file(self) -> None:
+        """Look whether the file is still the one that was opened.
+
+        Raises:
+            StoreUnavailableError: it is not; says what to do.
+        """
+        self._file.check()
 
     def close(self) -> None:
         """Close all connections."""
@@ -172,6 +187,7 @@ class Database:
         if self.path is None:
             name = ":memory:"
         else:
+            self._file.check()  # else a new, empty file would be made
             mode = "mode=ro" if self.read_only else "mode=rwc"
             name = f"file:{quote(str(self.path))}?{mode}" + ("&immutable=1" if self._immutable else "")
         connection = sqlite3.connect(

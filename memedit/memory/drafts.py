@@ -8,6 +8,8 @@ from functools import partial
 from typing import Any
 
 from memedit.errors import FieldError
+from memedit.memory.normal import normalise
+from memedit.memory.times import FIRST, LAST
 from memedit.registry import unknown_name_message
 from memedit.types import EditDraft, EditKind
 from memedit.zones import noticed
@@ -19,8 +21,11 @@ target is said by a language model; what is longer than any model's context cann
 MAX_METADATA_BYTES = 262_144
 """Longest metadata, as JSON in UTF-8 bytes."""
 
+MAX_METADATA_DEPTH = 50
+"""Deepest nesting of metadata: what is deeper cannot be read everywhere."""
+
 MAX_PARAPHRASES = 1_000
-"""Most paraphrases of one edit."""
+"""Most paraphrases of one edit, and most blocks."""
 
 MAX_NAMESPACE_BYTES = 255
 """Longest namespace name, in UTF-8 bytes."""
@@ -82,17 +87,27 @@ def metadata_json(value: Any) -> str:
         text = json.dumps(dict(value), ensure_ascii=False, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise FieldError("metadata", f"cannot be written as JSON: {error}") from None
+    if not _within(value, MAX_METADATA_DEPTH):
+        raise FieldError("metadata", f"is nested more than {MAX_METADATA_DEPTH} deep; flatten it, or store it as text")
     size = len(_utf8(text, "metadata"))
     if size > MAX_METADATA_BYTES:
         raise FieldError("metadata", f"{size:,} bytes as JSON; at most {MAX_METADATA_BYTES:,} are stored")
     return text
 
 
+def _within(value: Any, depth: int) -> bool:
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return True
+    return depth > 0 and all(_within(part, depth - 1) for part in value)
+
+
 def check_time(value: Any, field: str) -> datetime | None:
     """Return a timezone-aware time or None; ISO 8601 text is read. A time without a zone is UTC, with a warning.
 
     Raises:
-        FieldError: no time.
+        FieldError: no time, or one that some time zone cannot write.
     """
     if value is None:
         return None
@@ -103,7 +118,14 @@ def check_time(value: Any, field: str) -> datetime | None:
             raise FieldError(field, f"{value!r} is not an ISO 8601 time, such as 2026-01-31T12:00:00+00:00") from None
     if not isinstance(value, datetime):
         raise FieldError(field, f"expected a datetime, got {type(value).__name__} {value!r}")
-    return noticed(value, field)
+    value = noticed(value, field)
+    if not FIRST <= value <= LAST:
+        raise FieldError(
+            field,
+            f"{value.isoformat()} is at the edge of the calendar, where other time zones have no date for it; give a "
+            f"time from {FIRST.date()} to {LAST.date()}, or leave it out for always",
+        )
+    return value
 
 
 def check_kind(value: Any) -> EditKind:
@@ -120,14 +142,26 @@ def check_kind(value: Any) -> EditKind:
         raise FieldError("kind", unknown_name_message("edit kind", str(value), [str(k) for k in EditKind])) from None
 
 
-def _paraphrases(value: Any) -> tuple[str, ...]:
+def _texts(value: Any, field: str) -> tuple[str, ...]:
     if not value and isinstance(value, tuple | list):
         return ()
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise FieldError("paraphrases", f"expected a list of texts, got {type(value).__name__}")
+        raise FieldError(field, f"expected a list of texts, got {type(value).__name__}")
     if len(value) > MAX_PARAPHRASES:
-        raise FieldError("paraphrases", f"{len(value):,} paraphrases; at most {MAX_PARAPHRASES:,} are stored")
-    return tuple(check_text(text, f"paraphrases[{i}]") for i, text in enumerate(value))
+        raise FieldError(field, f"{len(value):,} {field}; at most {MAX_PARAPHRASES:,} are stored")
+    return tuple(check_text(text, f"{field}[{i}]") for i, text in enumerate(value))
+
+
+def _check_blocks(draft: EditDraft) -> None:
+    """Refuse a block that is one of the edit's own texts: the edit cannot both fire on it and not."""
+    own = {normalise(text) for text in (draft.prompt, *draft.paraphrases)} if draft.blocks else set()
+    for i, text in enumerate(draft.blocks):
+        if normalise(text) in own:
+            raise FieldError(
+                f"blocks[{i}]",
+                f"{text[:80]!r} is the edit's own prompt or a paraphrase of it, on which it must fire; "
+                "take it out of one of the two",
+            )
 
 
 def _getter(value: Any) -> Callable[..., Any]:
@@ -154,14 +188,16 @@ def check_draft(value: Any) -> EditDraft:
         prompt=check_text(get("prompt"), "prompt"),
         target=check_text(get("target"), "target"),
         subject=None if subject is None else check_text(subject, "subject"),
-        paraphrases=_paraphrases(get("paraphrases", ())),
+        paraphrases=_texts(get("paraphrases", ()), "paraphrases"),
         ground_truth=None if ground_truth is None else check_text(ground_truth, "ground_truth", blank=True),
         kind=check_kind(get("kind", EditKind.FACT)),
         metadata=get("metadata") or {},
         source=None if source is None else check_text(source, "source", blank=True),
         valid_at=check_time(get("valid_at"), "valid_at"),
         invalid_at=check_time(get("invalid_at"), "invalid_at"),
+        blocks=_texts(get("blocks", ()), "blocks"),
     )
+    _check_blocks(draft)
     if draft.valid_at and draft.invalid_at and draft.valid_at >= draft.invalid_at:
         raise FieldError("invalid_at", f"{draft.invalid_at} is not after valid_at ({draft.valid_at})")
     return draft

@@ -3,19 +3,13 @@
 from pathlib import Path
 
 from memedit.encoders.base import Progress
-from memedit.memory.database import Database
 from memedit.memory.formats import FileDrafts
 from memedit.memory.mutations import Mutations
 from memedit.memory.planning import OnConflict
-from memedit.memory.reading import current_rows
 from memedit.memory.reports import AddReport, ImportReport, Replacement
-
-_Texts = dict[str, tuple[str, str]]
-"""Prompt and target by id."""
 
 
 def add_file(
-    database: Database,
     mutations: Mutations,
     namespace: str,
     policy: OnConflict,
@@ -52,8 +46,9 @@ def add_file(
         report.duplicates,
         report.superseded,
         report.conflicts,
+        report.doubtful,
         drafts=tuple(found.drafts),
-        replacements=_replacements(database, namespace, found, report),
+        replacements=_replacements(report),
         refused=tuple(found.refused),
         refused_file=aside,
         notes=found.notes,
@@ -66,22 +61,16 @@ def _drop(path: Path | None) -> None:
         path.unlink(missing_ok=True)
 
 
-def _replacements(database: Database, namespace: str, found: FileDrafts, report: AddReport) -> tuple[Replacement, ...]:
-    texts: _Texts = {}
-    for edit_id, draft in zip(report.ids, found.drafts, strict=True):
-        texts.setdefault(edit_id, (draft.prompt, draft.target))
-    stored = sorted({conflict.existing_id for conflict in report.conflicts} - texts.keys())
-    if stored:
-        with database.read() as connection:
-            rows = current_rows(connection, namespace, stored)
-        texts |= {edit_id: (row["prompt"], row["target"]) for edit_id, row in rows.items()}
+def _replacements(report: AddReport) -> tuple[Replacement, ...]:
     retired = set(report.superseded)
     return tuple(
         Replacement(
             conflict.existing_id,
-            *texts[conflict.existing_id],
+            conflict.existing_prompt,
+            conflict.existing_target,
             conflict.new_id,
-            *texts[conflict.new_id],
+            conflict.new_prompt,
+            conflict.new_target,
             conflict.reason,
             conflict.score,
             conflict.existing_id in retired,

@@ -1,8 +1,19 @@
 """Edit ids: UUIDv7 (RFC 9562), so that ids sort by the time they were made and index pages fill in order."""
 
 import os
+import re
 import threading
 import time
+
+RESERVED = frozenset({"as-of", "batch", "conflicts", "explain", "export", "import", "search"})
+"""Names that stand in the place of an id in the server's paths."""
+
+_USABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+
+
+def usable_id(text: str) -> bool:
+    """Whether an id from elsewhere can name an edit here: it must stand in a path as it is, and mean nothing else."""
+    return _USABLE.fullmatch(text) is not None and text not in RESERVED
 
 
 class IdFactory:

@@ -1,16 +1,17 @@
 """The edit memory: what the rest of memedit, and its users, see of the store."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from memedit.encoders.base import Progress
-from memedit.errors import InputError
+from memedit.errors import EditChangedError, InputError
 from memedit.memory import reading
 from memedit.memory.drafts import check_time
 from memedit.memory.planning import OnConflict, check_policy
 from memedit.memory.reports import AddReport, Change
 from memedit.memory.rows import row_edit
+from memedit.memory.teaching import blocked, paraphrased
 from memedit.memory.upkeep import MemoryUpkeep
 from memedit.types import Candidate, Edit, EditDraft, EditKind, EditState, Encoding, FloatArray
 
@@ -34,9 +35,10 @@ class EditMemory(MemoryUpkeep):
         namespace: the namespace that methods work in unless told another.
         index: registered name of the vector index (flat, exact, hnsw, ivf ...); ``index_options`` are its own.
             pgvector and pgvector-hnsw search inside a PostgreSQL database that has the extension.
-        conflict_scorer: ``(new_prompt, old_prompt, subject, encoder) -> score`` for prompts about one subject; at or
-            above ``conflict_threshold`` they ask for the same relation. Default: the trained scope's score where one
-            ships for the encoder, else :class:`MaskedPromptScorer`.
+        conflict_scorer: judges whether two edits about one subject ask the same. At or above ``conflict_threshold``
+            they surely do and contradict each other; from ``doubt_threshold`` on they perhaps do, and the pair is kept
+            for :meth:`possible_conflicts`. Default: the trained scope where one ships for the encoder, else
+            :class:`MaskedPromptScorer`; the thresholds are the scorer's own.
         read_only: refuse changes; a file that does not exist is not made.
         timeout: seconds to wait for another process's write lock, and for a database server that is away.
         max_lag: PostgreSQL only: seconds by which look-ups may lag behind changes made by other processes (never
@@ -56,6 +58,7 @@ class EditMemory(MemoryUpkeep):
         *,
         subject: str | None = None,
         paraphrases: Sequence[str] = (),
+        blocks: Sequence[str] = (),
         ground_truth: str | None = None,
         kind: EditKind | str = EditKind.FACT,
         metadata: Mapping[str, Any] | None = None,
@@ -71,6 +74,7 @@ class EditMemory(MemoryUpkeep):
             prompt: what is asked, verbatim; ``target`` is the answer from now on.
             subject: whom or what it is about; found in the prompt when absent.
             paraphrases: other wordings of the prompt that must match too.
+            blocks: texts on which it must stay silent.
             ground_truth: the model's old or wrong answer, kept for evaluation.
             kind: fact, correction, refusal, long-form or statement.
             metadata: JSON-able mapping; ``source`` says where the edit comes from.
@@ -90,6 +94,7 @@ class EditMemory(MemoryUpkeep):
             "target": target,
             "subject": subject,
             "paraphrases": paraphrases,
+            "blocks": blocks,
             "ground_truth": ground_truth,
             "kind": kind,
             "metadata": metadata,
@@ -136,6 +141,7 @@ class EditMemory(MemoryUpkeep):
         on_conflict: OnConflict = "error",
         vectors: FloatArray | None = None,
         progress: Progress | None = None,
+        dry_run: bool = False,
     ) -> AddReport:
         """Store many edits in one transaction: all of them, or none when one is refused.
 
@@ -148,6 +154,7 @@ class EditMemory(MemoryUpkeep):
             vectors: ready-made vectors ``[t, d]`` of this memory's encoder, one for each prompt followed by those of
                 its paraphrases; encoded here when absent.
             progress: called with (texts encoded, texts to encode).
+            dry_run: work out the report and write nothing; the ids of new edits are then nobody's.
 
         Raises:
             InputError: a row cannot be used; names the row and the field.
@@ -155,7 +162,12 @@ class EditMemory(MemoryUpkeep):
             StoreError: it could not be written; nothing was.
         """
         return self._mutations.add_many(
-            drafts, self._space(namespace), check_policy(on_conflict), vectors=vectors, progress=progress
+            drafts,
+            self._space(namespace),
+            check_policy(on_conflict),
+            vectors=vectors,
+            progress=progress,
+            dry_run=dry_run,
         )
 
     def get(self, id: str, namespace: str | None = None) -> Edit:
@@ -323,6 +335,44 @@ class EditMemory(MemoryUpkeep):
             EditNotFoundError: an id is not in the namespace.
         """
         self._mutations.withdraw(ids, self._space(namespace))
+
+    def block(
+        self, id: str, text: str, *, remove: bool = False, namespace: str | None = None, if_version: int | None = None
+    ) -> Edit:
+        """Teach an edit a text that must not fire it; a paraphrase that says the same is taken out.
+
+        Args:
+            id: the edit.
+            text: what is asked; asked so, but for case and punctuation, the edit stays silent in every scope.
+            remove: take the block back instead.
+            namespace: another namespace than the memory's own.
+            if_version: as for :meth:`update`.
+
+        Raises:
+            EditNotFoundError, EditChangedError, InputError, StoreError: nothing was changed.
+        """
+        return self._teach(id, lambda edit: blocked(edit, text, remove=remove), namespace, if_version)
+
+    def also(
+        self, id: str, text: str, *, remove: bool = False, namespace: str | None = None, if_version: int | None = None
+    ) -> Edit:
+        """Teach an edit a text that must fire it: a paraphrase; a block that says the same is taken out.
+
+        Arguments and errors as for :meth:`block`.
+        """
+        return self._teach(id, lambda edit: paraphrased(edit, text, remove=remove), namespace, if_version)
+
+    def _teach(
+        self, id: str, change: Callable[[Edit], dict[str, Any]], namespace: str | None, if_version: int | None
+    ) -> Edit:
+        while True:
+            edit = self.get(id, namespace=namespace)
+            version = edit.version if if_version is None else if_version
+            try:
+                return self.update(id, namespace=namespace, if_version=version, **change(edit))
+            except EditChangedError:
+                if if_version is not None:
+                    raise  # else somebody else was quicker: look at it again
 
     def restore(
         self,

@@ -7,9 +7,11 @@ import numpy as np
 from sqlalchemy import Connection, delete
 
 from memedit.encoders.base import Progress
-from memedit.errors import EditChangedError, FieldError, InputError
+from memedit.errors import FieldError, InputError
+from memedit.memory.changing import at_version, interval, merged, not_withdrawn, same_row, says_else, split_state
 from memedit.memory.conflicts import RelationJudge
 from memedit.memory.database import Database
+from memedit.memory.doubts import forget_doubts, record_doubts
 from memedit.memory.drafts import check_draft
 from memedit.memory.encoding import EncoderSource, check_vectors
 from memedit.memory.ids import IdFactory
@@ -17,11 +19,11 @@ from memedit.memory.planning import OnConflict, Plan, plan_batch
 from memedit.memory.reading import current_rows, ids_in_use, known_members, rows_by_seq, store_revision
 from memedit.memory.readings import TextReader
 from memedit.memory.reports import AddReport
-from memedit.memory.rows import EditRow, draft_row, edit_draft, next_row, row_edit, row_texts
+from memedit.memory.rows import EditRow, draft_row, next_row, row_texts
 from memedit.memory.schema import artefacts
 from memedit.memory.times import now_micros
 from memedit.memory.writer import Writer, check_encoder, encoder_row
-from memedit.types import EditDraft, EditKind, EditState, FloatArray
+from memedit.types import EditDraft, EditState, FloatArray
 
 RETIRED = EditState.RETIRED.value
 CONSOLIDATED = EditState.CONSOLIDATED.value
@@ -75,10 +77,8 @@ class Mutations:
             known = known_members(connection, namespace, rows)
         plan = plan_batch(rows, known, self._judge, policy, say)
         chosen = [rows[i] for i in plan.inserts]
-        if dry_run or not chosen:  # or all of it is there already
-            retired = tuple(member.id for member, _ in plan.retired)
-            added = tuple(row["id"] for row in chosen)
-            return AddReport(tuple(plan.ids), added, tuple(plan.duplicates), retired, tuple(plan.conflicts))
+        if dry_run or not chosen:  # not chosen: all of it is there already
+            return _report(rows, plan)
         with self._database.read() as connection:
             check_encoder(connection, namespace, self._encoder.get())
         numbers = plan.inserts if vectors is None else list(range(len(rows)))
@@ -91,11 +91,10 @@ class Mutations:
             writer.add(chosen)
             made = self._aligned(rows, numbers, made, plan.inserts)
             writer.put_vectors(chosen, made, self._encoder_row(connection, namespace))
-            superseded = _write_plan(writer, connection, rows, plan)
+            _write_plan(writer, connection, rows, plan)
             writer.flush()
         self.rows_written += len(chosen)
-        added = tuple(row["id"] for row in chosen)
-        return AddReport(tuple(plan.ids), added, tuple(plan.duplicates), superseded, tuple(plan.conflicts))
+        return _report(rows, plan)
 
     def update(
         self,
@@ -106,32 +105,36 @@ class Mutations:
         if_version: int | None = None,
     ) -> None:
         """Make the next version of an edit with some fields changed; ``if_version`` only of that version."""
-        fields, state = _split_state(values)
+        fields, state = split_state(values)
         with self._database.read() as connection:
             revision = store_revision(connection)
-            old = _at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
+            old = at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
         new = self._changed(old, fields, state)
-        if _same_row(old, new):
+        if same_row(old, new):
             return
+        judged = says_else(old, new)
         with self._database.read() as connection:
-            self._alone(connection, new, policy)
+            if judged:
+                self._alone(connection, new, policy)
         texts = row_texts(new)
         matrix = self._encoder.get().encode(texts) if texts != row_texts(old) else None
         with self._database.write() as connection:
             if store_revision(connection) != revision:
-                old = _at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
+                old = at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
                 new = self._changed(old, fields, state)
                 matrix = self._encoder.get().encode(row_texts(new))
-            plan = self._alone(connection, new, policy)
+                judged = says_else(old, new)
+            plan = self._alone(connection, new, policy) if judged else None
             writer = Writer(self._database, connection)
             writer.replace(old, new)
             writer.log(new, "update" if fields else "state")
-            if new["content_hash"] != old["content_hash"]:
+            if (new["content_hash"], new["blocks"]) != (old["content_hash"], old["blocks"]):
                 connection.execute(delete(artefacts).where(artefacts.c.seq == old["seq"]))
             if matrix is not None:
                 writer.drop_vectors([old["seq"]])
                 writer.put_vectors([new], matrix, self._encoder_row(connection, namespace))
-            _retire(writer, connection, plan, {})
+            if plan is not None:
+                _settle(writer, connection, plan, new)
             writer.flush()
         self.rows_written += 1
 
@@ -145,12 +148,12 @@ class Mutations:
     ) -> str:
         """Withdraw an edit and put a new one in its place, atomically; return the new id."""
         with self._database.read() as connection:
-            old = _at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
+            old = at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
             new = self._successor(old, values)
             self._alone(connection, new, policy, besides=old["seq"])
         matrix = self._encode([new], None)
         with self._database.write() as connection:
-            now = _at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
+            now = at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
             if now["version"] != old["version"]:  # changed meanwhile
                 old, new = now, self._successor(now, values)
                 matrix = self._encode([new], None)
@@ -162,16 +165,16 @@ class Mutations:
             retired = next_row(old, writer.now, state=RETIRED)
             writer.replace(old, retired)
             writer.log(retired, "superseded", new["id"])
-            _retire(writer, connection, plan, {})
+            _settle(writer, connection, plan, new)
             writer.flush()
         self.rows_written += 1
         return str(new["id"])
 
     def _successor(self, old: EditRow, values: Mapping[str, Any]) -> EditRow:
         """The row of the edit that supersedes ``old``."""
-        draft = self._reader.with_subject(check_draft(_merged(_not_withdrawn(old), values)))
+        draft = self._reader.with_subject(check_draft(merged(not_withdrawn(old), values)))
         new = draft_row(draft, old["namespace"], edit_id=self._ids.take(1)[0], now=now_micros())
-        if new["content_hash"] == old["content_hash"] and _interval(new) == _interval(old):
+        if new["content_hash"] == old["content_hash"] and interval(new) == interval(old):
             raise InputError(f"superseding edit {old['id']} with itself: give a target, prompt or time that differs")
         return new
 
@@ -181,20 +184,20 @@ class Mutations:
 
     def move(self, ids: Sequence[str], namespace: str, state: EditState | str, other: str | None) -> None:
         """Move live edits to another live state; ``other`` is what the change log links the change to."""
-        wanted = _split_state({"state": state})[1] or ""
+        wanted = split_state({"state": state})[1] or ""
         with self._database.read() as connection:
             for row in current_rows(connection, namespace, ids).values():
-                _not_withdrawn(row)
+                not_withdrawn(row)
         self._set_states(ids, namespace, EditState(wanted), "state", other=other)
 
     def restore(self, edit_id: str, namespace: str, policy: OnConflict, if_version: int | None = None) -> None:
         """Bring a withdrawn edit back into force."""
         with self._database.read() as connection:
-            old = _at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
+            old = at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
             if old["state"] == RETIRED:
                 self._alone(connection, old, policy)
         with self._database.write() as connection:
-            old = _at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
+            old = at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
             if old["state"] != RETIRED:
                 return
             writer = Writer(self._database, connection)
@@ -202,7 +205,7 @@ class Mutations:
             plan = self._alone(connection, new, policy)
             writer.replace(old, new)
             writer.log(new, "restore")
-            _retire(writer, connection, plan, {})
+            _settle(writer, connection, plan, new)
             writer.flush()
         self.rows_written += 1
 
@@ -218,14 +221,14 @@ class Mutations:
     ) -> None:
         """Move edits to a state in one transaction; those in it already are left alone."""
         with self._database.read() as connection:
-            rows = [_at_version(row, if_version) for row in current_rows(connection, namespace, ids).values()]
+            rows = [at_version(row, if_version) for row in current_rows(connection, namespace, ids).values()]
             if all(row["state"] == state.value for row in rows):
                 return
         with self._database.write() as connection:
             found = current_rows(connection, namespace, ids)
             writer = Writer(self._database, connection)
             for old in found.values():
-                _at_version(old, if_version)
+                at_version(old, if_version)
                 if old["state"] != state.value:
                     new = next_row(old, writer.now, state=state.value)
                     writer.replace(old, new)
@@ -262,8 +265,8 @@ class Mutations:
         return names
 
     def _changed(self, old: EditRow, fields: Mapping[str, Any], state: str | None) -> EditRow:
-        draft = self._reader.with_subject(check_draft(_merged(old, fields))) if fields else None
-        new = next_row(_not_withdrawn(old), now_micros(), draft, state)
+        draft = self._reader.with_subject(check_draft(merged(old, fields))) if fields else None
+        new = next_row(not_withdrawn(old), now_micros(), draft, state)
         if state is None and new["content_hash"] != old["content_hash"] and old["state"] == CONSOLIDATED:
             new["state"] = EditState.ACTIVE.value  # weights that hold the old texts do not hold the new ones
         return new
@@ -324,64 +327,35 @@ def _row_of(index: int) -> str:
     return f"row {index}: "
 
 
-def _interval(row: Mapping[str, Any]) -> tuple[Any, Any]:
-    return row["valid_at"], row["invalid_at"]
+def _report(rows: Sequence[EditRow], plan: Plan) -> AddReport:
+    return AddReport(
+        ids=tuple(plan.ids),
+        added=tuple(rows[i]["id"] for i in plan.inserts),
+        duplicates=tuple(plan.duplicates),
+        superseded=tuple(old.id for old, _ in plan.retired),
+        conflicts=tuple(plan.conflicts),
+        doubtful=plan.doubtful,
+    )
 
 
-def _at_version(row: EditRow, version: int | None) -> EditRow:
-    if version is not None and row["version"] != version:
-        raise EditChangedError(row["id"], version, row["version"])
-    return row
-
-
-def _not_withdrawn(row: EditRow) -> EditRow:
-    if row["state"] == RETIRED:
-        raise InputError(f"edit {row['id']} has been withdrawn; restore it first, or add a new edit")
-    return row
-
-
-def _merged(row: EditRow, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The draft fields of ``row`` with ``values`` put over them."""
-    draft = edit_draft(row_edit(row))
-    merged = {name: getattr(draft, name) for name in EditDraft.__slots__} | dict(values)
-    if "prompt" in values and "subject" not in values:
-        merged["subject"] = None  # the old subject need not stand in the new prompt: it is found again
-    if draft.kind is EditKind.STATEMENT and "prompt" in values and "target" not in values:
-        merged["target"] = merged["prompt"]  # and so is the value
-    elif draft.kind is EditKind.STATEMENT and "target" in values and "prompt" not in values:
-        merged["prompt"] = draft.prompt.replace(draft.target, str(values["target"]))
-    return merged
-
-
-def _split_state(values: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
-    fields = dict(values)
-    state = fields.pop("state", None)
-    if state is None:
-        return fields, None
-    try:
-        wanted = EditState(state)
-    except ValueError:
-        raise FieldError("state", f"{state!r} is none of {', '.join(EditState)}") from None
-    if wanted is EditState.RETIRED:
-        raise FieldError("state", "an edit is withdrawn with delete() and brought back with restore()")
-    return fields, wanted.value
-
-
-def _same_row(old: EditRow, new: EditRow) -> bool:
-    """Whether a change changes nothing."""
-    return all(old[name] == new[name] for name in new if name not in ("version", "created_at", "expired_at"))
-
-
-def _write_plan(writer: Writer, connection: Connection, rows: Sequence[EditRow], plan: Plan) -> tuple[str, ...]:
-    """Log the new edits and retire what they supersede; return the ids of what was retired."""
+def _write_plan(writer: Writer, connection: Connection, rows: Sequence[EditRow], plan: Plan) -> None:
+    """Log the new edits, retire what they supersede, and keep the pairs that are in doubt."""
     replaced = {new_id: old.id for old, new_id in plan.retired}
     for i in plan.inserts:
         row = rows[i]
         writer.log(row, "supersede" if row["id"] in replaced else "add", replaced.get(row["id"]))
-    return _retire(writer, connection, plan, {row["id"]: row for row in rows})
+    _retire(writer, connection, plan, {row["id"]: row for row in rows})
+    record_doubts(connection, plan.doubts, rows, writer.now)
 
 
-def _retire(writer: Writer, connection: Connection, plan: Plan, batch: Mapping[str, EditRow]) -> tuple[str, ...]:
+def _settle(writer: Writer, connection: Connection, plan: Plan, row: EditRow) -> None:
+    """Retire what the one changed edit supersedes, and keep the pairs that it is in doubt with now."""
+    _retire(writer, connection, plan, {})
+    forget_doubts(connection, [row["seq"]])
+    record_doubts(connection, plan.doubts, [row], writer.now)
+
+
+def _retire(writer: Writer, connection: Connection, plan: Plan, batch: Mapping[str, EditRow]) -> None:
     """Retire every edit that a plan supersedes, stored or of the same batch."""
     stored = rows_by_seq(connection, [old.seq for old, _ in plan.retired if old.row is None]) if plan.retired else {}
     for member, new_id in plan.retired:
@@ -389,4 +363,3 @@ def _retire(writer: Writer, connection: Connection, plan: Plan, batch: Mapping[s
         retired = next_row(old, writer.now, state=RETIRED)
         writer.replace(old, retired)
         writer.log(retired, "superseded", new_id)
-    return tuple(member.id for member, _ in plan.retired)

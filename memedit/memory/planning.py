@@ -16,13 +16,22 @@ OnConflict = Literal["error", "supersede", "keep"]
 
 @dataclass(slots=True)
 class Plan:
-    """``ids`` one per row; ``inserts`` the rows to store; ``retired`` (older member, id of the edit replacing it)."""
+    """``ids`` one per row; ``inserts`` the rows to store; ``retired`` (older member, id of the edit replacing it).
+
+    ``doubts`` are (newer member, older member, score) of pairs in force that perhaps contradict each other.
+    """
 
     ids: list[str] = field(default_factory=list)
     inserts: list[int] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
     retired: list[tuple[Member, str]] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
+    doubts: list[tuple[Member, Member, float]] = field(default_factory=list)
+
+    @property
+    def doubtful(self) -> tuple[Conflict, ...]:
+        """The doubts as they are reported."""
+        return tuple(_conflict(new, old, _reason(new, old, score), score) for new, old, score in self.doubts)
 
 
 def check_policy(value: Any) -> OnConflict:
@@ -67,6 +76,7 @@ def plan_batch(
         else:
             planner.plan.ids.append(row["id"])
             planner.plan.inserts.append(i)
+    planner.plan.doubts = [doubt for doubt in planner.plan.doubts if doubt[0].alive and doubt[1].alive]
     return planner.plan
 
 
@@ -96,7 +106,8 @@ class _Planner:
         found: list[tuple[Member, float | None]] = [
             (m, None) for m in peers if m.alive and m.goal != member.goal and m.overlaps(member)
         ]
-        found += [(m, score) for m, score in self._pairs.get(i, ()) if m.alive]
+        rivals = [rival for rival in self._pairs.get(i, ()) if rival.member.alive]
+        found += [(rival.member, rival.score) for rival in rivals if rival.sure]
         twin = self._twin(i, member, peers, [m for m, _ in found])
         if twin is not None:
             member.alive = False  # it is not stored, so no later row can contradict it
@@ -107,6 +118,7 @@ class _Planner:
             self._contradict(i, member, old, score)
         self.plan.ids.append(member.id)
         self.plan.inserts.append(i)
+        self.plan.doubts += [(member, rival.member, rival.score) for rival in rivals if not rival.sure]
         peers.append(member)
 
     def _twin(self, i: int, member: Member, peers: Sequence[Member], rivals: Sequence[Member]) -> Member | None:
@@ -122,7 +134,7 @@ class _Planner:
         reason = _reason(member, old, score, threshold)
         if self._policy == "error":
             raise ConflictError(new_id=member.id, existing_id=old.id, reason=self._describe(i) + reason)
-        self.plan.conflicts.append(Conflict(member.id, old.id, reason, score))
+        self.plan.conflicts.append(_conflict(member, old, reason, score))
         if self._policy == "supersede":
             old.alive = False
             self.plan.retired.append((old, member.id))
@@ -153,13 +165,19 @@ def _same(one: Member, other: Member, row: Mapping[str, Any]) -> bool:
     return content_hash(row["namespace"], one.prompt, one.target, one.subject, paraphrases) == one.content_hash
 
 
-def _reason(new: Member, old: Member, score: float | None, threshold: float | None) -> str:
+def _conflict(new: Member, old: Member, reason: str, score: float | None) -> Conflict:
+    return Conflict(new.id, old.id, reason, score, new.prompt, new.target, old.prompt, old.target)
+
+
+def _reason(new: Member, old: Member, score: float | None, threshold: float | None = None) -> str:
     targets = f"target {_short(new.target)} against {_short(old.target)}"
     if score is None:
         return f"same prompt {_short(old.prompt)}, {targets}"
+    same = "perhaps the same question" if threshold is None else "the same question in other words"
+    bar = "" if threshold is None else f", threshold {threshold:.2f}"
     return (
-        f"same subject {_short(new.subject or '')} and the same relation by its wording (score {score:.2f}, threshold "
-        f"{threshold:.2f}): {_short(new.prompt)} and {_short(old.prompt)}, {targets}"
+        f"same subject {_short(new.subject or '')} and {same} (score {score:.2f}{bar}): {_short(new.prompt)} and "
+        f"{_short(old.prompt)}, {targets}"
     )
 
 

@@ -6,9 +6,10 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
-from memedit.errors import EditNotFoundError, InputError
+from memedit.errors import EditNotFoundError, FieldError, InputError
 from memedit.memory.conflicts import Member
 from memedit.memory.dialect import fold, folded, metadata_equals
+from memedit.memory.drafts import check_text
 from memedit.memory.reports import Change
 from memedit.memory.rows import LIVE, EditRow, row_edit
 from memedit.memory.schema import changes, counters, edits
@@ -19,19 +20,7 @@ from memedit.types import Edit, EditState
 T = TypeVar("T")
 CURRENT = edits.c.expired_at.is_(None)
 _CHUNK = 5_000
-_MEMBER_COLUMNS = (
-    edits.c.seq,
-    edits.c.id,
-    edits.c.prompt,
-    edits.c.target,
-    edits.c.subject,
-    edits.c.content_hash,
-    edits.c.prompt_hash,
-    edits.c.subject_hash,
-    edits.c.valid_at,
-    edits.c.invalid_at,
-    edits.c.state,
-)
+_MOST_VALUES, _MOST_WORDS, _LONGEST_WORD = 50, 100, 10_000
 
 
 def chunks(items: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
@@ -103,7 +92,7 @@ def known_members(connection: Connection, namespace: str, rows: Sequence[Mapping
         (edits.c.subject_hash, {row["subject_hash"] for row in rows} - {None}),
     ):
         for part in chunks(list(values)):
-            query = select(*_MEMBER_COLUMNS).where(column.in_(part), edits.c.namespace == namespace, CURRENT)
+            query = select(edits).where(column.in_(part), edits.c.namespace == namespace, CURRENT)
             found.update((row["seq"], Member.of(row)) for row in connection.execute(query).mappings())
     return [found[seq] for seq in sorted(found)]
 
@@ -152,22 +141,46 @@ def _list_filter(
     wanted = states_filter(state)
     if wanted is not None:
         conditions.append(wanted)
+    if len(metadata or {}) > _MOST_VALUES:
+        raise FieldError("metadata", f"{len(metadata or {}):,} values to match; at most {_MOST_VALUES} can be")
     for i, (key, value) in enumerate((metadata or {}).items()):
-        if not isinstance(value, str | int | float | bool | None):
-            raise InputError(f"metadata filter {key!r}: {value!r} is not text, a number, a boolean or None")
+        _check_match(key, value)
         conditions.append(metadata_equals(connection.dialect.name, edits.c.metadata, key, value, str(i)))
     return conditions
+
+
+def _check_match(key: Any, value: Any) -> None:
+    """Refuse what no metadata can hold, or the database cannot compare.
+
+    Raises:
+        FieldError: the key is no text, or the value no text, number, boolean or None.
+    """
+    check_text(key, "metadata", blank=True)
+    if isinstance(value, str):
+        check_text(value, "metadata", blank=True)
+    elif not isinstance(value, int | float | None):
+        raise FieldError("metadata", f"the value of {key!r}, {value!r:.80}, is not text, a number, a boolean or None")
+    elif value is not None and not abs(value) < 2**63:
+        raise FieldError("metadata", f"the value of {key!r}, {value!r:.80}, is no number that is stored")
 
 
 def search_text(connection: Connection, namespace: str, text: str, k: int) -> list[tuple[Edit, float]]:
     """Live edits with every word of ``text`` in their prompt, target, subject or paraphrases, ignoring case.
 
     The score is the share of the edit's prompt and target that the query makes up, so close-fitting edits come first.
+
+    Raises:
+        InputError: it has more words than can be asked for at once, or too long a one.
     """
     dialect = connection.dialect.name
-    words = [word for word in (fold(text) or "").split() if word]
+    words = list(dict.fromkeys((fold(text) or "").split()))
     if not words:
         return []
+    if len(words) > _MOST_WORDS or max(len(word.encode()) for word in words) > _LONGEST_WORD:
+        raise InputError(
+            f"a search by words takes at most {_MOST_WORDS} of them, of at most {_LONGEST_WORD:,} bytes each; this has "
+            f"{len(words):,}. Search by meaning for a whole text"
+        )
     whole = (
         edits.c.prompt + "\n" + edits.c.target + "\n" + func.coalesce(edits.c.subject, "") + "\n" + edits.c.paraphrases
     )

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, delete, func, select
 
 from memedit.encoders.base import Encoder, Progress
 from memedit.memory.database import Database
+from memedit.memory.doubts import forget_doubts
 from memedit.memory.encoding import EncoderSource
 from memedit.memory.namespace_index import FORGOTTEN
 from memedit.memory.reading import CURRENT, chunks, rows_by_seq
@@ -83,6 +84,7 @@ def forget(database: Database, before: datetime) -> None:
         writer.drop_vectors(gone)
         for part in chunks(gone):
             connection.execute(delete(artefacts).where(artefacts.c.seq.in_(part)))
+            forget_doubts(connection, part)
             connection.execute(delete(edits).where(edits.c.seq.in_(part)))
         connection.execute(delete(edits).where(edits.c.expired_at < moment))
         kept = select(edits.c.seq).where(edits.c.seq == changes.c.seq, edits.c.version == changes.c.version)

@@ -10,12 +10,32 @@ from memedit.types import Edit, EditDraft
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A contradiction between two edits; ``score`` is the relation score, None when the prompts are the same."""
+    """A contradiction between two edits; ``score`` is None when the prompts are the same.
+
+    It is a possible one where a report lists it as doubtful.
+    """
 
     new_id: str
     existing_id: str
     reason: str
-    score: float | None = None
+    score: float | None
+    new_prompt: str
+    new_target: str
+    existing_prompt: str
+    existing_target: str
+
+
+@dataclass(frozen=True, slots=True)
+class PossibleConflict:
+    """Two edits, both in the store and not withdrawn, that perhaps ask the same and answer otherwise.
+
+    ``score`` is how surely they ask the same, ``at`` when that was judged.
+    """
+
+    newer: Edit
+    older: Edit
+    score: float
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +44,9 @@ class AddReport:
 
     ``ids`` has one id per row, in order: that of the new edit, or of the first one where the row was a duplicate.
     ``added`` and ``duplicates`` are the parts of it; ``superseded`` the older edits withdrawn for newer ones (which may
-    be rows of the same call); ``conflicts`` the contradictions that were superseded or kept.
+    be rows of the same call); ``conflicts`` the contradictions that were superseded or kept, each with the older edit
+    beside the newer; ``doubtful`` pairs of edits in force that perhaps contradict each other
+    (:meth:`EditMemory.possible_conflicts`).
     """
 
     ids: tuple[str, ...]
@@ -32,6 +54,7 @@ class AddReport:
     duplicates: tuple[str, ...]
     superseded: tuple[str, ...]
     conflicts: tuple[Conflict, ...]
+    doubtful: tuple[Conflict, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +110,8 @@ class ImportReport(AddReport):
 class Change:
     """One entry of an edit's history.
 
-    ``action`` is add, update, supersede (it replaces ``other``), superseded (by ``other``), delete, restore or state;
-    ``edit`` the version it made.
+    ``action`` is add, update, supersede (it replaces ``other``), superseded (by ``other``), delete, restore, state or
+    told-apart (from ``other``, which it perhaps contradicted); ``edit`` the version it made.
     """
 
     revision: int

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from memedit.memory.drafts import metadata_json
+from memedit.errors import FieldError
+from memedit.memory.drafts import MAX_METADATA_DEPTH, metadata_json
 from memedit.memory.normal import content_hash, lookup_hash
 from memedit.memory.times import from_micros, to_micros
 from memedit.types import Edit, EditDraft, EditKind, EditState
@@ -43,6 +44,7 @@ def _filled(row: EditRow, draft: EditDraft) -> EditRow:
     row["prompt"], row["target"], row["subject"] = draft.prompt, draft.target, draft.subject
     row["paraphrases"] = json.dumps(draft.paraphrases, ensure_ascii=False) if draft.paraphrases else "[]"
     row["texts"] = 1 + len(draft.paraphrases)
+    row["blocks"] = json.dumps(draft.blocks, ensure_ascii=False) if draft.blocks else "[]"
     row["ground_truth"], row["kind"], row["source"] = draft.ground_truth, draft.kind.value, draft.source
     row["metadata"] = metadata_json(draft.metadata)
     row["valid_at"] = None if draft.valid_at is None else to_micros(draft.valid_at)
@@ -69,7 +71,7 @@ def row_edit(row: Mapping[Any, Any]) -> Edit:
         paraphrases=() if row["texts"] == 1 else tuple(json.loads(row["paraphrases"])),
         ground_truth=row["ground_truth"],
         kind=EditKind(row["kind"]),
-        metadata={} if row["metadata"] == "{}" else json.loads(row["metadata"]),
+        metadata={} if row["metadata"] == "{}" else _metadata(row["metadata"]),
         source=row["source"],
         created_at=from_micros(row["created_at"]),
         expired_at=None if row["expired_at"] is None else from_micros(row["expired_at"]),
@@ -78,7 +80,20 @@ def row_edit(row: Mapping[Any, Any]) -> Edit:
         version=row["version"],
         state=EditState(row["state"]),
         content_hash=row["content_hash"],
+        blocks=() if row["blocks"] == "[]" else tuple(json.loads(row["blocks"])),
     )
+
+
+def _metadata(text: str) -> dict[str, Any]:
+    """Metadata as they were written; too deep ones, which were let in once, as the text of their JSON."""
+    if text.count("[") + text.count("{") <= MAX_METADATA_DEPTH:  # can be no deeper
+        return cast(dict[str, Any], json.loads(text))
+    try:
+        found: dict[str, Any] = json.loads(text)
+        metadata_json(found)
+    except (RecursionError, FieldError):
+        return {"json": text}
+    return found
 
 
 def edit_draft(edit: Edit) -> EditDraft:
@@ -94,4 +109,5 @@ def edit_draft(edit: Edit) -> EditDraft:
         source=edit.source,
         valid_at=edit.valid_at,
         invalid_at=edit.invalid_at,
+        blocks=edit.blocks,
     )

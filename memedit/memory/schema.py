@@ -6,7 +6,7 @@ vectors and of the in-memory indexes. ``changes`` is the change log other proces
 whose behalf a range of its revisions was made, written in the same transaction.
 """
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
+from sqlalchemy import REAL, BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
 Big = BigInteger().with_variant(Integer(), "sqlite")
 """64-bit integer; SQLite's rowid alias exists only under the name INTEGER."""
@@ -55,6 +55,7 @@ edits = Table(
     Column("content_hash", Text, nullable=False),
     Column("prompt_hash", Big, nullable=False),
     Column("subject_hash", Big),
+    Column("blocks", Text, nullable=False, server_default="[]"),
 )
 Index("edits_id_version", edits.c.id, edits.c.version, unique=True)
 _CURRENT = text("expired_at IS NULL")
@@ -101,6 +102,17 @@ artefacts = Table(
     Column("fingerprint", Text, primary_key=True),
     Column("data", LargeBinary, nullable=False),
 )
+
+possible_conflicts = Table(
+    "possible_conflicts",
+    tables,
+    Column("newer", Big, primary_key=True, autoincrement=False),
+    Column("older", Big, primary_key=True, autoincrement=False),
+    Column("namespace", Text, nullable=False),
+    Column("score", REAL, nullable=False),
+    Column("at", Big, nullable=False),
+)
+Index("possible_conflicts_namespace", possible_conflicts.c.namespace)
 
 leases = Table(
     "leases",

@@ -15,12 +15,13 @@ from memedit.memory.acting import Actor
 from memedit.memory.api_keys import ApiKeys
 from memedit.memory.audit import AuditEntry, audit_entries
 from memedit.memory.core import MemoryCore
+from memedit.memory.doubts import read_doubts, settle_doubt
 from memedit.memory.drafts import check_text, check_time
 from memedit.memory.formats import export_edits, read_drafts, write_edits
 from memedit.memory.leases import Lease
 from memedit.memory.migrations import recorded_version
 from memedit.memory.planning import OnConflict, check_policy
-from memedit.memory.reports import ImportReport, MemoryStats, VerifyReport
+from memedit.memory.reports import ImportReport, MemoryStats, PossibleConflict, VerifyReport
 from memedit.memory.requests import AnsweredRequests
 from memedit.memory.schema import edits, encoders
 from memedit.types import EditState
@@ -63,6 +64,34 @@ class MemoryUpkeep(MemoryCore):
             raise InputError(f"limit={limit} is below 1")
         with self._database.read() as connection:
             return audit_entries(connection, namespaces=namespaces, actor=actor, before=before, limit=limit)
+
+    def possible_conflicts(self, id: str | None = None, *, namespace: str | None = None) -> list[PossibleConflict]:
+        """Return the pairs of edits that perhaps contradict each other, or those of one edit; the likeliest first.
+
+        Both edits stay in force until :meth:`settle_conflict` is told which it is, or one of them is withdrawn.
+
+        Raises:
+            EditNotFoundError: no edit with this id in the namespace.
+        """
+        with self._database.read() as connection:
+            return read_doubts(connection, self._space(namespace), id)
+
+    def settle_conflict(self, id: str, other: str, *, same: bool, namespace: str | None = None) -> PossibleConflict:
+        """Say of a possible conflict whether both edits are one question; return both as they are then.
+
+        Args:
+            id: one of the two edits, ``other`` the other, in either order.
+            other: see ``id``.
+            same: they are: the older one is withdrawn for the newer. False: they are two facts. Each then blocks the
+                other's prompt, so that neither fires on it and they never count as contradictory again.
+            namespace: another namespace than the memory's own.
+
+        Raises:
+            EditNotFoundError: an id is not in the namespace.
+            InputError: the two are no possible conflict.
+            FieldError: told apart, but the prompt of one is a paraphrase of the other.
+        """
+        return settle_doubt(self._database, self._space(namespace), id, other, same=same)
 
     def put_artefacts(
         self, kind: str, fingerprint: str, blobs: Mapping[str, bytes], *, namespace: str | None = None
@@ -206,9 +235,7 @@ class MemoryUpkeep(MemoryCore):
         found = read_drafts(
             Path(path), format, paraphrases, columns=columns, encoding=encoding, skip_invalid=skip_invalid or dry_run
         )
-        return file_imports.add_file(
-            self._database, self._mutations, space, policy, found, dry_run=dry_run, progress=progress
-        )
+        return file_imports.add_file(self._mutations, space, policy, found, dry_run=dry_run, progress=progress)
 
     def stats(self, *, namespace: str | None = None) -> MemoryStats:
         """Count what a namespace holds. Loads neither encoder nor index."""

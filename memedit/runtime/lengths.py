@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from memedit.adapters.base import Row
-from memedit.errors import InputError
+from memedit.errors import ContextLengthError, InputError
 
 
 def effective(options: dict[str, Any], model: Any, name: str) -> Any:
@@ -42,12 +42,12 @@ def check_fits(longest: int, limit: int | None, *, edited: bool = False) -> None
     """Refuse prompts that leave the model no room for an answer.
 
     Raises:
-        InputError: names the length of the longest prompt and the limit.
+        ContextLengthError: names the length of the longest prompt and the limit.
     """
     if limit is None or longest < limit:
         return
     with_edits = "with the edits that fire on it, " if edited else ""
-    raise InputError(
+    raise ContextLengthError(
         f"{with_edits}a prompt has {longest} tokens, but the model reads at most {limit}, the answer included; "
         "shorten it"
     )

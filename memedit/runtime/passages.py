@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from memedit.encoders import split_long, split_sentences
+from memedit.scope.decision import BLOCKED
+from memedit.scope.identity import is_blocked
 from memedit.scope.talk import turns_of
 from memedit.types import Hit, ScopeDecision
 
@@ -45,9 +47,11 @@ def silent(query: str) -> ScopeDecision:
 def joined(alone: ScopeDecision, told: ScopeDecision) -> ScopeDecision:
     """Return what a last turn asks, alone or as it refers to its talk; each edit stands at its better score.
 
-    Where an earlier turn named the subject of an edit, the decision's query is the talk.
+    An edit that is blocked for the last turn alone stays silent. Where an earlier turn named the subject of an edit,
+    the decision's query is the talk.
     """
-    fired = _best_of([*alone.fired, *told.fired])
+    blocked = {hit.edit.id for hit in alone.considered if BLOCKED in hit.reasons}
+    fired = _best_of([hit for hit in (*alone.fired, *told.fired) if hit.edit.id not in blocked])
     return replace(
         alone,
         query=" || ".join(turns_of(told.query)) if told.considered else alone.query,
@@ -82,7 +86,8 @@ def _decision(
         return replace(windows[0], query=query)
     least = _leaving(_WINDOW_ERRORS, threshold)
     sure = [hit for part in windows for hit in part.fired if hit.score >= least]
-    fired = _best_of([*sure, *(hit for part in sentences for hit in part.fired)])
+    found = _best_of([*sure, *(hit for part in sentences for hit in part.fired)])
+    fired = tuple(hit for hit in found if not is_blocked(query, hit.edit))  # a block may be longer than a part
     return ScopeDecision(
         query=query,
         scope=windows[0].scope,

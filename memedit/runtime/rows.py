@@ -38,14 +38,14 @@ def prompt_row(tokenizer: Any, prompt: Prompt) -> Row:
             its template does not take.
     """
     if isinstance(prompt, str):
-        _check_text(prompt)
+        check_characters(prompt)
         ids = tuple(int(i) for i in tokenizer(prompt)["input_ids"])
         if not prompt or not ids:
             raise InputError("the prompt is empty; give at least one character")
         return Row(ids=ids, text=prompt)
     messages = plain_messages(prompt)
     for message in messages:
-        _check_text(message["content"])
+        check_characters(message["content"])
     if getattr(tokenizer, "chat_template", None) is None:
         raise InputError(
             "this model's tokenizer has no chat template; give a plain prompt, or set tokenizer.chat_template"
@@ -63,7 +63,12 @@ def content_text(message: Mapping[str, Any]) -> str:
     return "\n".join(str(part.get("text", "")) for part in parts if isinstance(part, Mapping))
 
 
-def _check_text(text: str) -> None:
+def check_characters(text: str) -> None:
+    """Refuse a prompt that is no Unicode text.
+
+    Raises:
+        InputError: it holds a lone surrogate.
+    """
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from memedit.scope.identity import check_threshold
+from memedit.scope.identity import check_threshold, is_blocked
+from memedit.scope.talk import turns_of
 from memedit.scope.text import normalise
 from memedit.types import Edit, Encoding, Hit, ScopeDecision
 
 Span = tuple[int, int]
+BLOCKED = "blocked"
+"""Among a hit's reasons where the query is one of the texts that must not fire the edit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,12 @@ def decide_query(
     """Order candidates by score and let those that win their part of the query fire, best first.
 
     Of edits that ``twins`` takes for one question only the best fires.
-    Which edit wins does not depend on the threshold, so a threshold may be calibrated on decisions made at 0.
+    Which edit wins does not depend on the threshold, so a threshold may be calibrated on decisions made at 0. An edit
+    that blocks the query never fires, whatever its score and the threshold; it is reported with score 0.
     """
-    ordered = sorted(scored, key=_best_first, reverse=True)
+    asked = turns_of(query.text)[-1]
+    judged = [_silenced(item) if is_blocked(asked, item.hit.edit) else item for item in scored]
+    ordered = sorted(judged, key=_best_first, reverse=True)
     winners = _winners(ordered, rule.margin, twins)
     fired = tuple(item.hit for item in winners if item.hit.score >= rule.threshold)
     best = winners[0].hit.score if winners else 0.0
@@ -64,6 +70,11 @@ def decide_query(
         considered=tuple(item.hit for item in ordered),
         abstained=not fired and bool(winners) and rule.threshold - rule.band <= best,
     )
+
+
+def _silenced(item: ScoredCandidate) -> ScoredCandidate:
+    hit = item.hit
+    return replace(item, hit=Hit(hit.edit, 0.0, hit.similarity, {**hit.reasons, BLOCKED: 1.0}, 0.0))
 
 
 def _best_first(item: ScoredCandidate) -> tuple[float, float, str]:
@@ -86,7 +97,7 @@ def _winners(ordered: Sequence[ScoredCandidate], margin: float, twins: Twins | N
         latest[_prompt_key(item.hit.edit)] = item.hit.edit
     winners: list[ScoredCandidate] = []
     for item in ordered:
-        if latest[_prompt_key(item.hit.edit)].id != item.hit.edit.id:
+        if latest[_prompt_key(item.hit.edit)].id != item.hit.edit.id or BLOCKED in item.hit.reasons:
             continue
         if twins is not None and any(twins(winner.hit.edit, item.hit.edit) for winner in winners):
             continue

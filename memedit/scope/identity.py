@@ -1,4 +1,4 @@
-"""What all scopes share: fingerprints, the check of a threshold, verbatim prompts."""
+"""What all scopes share: fingerprints, the check of a threshold, verbatim prompts and blocks."""
 
 import hashlib
 import json
@@ -30,3 +30,8 @@ def check_threshold(threshold: float | None, default: float) -> float:
 def is_verbatim(asked: str, edit: Edit) -> bool:
     """Say whether ``asked`` (normalised) is the edit's prompt or a paraphrase, but for case and punctuation."""
     return any(asked == normalise(text) for text in (edit.prompt, *edit.paraphrases))
+
+
+def is_blocked(text: str, edit: Edit) -> bool:
+    """Say whether a text is, but for case and punctuation, one of those that must not fire the edit."""
+    return bool(edit.blocks) and normalise(text) in map(normalise, edit.blocks)

@@ -1,18 +1,16 @@
 """Answering requests: as a whole or as a stream, until it is done, the time is up, or the client has gone."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
-from memedit.errors import MemeditError
-from memedit.server.engines.base import Completion, Ended, Event, GenerationRequest, Piece, Provenance, Started, Usage
-from memedit.server.problems import ApiError, as_api_error
+from memedit.server.engines.base import Completion, Ended, Event, GenerationRequest, Passed, Piece, Started, Usage
 from memedit.server.rendering import Body, Renderer, provenance_headers
 from memedit.server.state import ServerState
-from memedit.server.streams import DONE, EventStream, event, merged, too_slow, unless_gone
+from memedit.server.streams import DONE, EventStream, event, limited, merged, unless_gone
 
 Numbered = tuple[int, Event]
 """An event, and the number of the prompt it is about."""
@@ -33,18 +31,18 @@ async def answer(
         ApiError: the engine refuses a request or fails, or it took too long.
         ClientGoneError: nobody waits for the answer.
     """
-    seconds = state.settings.request_timeout
+    within, seconds = state.deadlines.within, state.settings.request_timeout
     if stream:
         events = merged([state.metrics.counted(state.engine.stream(one)) for one in asked])
         try:
-            started, early = await unless_gone(request, _opened(events, len(asked)), seconds)
+            started, early = await unless_gone(request, _opened(events, len(asked)), within(seconds))
         except BaseException:
             await events.aclose()
             raise
         chunks = _Chunks(shape, asked[0].sampling.n, started, usage)
-        body = _limited(chunks.of(_chained(early, events)), seconds)
-        return EventStream(body, provenance_headers(started))
-    completions = await unless_gone(request, _completed(state, asked), seconds)
+        body = limited(chunks.of(_chained(early, events)), within(seconds))
+        return EventStream(body, provenance_headers([one.provenance for one in started]))
+    completions = await unless_gone(request, _completed(state, asked), within(seconds))
     headers = provenance_headers([completion.provenance for completion in completions])
     return JSONResponse(shape.whole(completions), headers=headers)
 
@@ -64,14 +62,14 @@ async def _completed(state: ServerState, asked: Sequence[GenerationRequest]) -> 
     return completions
 
 
-async def _opened(events: AsyncIterator[Numbered], count: int) -> tuple[list[Provenance], list[Numbered]]:
+async def _opened(events: AsyncIterator[Numbered], count: int) -> tuple[list[Started], list[Numbered]]:
     """Wait until every prompt has been looked up, so that the headers can tell; return what came meanwhile too."""
-    found: dict[int, Provenance] = {}
+    found: dict[int, Started] = {}
     early: list[Numbered] = []
     while len(found) < count:
         number, item = await anext(events)
         if isinstance(item, Started):
-            found[number] = item.provenance
+            found[number] = item
         else:
             early.append((number, item))
     return [found[number] for number in range(count)], early
@@ -87,44 +85,34 @@ async def _chained(early: Sequence[Numbered], events: AsyncIterator[Numbered]) -
         await events.aclose()  # type: ignore[attr-defined]
 
 
-async def _limited(chunks: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
-    """Pass chunks on for so long; what goes wrong after the headers are out is told in the stream."""
-    try:
-        async with asyncio.timeout(seconds):
-            async for chunk in chunks:
-                yield chunk
-    except TimeoutError:
-        yield event(too_slow(seconds).envelope())
-    except ApiError as error:
-        yield event(error.envelope())
-    except MemeditError as error:
-        yield event(as_api_error(error).envelope())
-    finally:
-        await chunks.aclose()  # type: ignore[attr-defined]
-
-
 class _Chunks:
     """Events to chunks of one stream."""
 
-    def __init__(self, shape: Renderer, n: int, started: Sequence[Provenance], usage: bool) -> None:
-        self._shape, self._n, self._started, self._usage = shape, n, started, usage
+    def __init__(self, shape: Renderer, n: int, started: Sequence[Started], usage: bool) -> None:
+        self._shape, self._n, self._usage = shape, n, usage
+        self._found, self._passes = [one.provenance for one in started], started[0].passes
         self._usages: list[Usage] = []
 
-    async def of(self, events: AsyncIterator[Numbered]) -> AsyncIterator[bytes]:
+    async def of(self, events: AsyncIterator[Numbered]) -> AsyncGenerator[bytes]:
         try:
-            for chunk in self._shape.first(self._started, self._n):
+            extra: Body = self._shape.provenance(self._found) if self._passes else {}
+            for chunk in () if self._passes else self._shape.first(self._found, self._n):
                 yield event(chunk)
             async for number, item in events:
                 body = self._body(number, item)
                 if body is not None:
-                    yield event(body)
-            if self._usage:
+                    yield event(body | extra)
+                    extra = {}
+            if self._usage and (not self._passes or len(self._found) > 1):
                 yield event(self._shape.usage(self._usages))
             yield DONE
         finally:
             await events.aclose()  # type: ignore[attr-defined]
 
     def _body(self, number: int, item: Any) -> Body | None:
+        if isinstance(item, Passed):
+            self._usages += [item.usage] if item.usage is not None else []
+            return self._shape.passed(number, item)
         if isinstance(item, Piece):
             return self._shape.piece(number, item)
         if isinstance(item, Ended):

@@ -18,9 +18,19 @@ from memedit.server.engines.base import Engine
 from memedit.server.following import Follower
 from memedit.server.lookups import Lookups
 from memedit.server.metrics import Metrics
-from memedit.server.middleware import REQUEST_ID, REVISION, Accounts, BodyLimit, OwnPagesOnly
+from memedit.server.middleware import REQUEST_ID, REVISION, Accounts, BodyLimit, Gate, OwnPagesOnly
 from memedit.server.problems import install_handlers
-from memedit.server.routes import administration, asking, consolidations, edits, files, openai, operations, scope
+from memedit.server.routes import (
+    administration,
+    asking,
+    conflicts,
+    consolidations,
+    edits,
+    files,
+    openai,
+    operations,
+    scope,
+)
 from memedit.server.settings import ServerSettings
 from memedit.server.state import ServerState
 
@@ -29,6 +39,7 @@ ROUTERS = (
     openai.router,
     files.router,  # before the routes of single edits, whose ids would match theirs
     asking.router,
+    conflicts.router,
     edits.router,
     administration.router,
     scope.router,
@@ -79,6 +90,8 @@ def create_app(
             if consolidator is not None:
                 await run_in_threadpool(consolidator.stop)
             await engine.stop(drain=settings.drain)
+            state.changes.close()
+            state.quick.close()
 
     # no pages of FastAPI's own: they load scripts from elsewhere
     app = FastAPI(
@@ -91,6 +104,7 @@ def create_app(
     if consolidator is not None:
         app.include_router(consolidations.router)
     app.add_middleware(BodyLimit, limit=settings.max_body, import_limit=settings.max_import)
+    app.add_middleware(Gate, state=state)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -111,7 +125,7 @@ async def _forget_requests(state: ServerState) -> None:
     kept = timedelta(hours=state.settings.idempotency_hours)
     while True:
         with suppress(MemeditError):  # read-only or away just now: the next time will do
-            await run_in_threadpool(state.memory.requests.forget, datetime.now(UTC) - kept)
+            await state.changes.run("", lambda: state.memory.requests.forget(datetime.now(UTC) - kept))
         await asyncio.sleep(_FORGET_EVERY)
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
 
 from memedit.memory import ApiKeys, Role
 from memedit.memory.drafts import check_namespace
@@ -103,11 +103,8 @@ class Authenticator:
 def require(role: Role) -> Any:
     """Return the dependency that lets a request in when its key has ``role``."""
 
-    def principal(
-        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
-    ) -> Principal:
-        authenticator: Authenticator = request.app.state.memedit.authenticator
-        who = authenticator.principal(credentials.credentials if credentials is not None else None)
+    async def principal(request: Request, _: Annotated[Any, Security(_bearer)]) -> Principal:
+        who: Principal = request.state.principal  # see Gate
         if not who.may(role):
             raise ApiError(403, f"this needs a key with the role {role.value!r}", code="role_missing")
         return who
@@ -138,7 +135,7 @@ NamespaceHeader = Annotated[str | None, Header(max_length=255, description="The 
 def _access(role: Role) -> Any:
     """Return the dependency that lets a request into the namespace it names."""
 
-    def access(
+    async def access(
         request: Request,
         who: Annotated[Principal, require(role)],
         namespace: Annotated[

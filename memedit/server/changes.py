@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from memedit.errors import RepeatedRequestError
 from memedit.memory import Actor, AnsweredRequest
+from memedit.server.auth import Access
 from memedit.server.problems import ApiError
 from memedit.server.schemas.edits import EditOut
 from memedit.server.state import ServerState, server_state
@@ -78,11 +79,11 @@ class ClientChange:
         self._state, self._key = state, key
         self._request_id: str = request.state.request_id
         self._path = request.url.path
-        text = json.dumps([request.method, request.url.path, request.url.query, digest])
-        self._fingerprint = hashlib.sha256(text.encode()).hexdigest()
+        query = sorted(pair for pair in request.query_params.multi_items() if pair[0] != "namespace")
+        self._asked = [request.method, request.url.path, query, request.headers.get("if-match"), digest]
 
-    def make(self, who: str, change: Callable[[], Response], *, status: int = 200) -> Response:
-        """Call ``change`` on behalf of ``who`` unless it was made already; return the answer.
+    def make(self, access: Access, change: Callable[[], Response], *, status: int = 200) -> Response:
+        """Call ``change`` on behalf of who has access unless it was made already; return the answer.
 
         ``status`` is that of an answer made from the change log.
 
@@ -90,24 +91,28 @@ class ClientChange:
             ApiError: 409, the key belongs to another request.
             RepeatedRequestError: the same request is being worked on.
         """
+        who = access.who.name
         if self._key is None:
             with self._state.memory.as_actor(Actor(who, self._request_id)):
                 return change()
+        # all that decides the outcome: the namespace may stand in a header, or follow from the key
+        text = json.dumps([access.namespace, *self._asked])
+        fingerprint = hashlib.sha256(text.encode()).hexdigest()
         mine = (who, self._key)
         with self._state.lock:
             if mine in self._state.under_way:
                 raise RepeatedRequestError(self._key)
             self._state.under_way.add(mine)
         try:
-            return self._once(who, self._key, change, status)
+            return self._once(who, self._key, fingerprint, change, status)
         finally:
             with self._state.lock:
                 self._state.under_way.discard(mine)
 
-    def _once(self, who: str, key: str, change: Callable[[], Response], status: int) -> Response:
+    def _once(self, who: str, key: str, fingerprint: str, change: Callable[[], Response], status: int) -> Response:
         memory = self._state.memory
         before = memory.requests.find(who, key)
-        if before is not None and before.fingerprint != self._fingerprint:
+        if before is not None and before.fingerprint != fingerprint:
             message = f"the idempotency key {key!r} was used for another request; make a new key for each change"
             raise ApiError(409, message, code="idempotency_key_reused")
         if before is not None and before.status is not None:
@@ -118,10 +123,10 @@ class ClientChange:
             with memory.as_actor(Actor(who, self._request_id)):
                 response = change()
         else:
-            with memory.as_actor(Actor(who, self._request_id, key, self._fingerprint)):
+            with memory.as_actor(Actor(who, self._request_id, key, fingerprint)):
                 response = change()
         kept = {"body": bytes(response.body).decode(), "etag": response.headers.get("etag")}
-        memory.requests.answered(who, key, self._fingerprint, response.status_code, json.dumps(kept))
+        memory.requests.answered(who, key, fingerprint, response.status_code, json.dumps(kept))
         return response
 
     def _from_log(self, before: AnsweredRequest, status: int) -> Response | None:
@@ -129,7 +134,8 @@ class ClientChange:
         if before.revision is None:
             return None
         entries = self._state.memory.audit(before=before.revision + 1, limit=1)
-        if not entries or entries[0].after is None or "/batch" in self._path or "/import" in self._path:
+        many = any(part in self._path for part in ("/batch", "/import", "/conflicts/"))
+        if not entries or entries[0].after is None or many:
             return None
         return edit_response(entries[0].after, status)
 

@@ -9,6 +9,7 @@ from memedit.memory import EditMemory
 from memedit.runtime import Router
 from memedit.runtime.asked import Asked
 from memedit.runtime.calibrated import kept_threshold
+from memedit.runtime.rows import check_characters
 from memedit.scope import Scope, load_scope
 from memedit.server.served import Served, ServedWeights
 from memedit.types import ScopeDecision
@@ -77,9 +78,12 @@ class Lookups:
         """Judge queries, all in one pass of the encoder; ``threshold`` is tried instead of the one in force.
 
         Raises:
+            InputError: a query is no Unicode text.
             StoreError: the memory cannot be read.
             ApiError: 403, this server does not answer the namespace.
         """
+        for query in queries:
+            check_characters(query if isinstance(query, str) else query.talk)
         started = time.perf_counter()
         served = self.weights.of(namespace)
         revision = self._memory.revision

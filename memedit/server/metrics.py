@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from memedit.errors import StoreError
 from memedit.memory import EditMemory
 from memedit.server.consolidations import Consolidator
-from memedit.server.engines.base import Engine, Event, Piece, Provenance, Started, Usage
+from memedit.server.engines.base import Engine, Event, Passed, Piece, Provenance, Started, Usage
 from memedit.server.following import Follower
 from memedit.server.lookups import Lookups
 
@@ -80,11 +80,13 @@ class Metrics:
             async for event in events:
                 if isinstance(event, Started):
                     self.started(event.provenance)
-                elif isinstance(event, Piece) and first:
+                elif isinstance(event, Piece | Passed) and first:
                     self._first.observe(perf_counter() - since)
                     first = False
-                elif isinstance(event, Usage):
+                if isinstance(event, Usage):
                     self.used(event)
+                elif isinstance(event, Passed) and event.usage is not None:
+                    self.used(event.usage)
                 yield event
         finally:
             await events.aclose()  # type: ignore[attr-defined]

@@ -1,23 +1,28 @@
 """What happens to every request: its size is limited, its answer carries the revision, it is counted and logged."""
 
+import asyncio
 import ipaddress
 import logging
+import re
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from time import perf_counter
 
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memedit.errors import MemeditError
-from memedit.server.problems import ApiError
+from memedit.server.logs import fields, shown_path
+from memedit.server.problems import ApiError, as_api_error, stopping, told
 from memedit.server.state import ServerState
 
 REVISION = "X-Memedit-Revision"
 REQUEST_ID = "X-Request-Id"
 IMPORT_PATH = "/v1/edits/import"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,100}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_GUARDED = ("/v1/", "/metrics")
 _log = logging.getLogger("memedit.server.requests")
 
 
@@ -60,6 +65,29 @@ class BodyLimit:
         await self._app(scope, counted, replaced)
 
 
+class Gate:
+    """Asks for the key before anything of the body is read, and keeps who has it for the routes."""
+
+    def __init__(self, app: ASGIApp, *, state: ServerState) -> None:
+        self._app, self._state = app, state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "http" and scope["path"].startswith(_GUARDED):
+            kind, _, secret = Headers(scope=scope).get("authorization", "").partition(" ")
+            asked = secret.strip() if kind.lower() == "bearer" else None
+            try:
+                who = await self._state.quick.run(self._state.authenticator.principal, asked)
+            except ApiError as error:
+                await error.response()(scope, receive, send)
+                return
+            except MemeditError as error:
+                await as_api_error(error).response()(scope, receive, send)
+                return
+            scope["state"] |= {"principal": who, "key": who.name}
+        await self._app(scope, receive, send)
+
+
 class OwnPagesOnly:
     """Lets no web page of elsewhere use a server that asks for no keys.
 
@@ -93,7 +121,10 @@ def _loopback(host: str) -> bool:
 
 
 class Accounts:
-    """Gives each request an id, each response the memory's revision, and counts and logs what was answered."""
+    """Gives each request an id, each response the memory's revision, and counts and logs what was answered.
+
+    An error that nobody has answered is answered here, so that the connection stays of use.
+    """
 
     def __init__(self, app: ASGIApp, *, state: ServerState) -> None:
         self._app, self._state = app, state
@@ -105,7 +136,7 @@ class Accounts:
             return
         started, status = perf_counter(), 0
         asked = Headers(scope=scope).get(REQUEST_ID, "")
-        request_id = asked if 0 < len(asked) <= 100 and asked.isprintable() and asked.isascii() else uuid.uuid4().hex
+        request_id = asked if _REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def marked(message: Message) -> None:
@@ -118,14 +149,32 @@ class Accounts:
                     await self._add_revision(headers)
             await send(message)
 
+        # what can be got can be asked about: the server sends the head of it alone
+        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         try:
-            await self._app(scope, receive, marked)
+            await self._app(inner, receive, marked)
+        except asyncio.CancelledError:
+            if not self._state.deadlines.over:
+                raise
+            if not status:
+                await stopping().response()(scope, receive, marked)
+        except Exception as error:
+            if status:
+                raise  # a stream that has begun: the connection is closed
+            await told(error).response()(scope, receive, marked)
         finally:
-            route = getattr(scope.get("route"), "path", "unknown")
+            route = getattr(inner.get("route"), "path", "unknown")
             seconds = perf_counter() - started
-            self._state.metrics.answered(scope["method"], route, status, seconds)
-            _log.info("%s %s %d %.3fs id=%s", scope["method"], scope["path"], status, seconds, request_id)
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._state.metrics.answered(method, route, status, seconds)
+            self._log(scope, status, seconds, request_id)
+
+    def _log(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+        asked = {"method": scope["method"][:20], "path": shown_path(scope), "status": status}
+        asked |= {"seconds": round(seconds, 4), "request_id": request_id, "key": scope["state"].get("key")}
+        entry = "%s %s %d %.3fs id=%s"
+        _log.info(entry, asked["method"], asked["path"], status, seconds, request_id, extra=fields(**asked))
 
     async def _add_revision(self, headers: MutableHeaders) -> None:
         with suppress(MemeditError):  # the response tells what failed; an unreadable memory has no revision
-            headers[REVISION] = str(await run_in_threadpool(lambda: self._state.memory.revision))
+            headers[REVISION] = str(await self._state.quick.run(lambda: self._state.memory.revision))

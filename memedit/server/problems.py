@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from memedit.errors import (
     ConflictError,
+    ContextLengthError,
     EditChangedError,
     EditNotFoundError,
     FieldError,
@@ -25,8 +26,11 @@ from memedit.errors import (
 
 _log = logging.getLogger("memedit.server")
 
-_TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error"} | {
-    404: "not_found_error", 405: "invalid_request_error", 409: "conflict_error", 412: "precondition_error",
+_LONGEST, _LONGEST_PLACE = 900, 120
+_WHOLE = "body"
+_TYPES = {
+    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+    405: "invalid_request_error", 408: "timeout_error", 409: "conflict_error", 412: "precondition_error",
     413: "invalid_request_error", 429: "rate_limit_error", 502: "upstream_error", 503: "unavailable_error",
     504: "timeout_error",
 }  # fmt: skip
@@ -55,7 +59,8 @@ class ApiError(Exception):
     def envelope(self) -> dict[str, Any]:
         """Return the body."""
         kind = _TYPES.get(self.status, "server_error")
-        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code, **self.details}
+        message = self.message.encode("utf-8", "replace").decode()  # whatever it quotes, it can be sent
+        error = {"message": message, "type": kind, "param": self.param, "code": self.code, **self.details}
         return {"error": error}
 
     def response(self) -> JSONResponse:
@@ -63,8 +68,27 @@ class ApiError(Exception):
         return JSONResponse(self.envelope(), self.status, self.headers)
 
 
+def told(error: Exception) -> ApiError:
+    """Return what a client is told about any error at all: of one that is no answer, only that there was one."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, MemeditError):
+        return as_api_error(error)
+    _log.error("request failed", exc_info=error)
+    return _defect()
+
+
+def _defect() -> ApiError:
+    return ApiError(500, "the server failed on this request; its log says more", code="internal_error")
+
+
 class ClientGoneError(Exception):
     """The client has closed the connection; there is nobody to answer."""
+
+
+def stopping() -> ApiError:
+    """Return the refusal of a request for which the server has no time left."""
+    return ApiError(503, "the server is stopping; ask again", code="stopping", headers={"Retry-After": "1"})
 
 
 def overloaded(message: str, retry_after: float) -> ApiError:
@@ -87,24 +111,54 @@ def as_api_error(error: MemeditError) -> ApiError:
         (EditChangedError, 412, "edit_changed"),
         (RepeatedRequestError, 409, "request_in_progress"),
         (StoreReadOnlyError, 403, "read_only"),
+        (ContextLengthError, 400, "context_length_exceeded"),
         (InputError, 400, "invalid_value"),
     )
     for kind, status, code in statuses:
         if isinstance(error, kind):
             return ApiError(status, message, code=code)
     _log.error("request failed", exc_info=error)
-    return ApiError(500, "the server failed on this request; its log says more", code="internal_error")
+    return _defect()
 
 
-def validation_error(errors: Sequence[Any]) -> ApiError:
-    """Return all that is wrong with a request's parameters or body, in one message."""
-    lines = []
-    for found in errors:
-        place = ".".join(str(part) for part in found["loc"][1:] or found["loc"])
-        lines.append(f"{place}: {found['msg']}" if place else str(found["msg"]))
-    first = errors[0]["loc"] if errors else ()
-    param = ".".join(str(part) for part in first[1:]) or None
-    return ApiError(400, "; ".join(lines), code="invalid_request", param=param)
+def validation_error(errors: Sequence[Any], body: Any = None) -> ApiError:
+    """Return all that is wrong with a request's parameters or ``body``, in one message that names the client's fields.
+
+    What says that the body is no JSON has no field.
+    """
+    found: dict[str, list[str]] = {}
+    for error in errors:
+        wrong, message = found.setdefault(_place(error, body), []), error["msg"]
+        if error["type"] == "json_invalid":
+            message = f"the body is no JSON: {(error.get('ctx') or {}).get('error', message)} (at {error['loc'][-1]})"
+        if message not in wrong:
+            wrong.append(message)
+    lines = [f"{place}: {', or '.join(wrong)}" if place else ", or ".join(wrong) for place, wrong in found.items()]
+    first = next(iter(found), "")
+    param = None if first in ("", _WHOLE) else first
+    return ApiError(400, _cut("; ".join(lines), _LONGEST), code="invalid_request", param=param)
+
+
+def _place(error: Mapping[str, Any], body: Any) -> str:
+    """The field that an error is about, as the client wrote it: without the names of types that were tried."""
+    if error["type"] == "json_invalid":
+        return ""
+    source, *rest = error["loc"] or ("",)
+    if source != "body":
+        return ".".join(map(str, rest)) or str(source)
+    parts, at = [], body
+    for number, part in enumerate(rest):
+        named = isinstance(at, Mapping) and part in at
+        if named or (isinstance(at, list) and isinstance(part, int) and part < len(at)):
+            at = at[part]
+        elif error["type"] != "missing" or number < len(rest) - 1:
+            continue
+        parts.append(str(part))
+    return _cut(".".join(parts), _LONGEST_PLACE) or _WHOLE
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def install_handlers(app: FastAPI) -> None:
@@ -118,9 +172,14 @@ def install_handlers(app: FastAPI) -> None:
         assert isinstance(error, MemeditError)
         return as_api_error(error).response()
 
-    async def invalid(_: Request, error: Exception) -> JSONResponse:
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return validation_error(error.errors()).response()
+        kind = request.headers.get("content-type", "")
+        if isinstance(error.body, bytes) and "json" not in kind.lower():
+            said = f"not {kind[:80]!r}" if kind else "which this request has not"
+            message = f"the body is read as JSON with the header 'Content-Type: application/json', {said}"
+            return ApiError(400, message, code="invalid_request").response()
+        return validation_error(error.errors(), error.body).response()
 
     async def http_error(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
@@ -129,12 +188,8 @@ def install_handlers(app: FastAPI) -> None:
     async def gone(_: Request, error: Exception) -> Response:
         return Response(status_code=499)  # nobody reads it; the log does
 
-    async def defect(_: Request, error: Exception) -> JSONResponse:
-        return ApiError(500, "the server failed on this request; its log says more", code="internal_error").response()
-
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(MemeditError, own_error)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(ClientGoneError, gone)
-    app.add_exception_handler(Exception, defect)

@@ -1,33 +1,46 @@
 """From the engine's events to the bodies of OpenAI's API."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from memedit.server.engines.base import Completion, Ended, Piece, Provenance, TokenScore, Usage
+from memedit.server.engines.base import Completion, Ended, Passed, Piece, Provenance, TokenScore, Usage
 from memedit.types import Hit
 
 Body = dict[str, Any]
 
 
-def shown_hits(hits: Sequence[Hit], *, detail: bool = True) -> list[Body]:
-    """Return judged edits as a body; ``detail`` adds the features behind each score."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How much of the edits behind an answer its reader sees.
+
+    ``texts`` are prompt and target, ``reasons`` the features behind each score, ``considered`` also the edits that did
+    not fire.
+    """
+
+    texts: bool = True
+    reasons: bool = False
+    considered: bool = False
+
+
+def shown_hits(hits: Sequence[Hit], shown: Shown) -> list[Body]:
+    """Return judged edits as a body."""
     return [
         {
             "id": hit.edit.id,
-            "prompt": hit.edit.prompt,
-            "target": hit.edit.target,
+            "prompt": hit.edit.prompt if shown.texts else None,
+            "target": hit.edit.target if shown.texts else None,
             "score": float(hit.score),
             "similarity": float(hit.similarity),
             "direct": float(hit.direct),
-            "reasons": {name: float(value) for name, value in hit.reasons.items()} if detail else {},
+            "reasons": {name: float(value) for name, value in hit.reasons.items()} if shown.reasons else {},
         }
         for hit in hits
     ]
 
 
-def shown_provenance(found: Provenance, *, detail: bool = False) -> Body:
+def shown_provenance(found: Provenance, shown: Shown) -> Body:
     """Return why an answer came out as it did, as a body."""
     decision = found.decision
     body: Body = {
@@ -38,10 +51,12 @@ def shown_provenance(found: Provenance, *, detail: bool = False) -> Body:
         "scope": None if decision is None else decision.scope,
         "threshold": None if decision is None else float(decision.threshold),
         "abstained": decision is not None and decision.abstained,
-        "edits": shown_hits(found.fired, detail=detail),
-        "in_weights": [] if decision is None else shown_hits(decision.in_weights, detail=detail),
+        "edits": shown_hits(found.fired, shown),
+        "in_weights": [] if decision is None else shown_hits(decision.in_weights, shown),
     }
-    return body | ({"considered": shown_hits(decision.considered)} if detail and decision is not None else {})
+    if shown.considered and decision is not None:
+        body["considered"] = shown_hits(decision.considered, shown)
+    return body
 
 
 def provenance_headers(found: Sequence[Provenance]) -> dict[str, str]:
@@ -70,6 +85,15 @@ def usage_body(usages: Sequence[Usage]) -> Body:
     return {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}
 
 
+def _passed_on(head: Body, body: Mapping[str, Any], *, several: bool = False) -> Body:
+    """An upstream's body with what it lacks of ``head``; one of ``several`` has all of it, so that they are alike."""
+    own = {name: value for name, value in body.items() if name != "memedit"}
+    for name, value in head.items():
+        if several or type(own.get(name)) is not type(value):
+            own[name] = value
+    return own
+
+
 @dataclass(slots=True)
 class ChatRenderer:
     """Bodies of ``/v1/chat/completions``. ``logprobs`` says whether they were asked for."""
@@ -78,15 +102,19 @@ class ChatRenderer:
     model: str
     created: int
     logprobs: bool
-    detail: bool
+    shown: Shown
 
     def whole(self, completions: Sequence[Completion]) -> Body:
         """Return the one response."""
         completion = completions[0]
+        provenance = {"memedit": shown_provenance(completion.provenance, self.shown)}
+        if completion.body is not None:
+            head = self._head("chat.completion") | {"usage": usage_body([completion.usage])}
+            return _passed_on(head, completion.body) | provenance
         choices = [
             {
                 "index": choice.index,
-                "message": {"role": "assistant", "content": choice.text, "refusal": None, **choice.extra},
+                "message": {"role": "assistant", "content": choice.text, "refusal": None},
                 "logprobs": self._logprobs(choice.tokens),
                 "finish_reason": choice.reason,
             }
@@ -96,19 +124,25 @@ class ChatRenderer:
             **self._head("chat.completion"),
             "choices": choices,
             "usage": usage_body([completion.usage]),
-            "memedit": shown_provenance(completion.provenance, detail=self.detail),
+            **provenance,
         }
 
     def first(self, found: Sequence[Provenance], n: int) -> list[Body]:
         """Return the chunks that open a stream: each choice's role; the provenance goes with the first."""
         chunks = [self._chunk(index, {"role": "assistant", "content": ""}) for index in range(n)]
-        chunks[0]["memedit"] = shown_provenance(found[0], detail=self.detail)
-        return chunks
+        return [chunks[0] | self.provenance(found), *chunks[1:]]
+
+    def provenance(self, found: Sequence[Provenance]) -> Body:
+        """Return what the first chunk of a stream has beside all others."""
+        return {"memedit": shown_provenance(found[0], self.shown)}
+
+    def passed(self, _: int, item: Passed) -> Body:
+        """Return an upstream's chunk."""
+        return _passed_on(self._head("chat.completion.chunk"), item.body)
 
     def piece(self, _: int, piece: Piece) -> Body:
         """Return a chunk with more text."""
-        delta: Body = {**({"content": piece.text} if piece.text or not piece.extra else {}), **piece.extra}
-        return self._chunk(piece.index, delta, logprobs=self._logprobs(piece.tokens))
+        return self._chunk(piece.index, {"content": piece.text}, logprobs=self._logprobs(piece.tokens))
 
     def ended(self, _: int, ended: Ended) -> Body:
         """Return the chunk that closes a choice."""
@@ -146,12 +180,15 @@ class TextRenderer:
     model: str
     created: int
     logprobs: bool
-    detail: bool
+    shown: Shown
     n: int
     _offsets: dict[int, int] = field(default_factory=dict)
+    _several: bool = False
 
     def whole(self, completions: Sequence[Completion]) -> Body:
         """Return the one response."""
+        if completions[0].body is not None:
+            return self._passed_whole(completions)
         choices = [
             {
                 "index": number * self.n + choice.index,
@@ -166,12 +203,38 @@ class TextRenderer:
             **self._head(),
             "choices": choices,
             "usage": usage_body([completion.usage for completion in completions]),
-            "memedit": self._provenance([completion.provenance for completion in completions]),
+            **self.provenance([completion.provenance for completion in completions]),
         }
+
+    def _passed_whole(self, completions: Sequence[Completion]) -> Body:
+        """Put the upstream's responses to all prompts together."""
+        head = self._head() | {"usage": usage_body([completion.usage for completion in completions])}
+        bodies = [completion.body or {} for completion in completions]
+        choices = [choice for number, body in enumerate(bodies) for choice in self._numbered(number, body["choices"])]
+        merged = _passed_on(head, bodies[0], several=len(bodies) > 1) | {"choices": choices}
+        return merged | self.provenance([completion.provenance for completion in completions])
+
+    def _numbered(self, number: int, choices: Sequence[Mapping[str, Any]]) -> list[Body]:
+        """The choices of a prompt with the numbers that they have among those of all prompts."""
+        return [{**choice, "index": number * self.n + (choice.get("index") or 0)} for choice in choices]
 
     def first(self, found: Sequence[Provenance], n: int) -> list[Body]:
         """Return the chunk that opens a stream: it has the provenance."""
-        return [self._chunk(0, "") | {"memedit": self._provenance(found)}]
+        return [self._chunk(0, "") | self.provenance(found)]
+
+    def provenance(self, found: Sequence[Provenance]) -> Body:
+        """Return what the first chunk of a stream has beside all others."""
+        self._several = len(found) > 1
+        shown = [shown_provenance(one, self.shown) for one in found]
+        return {"memedit": shown if self._several else shown[0]}
+
+    def passed(self, number: int, item: Passed) -> Body | None:
+        """Return an upstream's chunk; None for the counts of one of several prompts, which are added up in the end."""
+        choices = item.body.get("choices") or []
+        if self._several and not choices:
+            return None
+        body = _passed_on(self._head(), item.body, several=self._several)
+        return body | ({"choices": self._numbered(number, choices)} if self._several else {})
 
     def piece(self, number: int, piece: Piece) -> Body:
         """Return a chunk with more text."""
@@ -188,10 +251,6 @@ class TextRenderer:
 
     def _head(self) -> Body:
         return {"id": self.id, "object": "text_completion", "created": self.created, "model": self.model}
-
-    def _provenance(self, found: Sequence[Provenance]) -> Any:
-        shown = [shown_provenance(one, detail=self.detail) for one in found]
-        return shown[0] if len(shown) == 1 else shown
 
     def _chunk(self, index: int, text: str, *, logprobs: Body | None = None, reason: str | None = None) -> Body:
         choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}

@@ -1,7 +1,8 @@
 """Running the application in this process until it is told to stop."""
 
+import asyncio
+import contextlib
 import ipaddress
-import logging
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +11,13 @@ import uvicorn
 from fastapi import FastAPI
 
 from memedit.errors import InputError
+from memedit.server.connections import protocol_of
+from memedit.server.streams import Deadlines
 
 _BACKLOG = 2048
+_FILES = 65_536
+_GRACE = 2.0
+"""Seconds for telling those who are still waiting at the end of the drain."""
 
 
 def check_host(host: str, *, auth: bool) -> None:
@@ -56,25 +62,45 @@ def run(app: FastAPI, listener: socket.socket, *, drain: float, started: Callabl
     Args:
         app: the application.
         listener: where; see :func:`listen`.
-        drain: seconds for requests under way.
+        drain: seconds for requests under way; those that take longer are told that the server stops.
         started: called when the model is loaded and requests are answered.
     """
+    server_of(app, drain=drain, started=started).run(sockets=[listener])
+
+
+def server_of(app: FastAPI, *, drain: float, started: Callable[[], None] | None = None) -> uvicorn.Server:
+    """Return the server that :func:`run` runs."""
+    _allow_files()
     config = uvicorn.Config(
         app,
+        http=protocol_of(app.state.memedit.settings),
         log_config=None,
         access_log=False,
         server_header=False,
         lifespan="on",
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=max(1, round(drain)),
+        timeout_graceful_shutdown=drain + _GRACE,  # type: ignore[arg-type]
     )
-    _Server(config, started).run(sockets=[listener])
+    return _Server(config, app.state.memedit.deadlines, drain, started)
+
+
+def _allow_files() -> None:
+    """Let this process have as many connections open as the system grants it: shells often grant few at first."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None] | None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, deadlines: Deadlines, drain: float, started: Callable[[], None] | None
+    ) -> None:
         super().__init__(config)
-        self._told = started
+        self._deadlines, self._drain, self._told = deadlines, drain, started
 
     async def startup(self, sockets: Any = None) -> None:
         """Start, and say so."""
@@ -84,16 +110,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: Any = None) -> None:
         """Stop; a signal that was obeyed is not raised again, so the process ends with status 0."""
+        ending = asyncio.get_running_loop().call_later(self._drain, self._deadlines.end)
         await super().shutdown(sockets=sockets)
+        ending.cancel()
         self._captured_signals.clear()
-
-
-def log_to_stderr(level: str) -> None:
-    """Have the server's own messages written to stderr, one a line."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    for name in ("memedit.server", "uvicorn.error"):
-        logger = logging.getLogger(name)
-        logger.handlers[:] = [handler]
-        logger.setLevel(level.upper())
-        logger.propagate = False

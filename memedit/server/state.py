@@ -12,7 +12,9 @@ from memedit.server.engines.base import Engine
 from memedit.server.following import Follower
 from memedit.server.lookups import Lookups
 from memedit.server.metrics import Metrics
+from memedit.server.queues import ChangeQueue, QuickThreads
 from memedit.server.settings import ServerSettings
+from memedit.server.streams import Deadlines
 from memedit.server.tradeoff import Tradeoffs
 
 
@@ -29,9 +31,13 @@ class ServerState:
     follower: Follower | None = None
     under_way: set[tuple[str, str]] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    quick: QuickThreads = field(default_factory=QuickThreads)
+    changes: ChangeQueue = field(init=False)
     tradeoffs: Tradeoffs = field(init=False)
 
     def __post_init__(self) -> None:
+        self.changes = ChangeQueue(self.settings.max_waiting_changes)
         self.tradeoffs = Tradeoffs(self.lookups)
 
     @property

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ from fastapi import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from memedit.server.problems import ApiError, ClientGoneError
+from memedit.server.problems import ApiError, ClientGoneError, stopping, told
 
 T = TypeVar("T")
 
@@ -48,31 +49,74 @@ def event(body: Mapping[str, Any]) -> bytes:
     return b"data: " + json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T], seconds: float) -> T:
+class Deadlines:
+    """Ends each request when its time is up, and all that are under way when the server's is. For one event loop."""
+
+    def __init__(self) -> None:
+        self._open: set[asyncio.Timeout] = set()
+        self.over = False
+        """Whether the server has stopped waiting."""
+
+    @asynccontextmanager
+    async def within(self, seconds: float | None) -> AsyncIterator[None]:
+        """Give what is done inside so many seconds, None for no limit of its own.
+
+        Raises:
+            ApiError: 504, they are over; 503, the server stops.
+        """
+        try:
+            async with asyncio.timeout(0 if self.over else seconds) as limit:
+                self._open.add(limit)
+                try:
+                    yield
+                finally:
+                    self._open.discard(limit)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            if self.over:
+                raise stopping() from None
+            message = f"the answer was not complete after {seconds:g} seconds"
+            raise ApiError(504, message, code="timeout") from None
+
+    def end(self) -> None:
+        """Let everything under way say that the server stops, and end."""
+        self.over = True
+        for limit in self._open:
+            limit.reschedule(0)
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T], within: AbstractAsyncContextManager[None]) -> T:
     """Return what ``work`` returns; cancel it when the client goes away or the time is up.
 
     Raises:
         ClientGoneError: the client has gone.
-        ApiError: 504, it took longer than ``seconds``.
+        ApiError: it took longer than it may.
     """
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(_gone(request))
     try:
-        await asyncio.wait({task, watch}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        async with within:
+            await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        if watch.done():
-            raise ClientGoneError
-        raise too_slow(seconds)
+        raise ClientGoneError
     finally:
         for one in (task, watch):
             one.cancel()
         await asyncio.gather(task, watch, return_exceptions=True)
 
 
-def too_slow(seconds: float) -> ApiError:
-    """Return the error of a request whose time is up."""
-    return ApiError(504, f"the answer was not complete after {seconds:g} seconds", code="timeout")
+async def limited(chunks: AsyncGenerator[bytes], within: AbstractAsyncContextManager[None]) -> AsyncIterator[bytes]:
+    """Pass chunks on for as long as they may take; what goes wrong after the headers are out is told in the stream."""
+    try:
+        async with within:
+            async for chunk in chunks:
+                yield chunk
+    except Exception as error:  # a stream that has begun can end in no other way
+        yield event(told(error).envelope())
+    finally:
+        await chunks.aclose()
 
 
 async def _gone(request: Request) -> None:

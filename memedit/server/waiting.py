@@ -5,7 +5,6 @@ import time
 from typing import Annotated
 
 from fastapi import Header, Request
-from starlette.concurrency import run_in_threadpool
 
 from memedit.errors import InputError
 from memedit.server.problems import ApiError
@@ -36,7 +35,7 @@ async def awaited_revision(request: Request, min_revision: MinRevision = None) -
     deadline = time.monotonic() + state.settings.revision_wait
     while True:
         try:
-            await run_in_threadpool(state.memory.require_revision, min_revision)
+            await state.quick.run(state.memory.require_revision, min_revision)
             return
         except InputError as error:
             if time.monotonic() >= deadline:

@@ -1,4 +1,4 @@
-"""Importing edits from a file."""
+"""Importing edits from a file, or saying what that would do."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memedit.memory import EditMemory, OnConflict
-from memedit.memory.reports import ImportReport, Refused, Replacement
+from memedit.memory.reports import Conflict, ImportReport, Refused, Replacement
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,8 @@ class ImportSummary:
 
     ``additions`` are the prompts and targets that a rehearsal would add. ``superseded`` counts older edits withdrawn
     for newer ones; ``replacements`` names them beside what replaces them, and the contradictions that were kept, or
-    would stop the import. ``refused`` are rows that cannot be used, which stand in ``refused_file``; ``notes`` say
+    would stop the import; ``doubtful`` are pairs that perhaps contradict each other, of which both edits are in force.
+    ``refused`` are rows that cannot be used, which stand in ``refused_file``; ``notes`` say
     what was guessed in reading.
     """
 
@@ -27,6 +28,7 @@ class ImportSummary:
     conflicts: int
     additions: tuple[tuple[str, str], ...]
     replacements: tuple[Replacement, ...]
+    doubtful: tuple[Conflict, ...]
     refused: tuple[Refused, ...]
     refused_file: str | None
     notes: tuple[str, ...]
@@ -93,6 +95,7 @@ def _summary(path: Path, report: ImportReport, seconds: float) -> ImportSummary:
         conflicts=len(report.conflicts),
         additions=tuple((draft.prompt, draft.target) for edit_id, draft in drafts if edit_id in new),
         replacements=report.replacements,
+        doubtful=report.doubtful,
         refused=report.refused,
         refused_file=None if report.refused_file is None else str(report.refused_file),
         notes=report.notes,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from memedit.index import find_subject
+from memedit.index import guess_subject
 from memedit.scope.text import is_name
 
 _SAID = {
@@ -36,7 +36,7 @@ def explicit_question(messages: Sequence[Mapping[str, str]]) -> str:
 
 
 def _name(text: str) -> str | None:
-    subject = find_subject(text)
+    subject = guess_subject(text)
     return subject if subject is not None and is_name(subject) and not _PRONOUN.fullmatch(subject) else None
 
 

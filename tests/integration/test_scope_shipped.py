@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,9 +113,12 @@ def test_stored_token_vectors_give_the_same_decisions(memory, scope):
 
 
 def test_contradictions_in_other_words_score_above_other_relations(memory, scope):
-    scorer = ScopeConflictScorer(scope)
-    same = scorer("Tolburia's mayor is", "The mayor of Tolburia is", "Tolburia", memory.encoder)
-    other = scorer("The anthem of Tolburia is", "The mayor of Tolburia is", "Tolburia", memory.encoder)
+    mayor = memory.list()[0]
+    pairs = [
+        (replace(mayor, id="same", prompt="Tolburia's mayor is", content_hash="same"), mayor),
+        (replace(mayor, id="other", prompt="The anthem of Tolburia is", content_hash="other"), mayor),
+    ]
+    same, other = ScopeConflictScorer(scope).scores(pairs, memory.encoder)
     assert other < scope.threshold <= same
 
 
@@ -142,12 +146,10 @@ def test_published_paraphrases_and_neighbours(data_dir):
 
 def test_pairs_of_a_batch_score_as_they_do_alone(memory):
     scorer = trained_conflict_scorer(memory.encoder)
-    pairs = [
-        ("Who is the mayor of Tolburia?", "The mayor of Tolburia is", "Tolburia"),
-        ("The river that flows through Tolburia is", "The mayor of Tolburia is", "Tolburia"),
-        ("Ivo Lindqvist wrote the novel", "Who is Ivo Lindqvist married to?", "Ivo Lindqvist"),
-    ]
+    mayor, river, *_ = memory.list()
+    asked = replace(mayor, id="asked", prompt="Who is the mayor of Tolburia?", content_hash="asked")
+    pairs = [(asked, mayor), (river, mayor), (asked, river)]
     together = scorer.scores(pairs, memory.encoder)
-    alone = [scorer(*pair, memory.encoder) for pair in pairs]
+    alone = [scorer.scores([pair], memory.encoder)[0] for pair in pairs]
     np.testing.assert_allclose(together, alone, atol=1e-3)
     assert together[0] > 0.9 > together[1]

@@ -81,8 +81,8 @@ def _list_inside(text: str) -> int | None:
     """Where the list of rows begins in a whole-document object, None for JSONL."""
     try:
         first = json.loads(text.lstrip().split("\n", 1)[0])
-    except ValueError:
-        first = None  # an object over several lines
+    except (ValueError, RecursionError):
+        first = None  # an object over several lines, or one that is refused when it is read
     if first is not None and not any(isinstance(first.get(name), list) for name in _LISTS):
         return None
     places = [text.find(f'"{name}"') for name in _LISTS]

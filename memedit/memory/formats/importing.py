@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from memedit.memory.formats.files import read_rows
 from memedit.memory.formats.questions import QuestionsFormat
 from memedit.memory.formats.registry import format_named, recognise
 from memedit.memory.formats.rows import Place, RawRow, Rows
+from memedit.memory.ids import usable_id
 from memedit.memory.reports import Refused
 from memedit.types import EditDraft
 from memedit.zones import in_utc, notice
@@ -21,7 +22,10 @@ from memedit.zones import in_utc, notice
 
 @dataclass(slots=True)
 class FileDrafts:
-    """The rows of a file: drafts, the ids and states they ask for, where each stands, and what was set aside."""
+    """The rows of a file: drafts, the ids and states they ask for, where each stands, and what was set aside.
+
+    An id that cannot name an edit here is not asked for; it is kept as ``source_id`` in the metadata.
+    """
 
     path: Path
     drafts: list[EditDraft] = field(default_factory=list)
@@ -150,6 +154,10 @@ class _Reader:
             names = dict(parsed.names)
             draft = check_draft({**parsed.fields, **self._zoned(parsed.fields, raw.place)})
             metadata_json(draft.metadata)
+            if parsed.id and not usable_id(parsed.id):
+                draft = replace(draft, metadata={"source_id": parsed.id, **draft.metadata})
+                parsed = replace(parsed, id=None)
+                metadata_json(draft.metadata)
         except FieldError as error:
             raise FieldError(names.get(error.field, error.field), error.reason) from error
         return draft, parsed

@@ -41,7 +41,12 @@ class OwnFormat:
     def render(self, edit: Edit, number: int) -> dict[str, Any]:
         """Write one edit; fields that say nothing are left out."""
         row: dict[str, Any] = {"id": edit.id, "prompt": edit.prompt, "target": edit.target, "subject": edit.subject}
-        row |= {"paraphrases": list(edit.paraphrases), "ground_truth": edit.ground_truth, "kind": edit.kind.value}
+        row |= {
+            "paraphrases": list(edit.paraphrases),
+            "blocks": list(edit.blocks),
+            "ground_truth": edit.ground_truth,
+            "kind": edit.kind.value,
+        }
         row |= {"metadata": dict(edit.metadata), "source": edit.source, "state": edit.state.value}
         row |= {"valid_at": edit.valid_at and edit.valid_at.isoformat()}
         row |= {"invalid_at": edit.invalid_at and edit.invalid_at.isoformat()}

@@ -19,7 +19,9 @@ class ContinuousBatch:
 
     Rows on which edits fire, by whatever edits, and rows of the bare model share every pass: the adapter acts on its
     own rows alone. Rows on other weights than the model's own have passes and key-value caches to themselves, so
-    weights can be exchanged while answers are under way. Not safe to use from several threads.
+    weights can be exchanged while answers are under way. A pass that fails is told to the rows that were in it, by
+    steps with an error; they have left the batch then, and the others are as they were. Not safe to use from several
+    threads.
 
     Args:
         model: a causal LM in eval mode.
@@ -46,6 +48,12 @@ class ContinuousBatch:
         own = adapter.model() if adapter is not None else None
         self._own = Lane(own, pad) if own is not None else None
 
+    def empty(self) -> "ContinuousBatch":
+        """Return another batch over the same model and adapter, in which nothing runs."""
+        return ContinuousBatch(
+            self._model, self._pad, self._adapter, max_rows=self._max_rows, max_tokens=self._max_tokens
+        )
+
     def __len__(self) -> int:
         return sum(len(lane.jobs) for lane in self._lanes)
 
@@ -70,15 +78,23 @@ class ContinuousBatch:
 
     @torch.inference_mode()
     def join(self, groups: Sequence[Sequence[Job]]) -> list[Step]:
-        """Read prompts and return every job's first token; the jobs of a group share one prompt, read once."""
+        """Read prompts and return every job's first token; the jobs of a group share one prompt, read once.
+
+        A job that has said something already (its pass failed) is a group of its own, and goes on from there.
+        """
         steps: list[Step] = []
         together: dict[int, tuple[Lane, list[Sequence[Job]]]] = {}
         for group in groups:
             lane = self._lane(group[0])
             together.setdefault(id(lane), (lane, []))[1].append(group)
         for lane, mine in together.values():
-            logits = lane.prefill(mine, self._adapter)
-            steps += self._choose(lane, [job for group in mine for job in group], logits)
+            jobs = [job for group in mine for job in group]
+            try:
+                logits = lane.prefill(mine, self._adapter)
+            except Exception as error:
+                steps += [Step.failed(job, error) for job in jobs]
+                continue
+            steps += self._choose(lane, jobs, logits)
         return steps
 
     @torch.inference_mode()
@@ -86,8 +102,16 @@ class ContinuousBatch:
         """Generate one more token of every answer under way."""
         steps: list[Step] = []
         for lane in self._lanes:
-            if lane.jobs:
-                steps += self._choose(lane, list(lane.jobs), lane.decode(self._adapter))
+            if not lane.jobs:
+                continue
+            jobs = list(lane.jobs)
+            try:
+                logits = lane.decode(self._adapter)
+            except Exception as error:
+                lane.clear()
+                steps += [Step.failed(job, error) for job in jobs]
+                continue
+            steps += self._choose(lane, jobs, logits)
         self._forget()
         return steps
 
@@ -121,7 +145,12 @@ class ContinuousBatch:
         """Choose a token for each row of ``logits [jobs, v]``; jobs that end with it leave."""
         logits = mixed(logits, [job.wanted for job in jobs], [job.tokens for job in jobs])
         likeliest = logits.argmax(-1).tolist()
-        steps = [step_of(job, row, best) for job, row, best in zip(jobs, logits, likeliest, strict=True)]
+        steps: list[Step] = []
+        for job, row, best in zip(jobs, logits, likeliest, strict=True):
+            try:
+                steps.append(step_of(job, row, best))
+            except Exception as error:
+                steps.append(Step.failed(job, error))
         lane.leave([step.job for step in steps if step.last])
         return steps
 
@@ -129,9 +158,9 @@ class ContinuousBatch:
 def step_of(job: Job, logits: Tensor, likeliest: int) -> Step:
     """Choose a job's next token for ``logits [v]``, whose largest is at ``likeliest``, and take it down."""
     token = likeliest if job.chooser.plain else job.chooser.choose(logits)
+    logprob, top = _scores(logits, token, job.logprobs) if job.logprobs is not None else (None, ())
     job.chooser.took(token)
     job.tokens.append(token)
-    logprob, top = _scores(logits, token, job.logprobs) if job.logprobs is not None else (None, ())
     return Step(job, token, job.ended, logprob, top)
 
 

@@ -1,7 +1,7 @@
 """One answer on its way through the batch."""
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from memedit.adapters.base import Row
 from memedit.models.weights import WeightOverlay
@@ -38,6 +38,11 @@ class Job:
         self.chooser = TokenChooser(self.choice, self.prompt)
 
     @property
+    def fed(self) -> Row:
+        """What is read when it joins: its row, and what it has said already where it comes back after a failed pass."""
+        return self.row if not self.tokens else replace(self.row, ids=(*self.row.ids, *self.tokens))
+
+    @property
     def longest(self) -> int:
         """Columns that it may come to need."""
         return len(self.row.ids) + self.limit
@@ -52,7 +57,8 @@ class Job:
 class Step:
     """One new token of a job. ``logprob`` (nats) and ``top`` (token, log probability) only where asked for.
 
-    ``last`` is True when the job has ended with it; it has left the batch then.
+    ``last`` is True when the job has ended with it; it has left the batch then. So it has where its pass failed:
+    ``error`` says how, and there is no token. The job can join again and goes on where it was.
     """
 
     job: Job
@@ -60,3 +66,9 @@ class Step:
     last: bool
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
+    error: Exception | None = None
+
+    @classmethod
+    def failed(cls, job: Job, error: Exception) -> "Step":
+        """Return the step of a job whose pass failed."""
+        return cls(job, -1, True, error=error)

@@ -64,21 +64,27 @@ class Lane:
 
         Each group of jobs shares one prompt, which is read once; the result has a row a job, in order.
         """
-        order = sorted(range(len(groups)), key=lambda i: len(groups[i][0].row.ids))
+        sizes = [len(group[0].fed.ids) for group in groups]
+        order = sorted(range(len(groups)), key=sizes.__getitem__)
         found: dict[int, Tensor] = {}
-        for chunk in _chunks(order, [len(group[0].row.ids) for group in groups]):
-            found.update(zip(chunk, self._read([groups[i] for i in chunk], adapter), strict=True))
+        try:
+            for chunk in _chunks(order, sizes):
+                found.update(zip(chunk, self._read([groups[i] for i in chunk], adapter), strict=True))
+        except Exception:
+            del self._lengths[len(self.jobs) :]  # the slots of those who did not come in
+            raise
         # slots were given in the order of reading
         self.jobs.extend(job for i in order for job in groups[i])
         return torch.stack([found[i] for i, group in enumerate(groups) for _ in group])
 
     def _read(self, groups: Sequence[Sequence[Job]], adapter: Adapter | None) -> Tensor:
         """Run the model on some prompts and store their states; return last-token logits ``[groups, v]``."""
-        rows = [group[0].row for group in groups]
+        rows = [group[0].fed for group in groups]
+        said = tuple(len(group[0].tokens) for group in groups)
         lengths = [len(row.ids) for row in rows]
         width = max(lengths)
         padded = [[*row.ids, *([self._pad] * (width - len(row.ids)))] for row in rows]
-        batch = AdapterBatch(tuple(rows), tuple(group[0].edits for group in groups), (0,) * len(rows))
+        batch = AdapterBatch(tuple(rows), tuple(group[0].edits for group in groups), (0,) * len(rows), said)
         cache = DynamicCache()
         lasts = sorted({length - 1 for length in lengths})
         device = self.model.device

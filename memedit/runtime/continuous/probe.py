@@ -30,6 +30,9 @@ def check_model(model: Any, pad: int, vocabulary: int) -> None:
         steps += batch.step() + batch.join([[jobs[0]]])
         while len(batch):
             steps += batch.step()
+        failed = next((step.error for step in steps if step.error is not None), None)
+        if failed is not None:
+            raise failed
         worst = max(_difference(model, job, [step for step in steps if step.job is job]) for job in jobs)
     except UnsupportedModelError:
         raise

@@ -92,6 +92,11 @@ def edit_texts(edit: Edit) -> tuple[str, ...]:
     return tuple(masked(text, edit.subject) for text in (edit.prompt, *edit.paraphrases))
 
 
+def block_texts(edit: Edit) -> tuple[str, ...]:
+    """Return the texts on which an edit must stay silent, with the subject masked where it stands."""
+    return tuple(masked(text, edit.subject) for text in edit.blocks)
+
+
 def with_target(text: str, edit: Edit) -> str:
     """Return a text of an edit with its target behind it, unless the text holds it."""
     target = " ".join(edit.target[:_TARGET_CHARS].split())

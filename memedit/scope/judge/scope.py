@@ -1,5 +1,7 @@
 """The trained scope, behind the same interface as the rules."""
 
+import hashlib
+import json
 import re
 import threading
 from collections import OrderedDict
@@ -12,11 +14,12 @@ import numpy as np
 from memedit.encoders.base import Encoder
 from memedit.errors import InputError
 from memedit.index.words import Word, words
-from memedit.scope.decision import FiringRule, ScoredCandidate, decide_query
+from memedit.scope.decision import BLOCKED, FiringRule, ScoredCandidate, decide_query
 from memedit.scope.identity import check_threshold, is_verbatim, scope_fingerprint
 from memedit.scope.judge.model import SHIPPED, Calibration, Judge, JudgeModel, load_model
 from memedit.scope.judge.places import (
     PARTLY,
+    block_texts,
     edit_texts,
     focused,
     mask,
@@ -69,6 +72,8 @@ class _Judged:
     verbatim: bool = False
     talk: bool = False
     share: float = 0.0
+    block: float | None = None
+    """Logit of the nearest text that the edit blocks, where that is nearer than every text of the edit."""
 
 
 class JudgeScope:
@@ -76,7 +81,8 @@ class JudgeScope:
 
     Where the edit's subject stands in the query, it is masked in both, and the relation encoder compares both texts;
     vectors of edits are kept. Close calls, and edits whose subject the query may name in other words, are read by
-    the cross-encoder, query beside edit. A verbatim prompt scores 1.
+    the cross-encoder, query beside edit. A verbatim prompt scores 1; an edit does not fire on a query that is nearer to
+    one of its blocks than to every text of its own.
 
     Args:
         encoder: the encoder of the queries; the network stands on its embeddings and tokenizer.
@@ -175,7 +181,8 @@ class JudgeScope:
         if not first.subject or not second.subject or normalise(first.subject) != normalise(second.subject):
             return False
         stored = self._vectors.get([first, second])
-        products = stored[first.content_hash].astype(np.float32) @ stored[second.content_hash].astype(np.float32).T
+        one, other = (stored[_key(edit)][: _own(edit)].astype(np.float32) for edit in (first, second))
+        products = one @ other.T
         scale, shift = self._judge.scale
         slope, offset = self._model.calibration.relation
         return bool(slope * (scale * float(products.max()) + shift) + offset > 0.0)
@@ -190,9 +197,12 @@ class JudgeScope:
         scale, shift = self._judge.scale
         for item in judged:
             edit = item.candidate.edit
-            products = stored[edit.content_hash].astype(np.float32) @ vectors[item.query]
-            best = int(np.argmax(products))
-            item.relation = scale * float(products[best]) + shift
+            products = stored[_key(edit)].astype(np.float32) @ vectors[item.query]
+            own, blocks = products[: _own(edit)], products[_own(edit) :]
+            best = int(np.argmax(own))
+            item.relation = scale * float(own[best]) + shift
+            if len(blocks) and blocks.max() > own[best]:
+                item.block = scale * float(blocks.max()) + shift
             stored_as = edit_texts(edit) if item.named else (edit.prompt, *edit.paraphrases)
             item.edit = with_target(stored_as[best], edit)
 
@@ -213,7 +223,7 @@ class JudgeScope:
         return [judged for judged in close if judged not in named] + named[:MAX_READ]
 
     def _is_close(self, judged: _Judged) -> bool:
-        if judged.verbatim:
+        if judged.verbatim or judged.block is not None:
             return False
         below, above = self._model.calibration.clear
         return judged.talk or not judged.named or below < self._by_relation(judged) < above
@@ -234,6 +244,9 @@ class JudgeScope:
         if judged.verbatim:
             reasons = {"verbatim": 1.0}
             return ScoredCandidate(Hit(item.edit, 1.0, item.similarity, reasons, 1.0), item.subject_span)
+        if judged.block is not None:
+            reasons = {BLOCKED: 1.0, "relation": judged.relation, "block": judged.block}
+            return ScoredCandidate(Hit(item.edit, 0.0, item.similarity, reasons, 0.0), item.subject_span)
         score = min(sigmoid(self._logit(judged)), _HIGHEST)
         reasons = {"verbatim": 0.0, "subject": float(judged.named), "relation": judged.relation}
         reasons |= {} if judged.cross is None else {"cross": judged.cross}
@@ -309,8 +322,20 @@ def _meant(item: Candidate, text: str, here: Sequence[Word]) -> tuple[float, str
     return share, text if item.similarity >= least and not is_name(subject) else None
 
 
+def _own(edit: Edit) -> int:
+    """Return how many of an edit's vectors are those of its own texts; those of its blocks stand behind them."""
+    return 1 + len(edit.paraphrases)
+
+
+def _key(edit: Edit) -> str:
+    """Return what an edit's vectors depend on: its content, and its blocks, which are no part of that."""
+    if not edit.blocks:
+        return edit.content_hash
+    return f"{edit.content_hash}-{hashlib.sha256(json.dumps(edit.blocks).encode()).hexdigest()}"
+
+
 class _EditVectors:
-    """Relation vectors ``[texts, d]`` of edits by content hash, float16; least recently used ones go first."""
+    """Relation vectors ``[texts and blocks, d]`` of edits, float16; least recently used ones go first."""
 
     def __init__(self, judge: Judge, capacity: int) -> None:
         self._judge, self._capacity = judge, capacity
@@ -319,14 +344,14 @@ class _EditVectors:
 
     def missing(self, edits: Sequence[Edit]) -> list[Edit]:
         with self._lock:
-            return list({e.content_hash: e for e in edits if e.content_hash not in self._kept}.values())
+            return list({_key(e): e for e in edits if _key(e) not in self._kept}.values())
 
     def get(self, edits: Sequence[Edit]) -> dict[str, np.ndarray]:
         """Return the vectors of edits; missing ones are made, all in one batch."""
         absent = self.missing(edits)
         made = self._make(absent)
         with self._lock:
-            for key in (edit.content_hash for edit in edits):
+            for key in map(_key, edits):
                 if key in self._kept:
                     made[key] = self._kept[key]
                     self._kept.move_to_end(key)
@@ -336,7 +361,7 @@ class _EditVectors:
     def pack(self, edits: Sequence[Edit]) -> dict[str, bytes]:
         made = self._make(edits)
         self._keep(made)
-        return {edit.id: edit.content_hash.encode() + b"\0" + made[edit.content_hash].tobytes() for edit in edits}
+        return {edit.id: _key(edit).encode() + b"\0" + made[_key(edit)].tobytes() for edit in edits}
 
     def accept(self, blobs: Mapping[str, bytes]) -> int:
         found = {}
@@ -349,11 +374,11 @@ class _EditVectors:
         return len(found)
 
     def _make(self, edits: Sequence[Edit]) -> dict[str, np.ndarray]:
-        texts = [edit_texts(edit) for edit in edits]
+        texts = [edit_texts(edit) + block_texts(edit) for edit in edits]
         vectors: FloatArray = self._judge.vectors([focused(text) for row in texts for text in row])
         made, at = {}, 0
         for edit, row in zip(edits, texts, strict=True):
-            made[edit.content_hash] = vectors[at : at + len(row)].astype(np.float16)
+            made[_key(edit)] = vectors[at : at + len(row)].astype(np.float16)
             at += len(row)
         return made
 

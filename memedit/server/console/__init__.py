@@ -22,6 +22,7 @@ _SCRIPTS = (
     "dom.js",
     "edits.js",
     "editor.js",
+    "conflicts.js",
     "tryit.js",
     "scope.js",
     "runs.js",

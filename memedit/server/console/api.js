@@ -110,5 +110,7 @@ export const edits = {
   change: (id, fields, version, policy) =>
     call("PATCH", edit(id), { body: fields, params: { on_conflict: policy }, headers: matching(version) }),
   withdraw: (id) => call("DELETE", edit(id)),
+  conflicts: () => get("v1/edits/conflicts"),
+  settle: (id, other, same) => post("v1/edits/conflicts/settle", { edits: [id, other], same }),
   restore: (id, policy) => call("POST", `${edit(id)}/restore`, { params: { on_conflict: policy } }),
 };

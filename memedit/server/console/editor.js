@@ -1,7 +1,7 @@
 // The form that adds an edit or changes one, and what happens when it contradicts another.
 
 import { ApiError, edits } from "./api.js";
-import { dialog, h, replace, toast } from "./dom.js";
+import { dialog, h, replace, toast, visible } from "./dom.js";
 
 const KINDS = ["fact", "correction", "refusal", "long-form", "statement"];
 
@@ -16,6 +16,7 @@ export function openEditor(edit) {
       target: area("f-target", 2, value("target"), "Ada Lind"),
       subject: h("input", { id: "f-subject", value: value("subject"), placeholder: "found in the prompt when left empty" }),
       paraphrases: area("f-paraphrases", 3, edit ? edit.paraphrases.join("\n") : "", "one a line"),
+      blocks: area("f-blocks", 2, edit ? edit.blocks.join("\n") : "", "one a line"),
       ground_truth: h("input", { id: "f-ground_truth", value: value("ground_truth") }),
       source: h("input", { id: "f-source", value: value("source"), placeholder: "where it comes from" }),
       kind: h("select", { id: "f-kind" }, KINDS.map((kind) => h("option", { value: kind, selected: kind === (edit?.kind || "fact") }, kind))),
@@ -26,17 +27,18 @@ export function openEditor(edit) {
     const problem = h("p", { class: "problem", role: "alert", hidden: true });
     const save = h("button", { type: "submit", class: "primary" }, edit ? "Save" : "Add edit", h("kbd", {}, "Ctrl ↵"));
     const labelled = (name, text, hint) => h("label", { for: `f-${name}`, class: `field for-${name}` }, h("span", {}, text, hint ? h("small", {}, hint) : null), fields[name]);
-    const rest = ["subject", "paraphrases", "ground_truth", "source", "metadata"].some((name) => fields[name].value) || fields.valid_at.value || fields.invalid_at.value;
+    const rest = ["subject", "paraphrases", "blocks", "ground_truth", "source", "metadata"].some((name) => fields[name].value) || fields.valid_at.value || fields.invalid_at.value;
     const form = h("form", { class: "editor", novalidate: true },
       labelled("prompt", "Prompt", "what is asked, word for word"), labelled("target", "Answer", "from now on"),
       h("details", { open: rest ? true : null }, h("summary", {}, "More"),
         h("div", { class: "grid" }, labelled("subject", "Subject"), labelled("kind", "Kind"), labelled("paraphrases", "Paraphrases", "other wordings that must match"),
+          labelled("blocks", "Blocks", "texts on which it must stay silent"),
           labelled("ground_truth", "Answer before"), labelled("source", "Source"), labelled("valid_at", "Valid from"), labelled("invalid_at", "Valid until"), labelled("metadata", "Metadata", "JSON"))),
       problem,
       h("footer", {}, h("button", { type: "button", onclick: () => node.close() }, "Cancel"), save));
     const fail = (message, name) => {
       problem.hidden = false;
-      problem.textContent = message;
+      problem.textContent = visible(message);
       Object.values(fields).forEach((field) => field.removeAttribute("aria-invalid"));
       if (fields[name]) { fields[name].setAttribute("aria-invalid", "true"); fields[name].closest("details")?.setAttribute("open", ""); fields[name].focus(); }
     };
@@ -57,6 +59,8 @@ export function openEditor(edit) {
   });
 }
 
+const lines = (field) => field.value.split("\n").map((line) => line.trim()).filter(Boolean);
+
 function read(fields, edit, fail) {
   const text = (name) => fields[name].value.trim();
   for (const name of ["prompt", "target"]) if (!text(name)) { fail(`The ${name === "prompt" ? "prompt" : "answer"} is empty.`, name); return null; }
@@ -65,7 +69,7 @@ function read(fields, edit, fail) {
   if (!metadata || typeof metadata !== "object" || Array.isArray(metadata)) { fail("The metadata is no JSON object.", "metadata"); return null; }
   const found = {
     prompt: fields.prompt.value, target: fields.target.value, subject: text("subject") || null,
-    paraphrases: fields.paraphrases.value.split("\n").map((line) => line.trim()).filter(Boolean),
+    paraphrases: lines(fields.paraphrases), blocks: lines(fields.blocks),
     ground_truth: text("ground_truth") || null, source: text("source") || null, kind: fields.kind.value, metadata,
     valid_at: utc(text("valid_at")), invalid_at: utc(text("invalid_at")),
   };

@@ -1,19 +1,20 @@
 // The list of edits, and one of them in full beside it.
 
 import { edits } from "./api.js";
+import { openConflicts } from "./conflicts.js";
 import { ago, empty, figure, h, replace, toast } from "./dom.js";
 import { openEditor, settled } from "./editor.js";
 
 const PAGE = 50;
 const STATES = [["", "Not withdrawn"], ["active", "Active"], ["pending", "Pending"], ["consolidated", "Consolidated"], ["retired", "Withdrawn"], ["all", "All"]];
-const state = { query: "", mode: "text", filter: "", rows: [], next: null, selected: -1, busy: false, shown: null };
+const state = { query: "", mode: "text", filter: "", rows: [], next: null, total: null, selected: -1, busy: false, shown: null };
 let nodes = null, timer = null, turn = 0;
 
 export const view = {
   title: "Edits",
   keys: [
     ["/", "Search"], ["n", "New edit"], ["j / k", "Next, previous edit"], ["Enter", "Open the edit"],
-    ["e", "Change it"], ["x", "Withdraw it"], ["r", "Restore it"], ["t", "Try it"], ["Esc", "Close the edit"],
+    ["e", "Change it"], ["x", "Withdraw it"], ["r", "Restore it"], ["t", "Try it"], ["c", "Possible conflicts"], ["Esc", "Close the edit"],
   ],
 
   show(main) {
@@ -35,9 +36,10 @@ export const view = {
     const list = h("div", { class: "rows", id: "edit-rows", role: "listbox", tabindex: "0", "aria-label": "Edits" });
     const more = h("button", { type: "button", class: "more", hidden: true, onclick: () => load(true) }, "Show more");
     const detail = h("aside", { class: "detail", id: "detail", "aria-label": "Selected edit", hidden: true });
-    nodes = { search, filter, list, more, detail, count: h("span", { class: "count", role: "status" }) };
+    const doubts = h("button", { type: "button", id: "possible-conflicts", hidden: true, onclick: () => settleConflicts() });
+    nodes = { search, filter, list, more, detail, doubts, count: h("span", { class: "count", role: "status" }) };
     replace(main, h("div", { class: "edits" },
-      h("div", { class: "bar" }, h("div", { class: "search" }, search, h("kbd", {}, "/")), modes, filter, nodes.count,
+      h("div", { class: "bar" }, h("div", { class: "search" }, search, h("kbd", {}, "/")), modes, filter, nodes.count, doubts,
         h("button", { type: "button", class: "primary", id: "add", onclick: () => add() }, "Add edit", h("kbd", {}, "n"))),
       h("div", { class: "split" }, h("div", { class: "list" }, list, more), detail)));
     list.addEventListener("click", (event) => { const row = event.target.closest(".row"); if (row) { select(Number(row.dataset.at)); open(); } });
@@ -60,6 +62,7 @@ export const view = {
       x: () => edit && edit.state !== "retired" && withdraw(edit),
       r: () => edit && edit.state === "retired" && restore(edit),
       t: () => edit && tryIt(edit),
+      c: () => settleConflicts(),
       Escape: () => shut(),
     };
     if (!acts[event.key]) return false;
@@ -75,18 +78,21 @@ async function load(further = false) {
   const mine = ++turn;
   nodes.list.setAttribute("aria-busy", "true");
   try {
-    let found, next = null;
+    let found, next = null, total = null;
     if (state.query) {
       const body = await edits.search({ q: state.query, mode: state.mode, limit: PAGE });
       found = body.data.filter((hit) => !state.filter || state.filter === "all" || hit.edit.state === state.filter);
     } else {
-      const body = await edits.list({ state: state.filter, limit: PAGE, after: further ? state.next : null });
+      const body = await edits.list({ state: state.filter, limit: PAGE, after: further ? state.next : null, count: true });
       found = body.data.map((edit) => ({ edit, score: null }));
       next = body.next;
+      total = body.total;
     }
     if (mine !== turn || !nodes) return;
+    if (!further) countConflicts(mine);
     state.rows = further ? [...state.rows, ...found] : found;
     state.next = next;
+    state.total = total;
     const kept = state.rows.findIndex((row) => row.edit.id === state.shown);
     state.selected = kept;
     draw();
@@ -97,9 +103,22 @@ async function load(further = false) {
   }
 }
 
+async function countConflicts(mine) {
+  let found = 0;
+  try { found = (await edits.conflicts()).data.length; } catch { /* the list itself will say what is wrong */ }
+  if (mine !== turn || !nodes) return;
+  nodes.doubts.hidden = !found;
+  replace(nodes.doubts, `${found} possible ${found === 1 ? "conflict" : "conflicts"}`, h("kbd", {}, "c"));
+}
+
+async function settleConflicts() {
+  if (await openConflicts()) await load();
+}
+
 function draw() {
   nodes.more.hidden = !state.next;
-  nodes.count.textContent = state.rows.length ? `${state.rows.length}${state.next ? "+" : ""} ${state.rows.length === 1 ? "edit" : "edits"}` : "";
+  const count = state.total ?? state.rows.length, best = state.query && state.rows.length === PAGE ? "the best " : "";
+  nodes.count.textContent = count ? `${best}${count.toLocaleString("en")} ${count === 1 ? "edit" : "edits"}` : "";
   if (!state.rows.length) {
     nodes.list.removeAttribute("aria-activedescendant");
     replace(nodes.list, state.query || state.filter
@@ -174,6 +193,7 @@ function drawDetail(edit, changes) {
     h("dl", {},
       field("Subject", edit.subject),
       edit.paraphrases.length ? [h("dt", {}, "Paraphrases"), h("dd", {}, h("ul", {}, edit.paraphrases.map((text) => h("li", {}, text))))] : null,
+      edit.blocks.length ? [h("dt", {}, "Silent on"), h("dd", {}, h("ul", {}, edit.blocks.map((text) => h("li", {}, text))))] : null,
       field("Answer before", edit.ground_truth), field("Kind", edit.kind), field("Source", edit.source),
       field("Valid from", time(edit.valid_at)), field("Valid until", time(edit.invalid_at)),
       Object.keys(edit.metadata).length ? [h("dt", {}, "Metadata"), h("dd", {}, h("code", { class: "block" }, JSON.stringify(edit.metadata, null, 1)))] : null,
@@ -182,7 +202,7 @@ function drawDetail(edit, changes) {
     changes ? h("ol", { class: "history", id: "history" }, [...changes].reverse().map(entry)) : h("p", { class: "faint" }, "Reading…"));
 }
 
-const SAID = { add: "Added", update: "Changed", supersede: "Added in place of another", superseded: "Replaced by another", delete: "Withdrawn", restore: "Restored", state: "Moved to another state", encode: "Encoded anew" };
+const SAID = { add: "Added", update: "Changed", supersede: "Added in place of another", superseded: "Replaced by another", delete: "Withdrawn", restore: "Restored", state: "Moved to another state", "told-apart": "Told apart from another", encode: "Encoded anew" };
 
 function entry(change) {
   return h("li", { class: change.action },

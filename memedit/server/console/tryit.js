@@ -1,7 +1,7 @@
 // One prompt, twice: to the bare model and with the edits in force, side by side as the tokens come.
 
 import { post, stream } from "./api.js";
-import { figure, h, replace, toast } from "./dom.js";
+import { figure, h, replace, toast, visible } from "./dom.js";
 
 const state = { prompt: "", tokens: 80, temperature: 0, running: null };
 let nodes = null;
@@ -84,12 +84,12 @@ async function answer(pane, withEdits, control, found) {
       if (chunk.memedit && found) drawFound(found, chunk.memedit, chunk.memedit.edits);
       if (chunk.memedit && withEdits) pane.mark.textContent = by(chunk.memedit);
       if (chunk.usage) pieces = chunk.usage.completion_tokens || pieces;
-      const more = chunk.choices[0]?.delta?.content;
+      const more = chunk.choices?.[0]?.delta?.content;
       if (!more) continue;
       first ??= performance.now() - began;
       pieces += chunk.usage ? 0 : 1;
       text += more;
-      said.data = text;
+      said.data = visible(text);
       pane.foot.textContent = pace(first, pieces, began);
     }
     pane.foot.textContent = first === null ? "No text" : pace(first, pieces, began);
@@ -139,7 +139,7 @@ function drawFound(place, found, fired) {
 function drawHit(hit, fires, known, threshold) {
   const reasons = Object.entries(hit.reasons || {});
   return h("li", { class: fires ? "hit fires" : "hit", "data-id": hit.id },
-    h("div", { class: "hit-head" }, h("span", { class: "prompt" }, hit.prompt), h("span", { class: "target" }, hit.target), h("span", { class: "num" }, figure(hit.score, 3))),
+    h("div", { class: "hit-head" }, h("span", { class: "prompt" }, hit.prompt ?? hit.id), h("span", { class: "target" }, hit.target), h("span", { class: "num" }, figure(hit.score, 3))),
     meter(hit.score, threshold, fires),
     !fires && hit.score >= threshold ? h("p", { class: "faint" }, known ? "Above the threshold, and the weights answer it." : "Above the threshold, but a better edit speaks for the same words of the prompt.") : null,
     reasons.length ? h("details", {}, h("summary", {}, `Cosine ${figure(hit.similarity)} · direct ${figure(hit.direct)} · why`), h("dl", { class: "reasons" }, reasons.map(([name, value]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, figure(value, 3))]))) : null);

@@ -41,7 +41,8 @@ class GenerationRequest:
 
     ``prompt`` is text to continue, its token ids, or a chat. With ``edits`` False the bare model answers. ``extra``
     are fields of the client's body that the server itself does not read (tools, response_format ...): an engine that
-    can neither honour nor pass on one of them refuses the request.
+    cannot honour one of them refuses the request. ``sent`` is the body as it came, for engines that pass it on; with
+    ``alone`` False the prompt is one of several in it.
     """
 
     id: str
@@ -51,6 +52,8 @@ class GenerationRequest:
     model: str = ""
     edits: bool = True
     extra: Mapping[str, Any] = field(default_factory=dict)
+    sent: bytes = b"{}"
+    alone: bool = True
 
     @property
     def chat(self) -> bool:
@@ -90,24 +93,24 @@ class TokenScore:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The first event: the prompt has been looked up."""
+    """The first event: the prompt has been looked up. With ``passes`` an upstream's chunks follow, as Passed."""
 
     provenance: Provenance
+    passes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """More of choice ``index``. ``extra`` are further fields of the delta (tool_calls ...), passed on as they are."""
+    """More of choice ``index``."""
 
     index: int
     text: str
     tokens: tuple[TokenScore, ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Choice ``index`` is complete; ``reason`` is "stop", "length" or what an upstream engine says."""
+    """Choice ``index`` is complete; ``reason`` is "stop" or "length"."""
 
     index: int
     reason: str
@@ -121,28 +124,37 @@ class Usage:
     completion_tokens: int
 
 
-Event = Started | Piece | Ended | Usage
-"""In order: one Started; then, for each choice, Pieces and one Ended, choices interleaved; one Usage."""
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A chunk of an upstream's stream, to be passed on as it is; ``usage`` where it has the counts."""
+
+    body: Mapping[str, Any]
+    usage: Usage | None = None
+
+
+Event = Started | Piece | Ended | Usage | Passed
+"""In order: one Started; then, for each choice, Pieces and one Ended, choices interleaved; one Usage. Or, where the
+chunks are an upstream's, one Started and any number of Passed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One complete answer. ``extra`` are further fields of the message (tool_calls ...)."""
+    """One complete answer."""
 
     index: int
     text: str
     reason: str
     tokens: tuple[TokenScore, ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """All choices of one request."""
+    """All choices of one request. ``body`` is an upstream's, to be passed on as it is; ``choices`` are empty then."""
 
     provenance: Provenance
     choices: tuple[Choice, ...]
     usage: Usage
+    body: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +219,7 @@ async def collect(events: AsyncIterator[Event], n: int) -> Completion:
             tokens[event.index].extend(event.tokens)
         elif isinstance(event, Ended):
             reasons[event.index] = event.reason
-        else:
+        elif isinstance(event, Usage):
             usage = event
     assert started is not None  # the protocol's first event
     choices = tuple(Choice(i, "".join(texts[i]), reasons[i], tuple(tokens[i])) for i in range(n))

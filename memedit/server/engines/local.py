@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from starlette.concurrency import run_in_threadpool
 
 from memedit.adapters.base import DecodesInSteps
-from memedit.errors import UnsupportedModelError
+from memedit.errors import ContextLengthError, UnsupportedModelError
 from memedit.runtime import EditableModel
 from memedit.runtime.continuous import ContinuousBatch, check_model
 from memedit.runtime.lengths import check_fits
@@ -22,8 +22,9 @@ from memedit.server.engines.base import (
     collect,
 )
 from memedit.server.engines.planning import Planner
-from memedit.server.engines.prompts import check_extra, local_prompt
+from memedit.server.engines.prompts import local_prompt
 from memedit.server.engines.tickets import Ticket
+from memedit.server.engines.unsupported import check_extra
 from memedit.server.engines.worker import Worker
 from memedit.server.lookups import Lookups
 from memedit.server.problems import ApiError, overloaded
@@ -129,7 +130,11 @@ class LocalEngine:
         """Tokenise a request and settle its length."""
         prompt, row = local_prompt(self._model.tokenizer, request)
         context = self._model.context_length
-        check_fits(len(row.ids), context)
+        try:
+            check_fits(len(row.ids), context)
+        except ContextLengthError as error:
+            where = "messages" if request.chat else "prompt"
+            raise ApiError(400, str(error), code="context_length_exceeded", param=where) from error
         room = None if context is None else context - len(row.ids)
         asked = request.sampling.max_tokens
         if asked is not None and room is not None and asked > room:

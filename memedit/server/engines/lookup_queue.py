@@ -40,22 +40,27 @@ class LookupQueue:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._waiting:
             namespace = self._waiting[0][0]
             batch = [item for item in self._waiting if item[0] == namespace][:_LARGEST]
             self._waiting = [item for item in self._waiting if item not in batch]
-            live = [(query, future) for _, query, future in batch if not future.done()]
-            if not live:
-                continue
-            queries = [query for query, _ in live]
-            try:
-                found = await loop.run_in_executor(self._executor, self._lookups.decide, namespace, queries)
-            except Exception as error:  # each waiting request reports it
-                for _, future in live:
-                    if not future.done():
-                        future.set_exception(error)
-                continue
-            for (_, future), decision in zip(live, found.decisions, strict=True):
-                if not future.done():
-                    future.set_result(replace(found, decisions=(decision,)))
+            await self._judge(namespace, [(query, future) for _, query, future in batch if not future.done()])
+
+    async def _judge(self, namespace: str, live: list[tuple[str | Asked, asyncio.Future[Found]]]) -> None:
+        """Judge prompts together; where that fails each for itself, so that it fails only for whose fault it is."""
+        if not live:
+            return
+        queries = [query for query, _ in live]
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.run_in_executor(self._executor, self._lookups.decide, namespace, queries)
+        except Exception as error:
+            if len(live) > 1:
+                for one in live:
+                    await self._judge(namespace, [one])
+            elif not live[0][1].done():
+                live[0][1].set_exception(error)
+            return
+        for (_, future), decision in zip(live, found.decisions, strict=True):
+            if not future.done():
+                future.set_result(replace(found, decisions=(decision,)))

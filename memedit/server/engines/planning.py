@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from memedit.adapters.base import DecodesInSteps, Row
-from memedit.errors import MemeditError
 from memedit.runtime import EditableModel
 from memedit.runtime.artefacts import Artefacts
 from memedit.runtime.asked import asked_row
@@ -46,18 +45,23 @@ class Planner:
         """
         found: list[tuple[Ticket, Started | Exception]] = []
         for namespace in dict.fromkeys(ticket.request.namespace for ticket in tickets):
-            mine = [ticket for ticket in tickets if ticket.request.namespace == namespace]
-            asked = [ticket for ticket in mine if ticket.request.edits]
-            try:
-                looked = self._lookups.decide(namespace, [asked_row(ticket.row) for ticket in asked])
-            except MemeditError as error:
-                found += [(ticket, error) for ticket in mine]
-                continue
-            decisions = dict(zip(map(id, asked), looked.decisions, strict=True))
+            found += self._of_namespace(namespace, [t for t in tickets if t.request.namespace == namespace])
+        return found
+
+    def _of_namespace(self, namespace: str, mine: Sequence[Ticket]) -> list[tuple[Ticket, Started | Exception]]:
+        asked = [ticket for ticket in mine if ticket.request.edits]
+        try:
+            looked = self._lookups.decide(namespace, [asked_row(ticket.row) for ticket in asked])
             bare = self._lookups.weights.of(namespace, edits=False)
-            for ticket in mine:
-                ticket.served = looked.served if ticket.request.edits else bare
-                found.append((ticket, self._planned(ticket, decisions.get(id(ticket)), looked.revision)))
+        except Exception as error:
+            if len(mine) == 1:
+                return [(mine[0], error)]
+            return [told for ticket in mine for told in self._of_namespace(namespace, [ticket])]
+        decisions = dict(zip(map(id, asked), looked.decisions, strict=True))
+        found: list[tuple[Ticket, Started | Exception]] = []
+        for ticket in mine:
+            ticket.served = looked.served if ticket.request.edits else bare
+            found.append((ticket, self._planned(ticket, decisions.get(id(ticket)), looked.revision)))
         return found
 
     def _planned(self, ticket: Ticket, decision: ScopeDecision | None, revision: int) -> Started | Exception:
@@ -67,7 +71,7 @@ class Planner:
             silent = decision or ScopeDecision(ticket.row.text, "none", 1.0, (), ())
             ticket.route = Route(0, silent, adapter)
             ticket.begin(self.model.tokenizer, self._jobs(ticket))
-        except MemeditError as error:
+        except Exception as error:
             return error
         return Started(Provenance(ticket.request.namespace, revision, adapter, decision, ticket.served.version))
 

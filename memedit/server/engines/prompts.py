@@ -1,31 +1,18 @@
 """From what a client asks to what the runtime takes."""
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from memedit.adapters.base import Row
 from memedit.runtime.rows import Prompt, prompt_row
 from memedit.server.engines.base import GenerationRequest
+from memedit.server.engines.unsupported import check_message
 from memedit.server.problems import ApiError
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-_HARMLESS: Mapping[str, tuple[Any, ...]] = {
-    "best_of": (None, 1), "echo": (None, False), "suffix": (None, ""), "tools": (None, []),
-    "tool_choice": (None, "none", "auto"), "response_format": (None, {"type": "text"}), "functions": (None, []),
-    "modalities": (None, ["text"]), "audio": (None,), "logit_processors": (None,), "guided_json": (None,),
-}  # fmt: skip
-"""Fields that change the answer, and the values at which they do not."""
-
-
-def check_extra(extra: Mapping[str, Any]) -> None:
-    """Refuse what a model alone cannot do; other fields that are not known have no effect.
-
-    Raises:
-        ApiError: 400, names the field.
-    """
-    for name, harmless in _HARMLESS.items():
-        if name in extra and extra[name] not in harmless:
-            raise ApiError(400, f"{name} is not supported by this engine", code="unsupported_parameter", param=name)
+_ROLES |= {"tool": "tool", "function": "tool"}
 
 
 def local_prompt(tokenizer: Any, request: GenerationRequest) -> tuple[Prompt, Row]:
@@ -57,12 +44,34 @@ def _message(message: Mapping[str, Any], number: int) -> dict[str, Any]:
     role = _ROLES.get(str(message["role"]))
     if role is None:
         raise ApiError(400, f"role {message['role']!r} is not supported by this engine", param=f"{place}.role")
+    check_message(message, place)
     content = message.get("content")
+    if not content and role == "user":
+        raise ApiError(400, "a user message has some content", param=f"{place}.content")
+    rest = {name: message[name] for name in ("tool_call_id", "name") if role == "tool" and name in message}
+    if role == "assistant" and message.get("tool_calls"):
+        rest["tool_calls"] = _tool_calls(message["tool_calls"], place)
     if isinstance(content, str) or content is None:
-        return {"role": role, "content": content or ""}
+        return {"role": role, "content": content or "", **rest}
     texts = []
     for part in content:
         if part.get("type") != "text" or not isinstance(part.get("text"), str):
             raise ApiError(400, "only text content is supported by this engine", param=f"{place}.content")
         texts.append(part["text"])
-    return {"role": role, "content": "\n".join(texts)}
+    return {"role": role, "content": "\n".join(texts), **rest}
+
+
+def _tool_calls(calls: Any, place: str) -> list[dict[str, Any]]:
+    """Return an assistant's tool calls as chat templates take them: their arguments are no text but what it says."""
+    found = []
+    for number, call in enumerate(calls if isinstance(calls, list) else [None]):
+        function = call.get("function") if isinstance(call, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            message = "a tool call has a function with a name and arguments"
+            raise ApiError(400, message, code="invalid_value", param=f"{place}.tool_calls.{number}")
+        arguments = function.get("arguments")
+        if isinstance(arguments, str):
+            with suppress(ValueError, RecursionError):
+                arguments = json.loads(arguments)
+        found.append({**call, "function": {**function, "arguments": arguments or {}}})
+    return found

@@ -17,14 +17,14 @@ from memedit.server.engines.base import (
     GenerationRequest,
     Provenance,
     Started,
-    Usage,
 )
 from memedit.server.engines.lookup_queue import LookupQueue
 from memedit.server.engines.proxy_bodies import (
     NoteRole,
     asked_text,
-    choices_of,
-    chunk_events,
+    checked_body,
+    ended,
+    passed,
     request_body,
     usage_of,
 )
@@ -33,6 +33,7 @@ from memedit.server.lookups import Lookups
 from memedit.server.problems import ApiError
 
 ADAPTER = "in_context"
+_ERROR = "upstream_error"
 _MODELS_KEPT = 30.0
 _PROBE_SECONDS = 3.0
 
@@ -112,7 +113,9 @@ class ProxyEngine:
             if self._model is None:
                 raise
             return (EngineModel(self._model, 0, "upstream"),)  # some engines answer but cannot list
-        found = [_model(item) for item in body.get("data") or () if isinstance(item, dict) and item.get("id")]
+        listed = body.get("data")
+        items = listed if isinstance(listed, list) else ()
+        found = [_model(item) for item in items if isinstance(item, dict) and isinstance(item.get("id"), str)]
         if self._model is None:
             return tuple(found)
         others = [model for model in found if model.name != self._model]
@@ -123,26 +126,27 @@ class ProxyEngine:
         with self._counted():
             provenance, response = await self._opened(request, stream=True)
             chunks = self._upstream.chunks(response)
-            usage = Usage(0, 0)
+            open_choices: dict[int, bool] = {}
             try:
-                yield Started(provenance)
+                yield Started(provenance, passes=True)
                 async for chunk in chunks:
-                    for event in chunk_events(chunk, chat=request.chat):
-                        if isinstance(event, Usage):
-                            usage = event
-                        else:
-                            yield event
-                yield usage
+                    if chunk is None:  # the end, as the upstream says it
+                        return
+                    found = passed(chunk, chat=request.chat)
+                    open_choices |= {index: not over for index, over in ended(chunk).items()}
+                    yield found
+                if any(open_choices.values()) or not open_choices:
+                    raise ApiError(502, "the upstream engine broke off in the middle of its answer", code=_ERROR)
             finally:
-                await chunks.aclose()  # type: ignore[attr-defined]
+                await chunks.aclose()
                 await response.aclose()
 
     async def complete(self, request: GenerationRequest) -> Completion:
         """Answer as a whole."""
         with self._counted():
             provenance, response = await self._opened(request, stream=False)
-            body = await self._upstream.whole(response)
-            return Completion(provenance, choices_of(body, chat=request.chat), usage_of(body))
+            body = checked_body(await self._upstream.whole(response), chat=request.chat)
+            return Completion(provenance, (), usage_of(body), body)
 
     def load(self) -> EngineLoad:
         """Return how many answers are under way."""
@@ -161,11 +165,11 @@ class ProxyEngine:
         served = self._lookups.weights.of(request.namespace, edits=request.edits)
         path = "/chat/completions" if request.chat else "/completions"
         model = request.model or await self._default_model()
-        plain = request_body(request, (), model=model, stream=stream, note_role=self._note_role)
+        plain = request_body(request, (), model=model, note_role=self._note_role)
         if not request.edits:
             revision = await run_in_threadpool(lambda: self._lookups.memory.revision)
             provenance = Provenance(request.namespace, revision, None, None, served.version)
-            return provenance, await self._upstream.open(path, plain)
+            return provenance, await self._upstream.open(path, plain, stream=stream)
         query = asked_text(request)
         if query is None:
             raise ApiError(
@@ -177,7 +181,7 @@ class ProxyEngine:
             )
         early = None
         if self._overlap and not self._lookups.memory.names_subject(query.talk, namespace=request.namespace):
-            early = asyncio.create_task(self._upstream.open(path, plain))
+            early = asyncio.create_task(self._upstream.open(path, plain, stream=stream))
         try:
             found = await self._queue.find(request.namespace, query)
             decision = found.decisions[0]
@@ -185,13 +189,13 @@ class ProxyEngine:
             provenance = Provenance(request.namespace, found.revision, adapter, decision, served.version)
             if not decision.fired:
                 kept, early = early, None
-                return provenance, await (kept if kept is not None else self._upstream.open(path, plain))
+                return provenance, await (kept if kept is not None else self._upstream.open(path, plain, stream=stream))
             if early is not None:
                 unwanted, early = early, None
                 await _drop(unwanted)
             edits = [hit.edit for hit in decision.fired]
-            edited = request_body(request, edits, model=model, stream=stream, note_role=self._note_role)
-            return provenance, await self._upstream.open(path, edited)
+            edited = request_body(request, edits, model=model, note_role=self._note_role)
+            return provenance, await self._upstream.open(path, edited, stream=stream)
         finally:
             if early is not None:
                 await _drop(early)
@@ -201,7 +205,7 @@ class ProxyEngine:
             return self._model
         found = await self.models()
         if not found:
-            raise ApiError(502, "the upstream engine offers no model; name one in the request", code="upstream_error")
+            raise ApiError(502, "the upstream engine offers no model; name one in the request", code=_ERROR)
         return found[0].name
 
 
@@ -216,5 +220,5 @@ async def _drop(task: asyncio.Task[httpx.Response]) -> None:
 def _model(item: dict[str, Any]) -> EngineModel:
     created = item.get("created")
     return EngineModel(
-        str(item["id"]), created if isinstance(created, int) else 0, str(item.get("owned_by") or "upstream")
+        item["id"], created if isinstance(created, int) else 0, str(item.get("owned_by") or "upstream")[:200]
     )

@@ -5,14 +5,15 @@ token; here the upstream tokenises, and most engines read control tokens in any 
 therefore taken apart in an edit's text before it is sent.
 """
 
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Literal, cast
 
 from memedit.adapters.in_context.layout import chat_note, completion_prefix
 from memedit.runtime.asked import Asked, asked_of
-from memedit.server.engines.base import Choice, Ended, Event, GenerationRequest, Piece, Sampling, TokenScore, Usage
+from memedit.server.engines.base import GenerationRequest, Passed, Usage
 from memedit.server.problems import ApiError
 from memedit.types import Edit
 
@@ -26,12 +27,7 @@ _CONTROL = re.compile(
     r"|TOOL_RESULTS|TOOL_CALLS|gMASK|MASK|CLS|SEP|PAD|UNK)\])",
     re.IGNORECASE,
 )
-_DEFAULT = Sampling()
-_PLAIN = (
-    "temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "repetition_penalty", "seed", "n",
-    "max_tokens", "ignore_eos",
-)  # fmt: skip
-_MESSAGE_FIELDS = frozenset({"role", "content", "refusal"})
+_MOST_CHOICES = 10_000
 
 
 def harmless(text: str) -> str:
@@ -48,19 +44,22 @@ def asked_text(request: GenerationRequest) -> Asked | None:
     return asked_of([{"role": m["role"], "content": m.get("content") or ""} for m in _messages(request)])
 
 
-def request_body(
-    request: GenerationRequest, edits: Sequence[Edit], *, model: str, stream: bool, note_role: NoteRole
-) -> dict[str, Any]:
-    """Return the upstream's body for a request on which ``edits`` fire. Sampling at its defaults is left unsaid."""
-    body = dict(request.extra) | {"model": model} | _sampling(request.sampling, chat=request.chat)
-    if request.chat:
-        body["messages"] = with_edits(_messages(request), edits, note_role)
-    else:
+def request_body(request: GenerationRequest, edits: Sequence[Edit], *, model: str, note_role: NoteRole) -> bytes:
+    """Return the upstream's body for a request on which ``edits`` fire.
+
+    It is what the client sent, byte for byte where nothing is to be changed in it.
+    """
+    body: dict[str, Any] = json.loads(request.sent)
+    changed = body.pop("memedit", None) is not None
+    if not body.get("model"):
+        body["model"], changed = model, True
+    if request.chat and edits:
+        body["messages"], changed = with_edits(body["messages"], edits, note_role), True
+    elif not request.chat and (edits or not request.alone):
         prefix = completion_prefix(_stated(edits)) if edits else ""
-        body["prompt"] = prefix + request.prompt if isinstance(request.prompt, str) else list(request.prompt)
-    if stream:
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
-    return body
+        prompt = request.prompt
+        body["prompt"], changed = prefix + prompt if isinstance(prompt, str) else list(prompt), True
+    return json.dumps(body, separators=(",", ":")).encode() if changed else request.sent
 
 
 def _messages(request: GenerationRequest) -> Sequence[Mapping[str, Any]]:
@@ -82,19 +81,6 @@ def _stated(edits: Sequence[Any]) -> list[Edit]:
     return cast(list[Edit], tame)
 
 
-def _sampling(sampling: Sampling, *, chat: bool) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        name: getattr(sampling, name) for name in _PLAIN if getattr(sampling, name) != getattr(_DEFAULT, name)
-    }
-    if sampling.logit_bias:
-        body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
-    if sampling.stop:
-        body["stop"] = list(sampling.stop)
-    if sampling.logprobs is not None:
-        body |= {"logprobs": True, "top_logprobs": sampling.logprobs} if chat else {"logprobs": sampling.logprobs}
-    return body
-
-
 def _with_note(messages: list[dict[str, Any]], note: str, role: NoteRole) -> list[dict[str, Any]]:
     """Put the note at the end of the system message (a new one where there is none), or before the last question."""
     if role == "system":
@@ -114,69 +100,59 @@ def _joined(message: dict[str, Any], note: str, *, after: bool) -> dict[str, Any
     return message | {"content": [*content, part] if after else [part, *content]}
 
 
-def chunk_events(chunk: Mapping[str, Any], *, chat: bool) -> Iterator[Event]:
-    """Yield the events of one streamed chunk."""
-    for choice in chunk.get("choices") or ():
-        index = int(choice.get("index") or 0)
-        delta = (choice.get("delta") or {}) if chat else {"content": choice.get("text")}
-        text, extra = delta.get("content") or "", _extra(delta)
-        tokens = _scores(choice.get("logprobs"), chat=chat)
-        if text or extra or tokens:
-            yield Piece(index, text, tokens, extra)
-        if choice.get("finish_reason"):
-            yield Ended(index, str(choice["finish_reason"]))
-    if chunk.get("usage"):
-        yield usage_of(chunk)
-
-
-def choices_of(body: Mapping[str, Any], *, chat: bool) -> tuple[Choice, ...]:
-    """Return the answers of a whole response.
+def passed(chunk: Mapping[str, Any], *, chat: bool) -> Passed:
+    """Return one chunk of a stream as it is passed on.
 
     Raises:
-        ApiError: 502, it has none.
+        ApiError: 502, it is no chunk.
     """
-    found = []
-    for number, choice in enumerate(body.get("choices") or ()):
-        message = (choice.get("message") or {}) if chat else {"content": choice.get("text")}
-        found.append(
-            Choice(
-                index=int(choice.get("index") or number),
-                text=message.get("content") or "",
-                reason=str(choice.get("finish_reason") or "stop"),
-                tokens=_scores(choice.get("logprobs"), chat=chat),
-                extra=_extra(message),
-            )
-        )
-    if not found:
-        raise ApiError(502, "the upstream engine sent a response without choices", code="upstream_error")
-    return tuple(found)
+    for choice in _choices(chunk.get("choices", [])):
+        _expect(not chat or isinstance(choice.get("delta", {}), Mapping), "a choice without a delta")
+        _expect(chat or isinstance(choice.get("text", ""), str), "a choice without text")
+    usage = chunk.get("usage")
+    return Passed(chunk, usage_of(chunk) if isinstance(usage, Mapping) else None)
+
+
+def checked_body(body: Mapping[str, Any], *, chat: bool) -> Mapping[str, Any]:
+    """Return a whole response that can be passed on.
+
+    Raises:
+        ApiError: 502, it is none.
+    """
+    choices = _choices(body.get("choices"))
+    _expect(bool(choices), "no choices")
+    for choice in choices:
+        _expect(not chat or isinstance(choice.get("message"), Mapping), "a choice without a message")
+        _expect(chat or isinstance(choice.get("text"), str), "a choice without text")
+    return body
+
+
+def ended(chunk: Mapping[str, Any]) -> dict[int, bool]:
+    """Return which choices a checked chunk is about, and whether each ends with it."""
+    return {choice.get("index") or 0: choice.get("finish_reason") is not None for choice in chunk.get("choices") or ()}
 
 
 def usage_of(body: Mapping[str, Any]) -> Usage:
     """Return the tokens that the upstream counted, those that edits added included; zeros when it counts none."""
-    usage = body.get("usage") or {}
-    return Usage(int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
+    usage = body.get("usage")
+    found = usage if isinstance(usage, Mapping) else {}
+    return Usage(_count(found.get("prompt_tokens")), _count(found.get("completion_tokens")))
 
 
-def _extra(message: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in message.items() if name not in _MESSAGE_FIELDS and value is not None}
+def _choices(found: Any) -> list[Mapping[str, Any]]:
+    choices: list[Any] = [] if found is None else found
+    _expect(isinstance(choices, list) and all(isinstance(choice, Mapping) for choice in choices), "choices of no list")
+    for choice in choices:
+        index = choice.get("index", 0)
+        _expect(type(index) is int and 0 <= index < _MOST_CHOICES, "a choice without a number")
+        _expect(isinstance(choice.get("finish_reason"), str | None), "a choice with no reason to end")
+    return choices
 
 
-def _scores(logprobs: Any, *, chat: bool) -> tuple[TokenScore, ...]:
-    if not isinstance(logprobs, Mapping):
-        return ()
-    if chat:
-        return tuple(
-            TokenScore(
-                str(item.get("token", "")),
-                float(item.get("logprob", 0.0)),
-                tuple((str(top["token"]), float(top["logprob"])) for top in item.get("top_logprobs") or ()),
-            )
-            for item in logprobs.get("content") or ()
-        )
-    tokens, values = logprobs.get("tokens") or (), logprobs.get("token_logprobs") or ()
-    tops = logprobs.get("top_logprobs") or [None] * len(tokens)
-    return tuple(
-        TokenScore(str(token), float(value or 0.0), tuple((str(k), float(v)) for k, v in (top or {}).items()))
-        for token, value, top in zip(tokens, values, tops, strict=False)
-    )
+def _expect(held: bool, what: str) -> None:
+    if not held:
+        raise ApiError(502, f"the upstream engine sent a response of another shape: {what}", code="upstream_error")
+
+
+def _count(value: Any) -> int:
+    return value if type(value) is int and 0 <= value < 2**53 else 0

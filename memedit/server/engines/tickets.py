@@ -20,7 +20,7 @@ class Ticket:
 
     ``prompt`` is what the runtime takes, ``row`` its tokens, ``limit`` the most that each answer may have. ``events``
     is read in the event loop ``loop``; ``since`` is when it came. ``served`` are the weights that answer it, from its
-    look-up to its last token, whatever is put in their place meanwhile.
+    look-up to its last token, whatever is put in their place meanwhile. ``failed`` is whether it was told an error.
     """
 
     request: GenerationRequest
@@ -31,6 +31,7 @@ class Ticket:
     events: asyncio.Queue[Event | Exception] = field(default_factory=asyncio.Queue)
     since: float = field(default_factory=time.monotonic)
     cancelled: bool = False
+    failed: bool = False
     route: Route | None = None
     served: Served = PLAIN
     jobs: list[Job] = field(default_factory=list)
@@ -40,6 +41,17 @@ class Ticket:
     def over(self) -> bool:
         """Whether every answer has ended."""
         return bool(self.answers) and all(answer.reason is not None for answer in self.answers.values())
+
+    @property
+    def live(self) -> list[Job]:
+        """The answers that have not ended."""
+        return [self.jobs[i] for i, answer in self.answers.items() if answer.reason is None]
+
+    @property
+    def groups(self) -> list[list[Job]]:
+        """The answers that have not ended as they join a batch: those that have said nothing yet share their prompt."""
+        fresh = [job for job in self.live if not job.tokens]
+        return ([fresh] if fresh else []) + [[job] for job in self.live if job.tokens]
 
     def begin(self, tokenizer: Any, jobs: Sequence[Job]) -> None:
         """Take the jobs of the answers, in order."""

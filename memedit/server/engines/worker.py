@@ -13,7 +13,7 @@ from memedit.runtime.continuous import ContinuousBatch, Step, generate_whole
 from memedit.server.engines.base import EngineLoad, Event
 from memedit.server.engines.planning import Planner
 from memedit.server.engines.tickets import Ticket
-from memedit.server.problems import ApiError
+from memedit.server.problems import ApiError, told
 
 _log = logging.getLogger("memedit.server")
 
@@ -83,10 +83,10 @@ class Worker:
         while self._await_work():
             try:
                 self._turn()
-            except Exception as error:  # the thread must outlive whatever a model raises
-                _log.exception("a pass of the model failed")
-                self._fail(error)
-        self._give_up(ApiError(503, "the server has stopped", code="stopped"))
+            except Exception:  # the thread must outlive a defect of its own: nobody knows what state all is in
+                _log.exception("the engine failed")
+                self._stop_all(ApiError(500, "the engine failed; the server's log says more", code="internal_error"))
+        self._stop_all(ApiError(503, "the server has stopped", code="stopped"))
 
     def _await_work(self) -> bool:
         """Wait until there is something to do; return False when the thread is to end."""
@@ -100,7 +100,7 @@ class Worker:
         return not self._dropping
 
     def _turn(self) -> None:
-        """Take in what has come, and generate one token of every answer."""
+        """Let requests in, and generate one token of every answer."""
         self._drop_cancelled()
         self._plan()
         while self._planned and self._alone(self._planned[0]) and not self._dropping:
@@ -110,6 +110,7 @@ class Worker:
             if len(self._batch):
                 steps += self._batch.step()
             self._tell(steps)
+            self._try_again(steps)
 
     def _alone(self, ticket: Ticket) -> bool:
         """Whether no running batch can hold it: the others pause meanwhile."""
@@ -126,11 +127,10 @@ class Worker:
         mail: _Mail = []
         try:
             plans = self._planner.plan(taken)
-        except Exception:
-            self._running.update((id(ticket), ticket) for ticket in taken)  # so that they are told
-            raise
+        except Exception as error:
+            plans = [(ticket, error) for ticket in taken]
         for ticket, found in plans:
-            mail.append((ticket, [found]))
+            mail.append((ticket, [told(found) if isinstance(found, Exception) else found]))
             if not isinstance(found, Exception):
                 self._planned.append(ticket)
         _deliver(mail)
@@ -139,22 +139,25 @@ class Worker:
         """Let planned requests into the batch, in the order in which they came."""
         alone = (i for i, ticket in enumerate(self._planned) if self._alone(ticket))
         fitting = list(self._planned)[: next(alone, None)]
-        count = batch.room([ticket.jobs for ticket in fitting])
+        count = batch.room([ticket.live for ticket in fitting])
         joining = [self._planned.popleft() for _ in range(count)]
         self._running.update((id(ticket), ticket) for ticket in joining)
-        return batch.join([ticket.jobs for ticket in joining]) if joining else []
+        return batch.join([group for ticket in joining for group in ticket.groups]) if joining else []
 
     def _generate_alone(self, ticket: Ticket) -> None:
         self._running[id(ticket)] = ticket
 
         def heard(steps: Sequence[Step]) -> bool:
             self._tell(list(steps))
-            return not (ticket.cancelled or ticket.over or self._dropping)
+            return not (ticket.cancelled or ticket.over or ticket.failed or self._dropping)
 
         assert ticket.route is not None
         model, overlay = self._planner.model, ticket.served.overlay
-        with nullcontext() if overlay is None else overlay.on(model.base):
-            generate_whole(model, ticket.prompt, ticket.route, ticket.jobs, heard)
+        try:
+            with nullcontext() if overlay is None else overlay.on(model.base):
+                generate_whole(model, ticket.prompt, ticket.route, ticket.jobs, heard)
+        except Exception as error:
+            self._give_up(ticket, error)
         self._running.pop(id(ticket), None)
 
     def _tell(self, steps: Sequence[Step]) -> None:
@@ -163,7 +166,12 @@ class Worker:
         mail: dict[int, tuple[Ticket, list[Event | Exception]]] = {}
         for step in steps:
             ticket = owners[id(step.job)]
-            mail.setdefault(id(ticket), (ticket, []))[1].extend(ticket.take(step))
+            if step.error is not None or ticket.failed:
+                continue
+            try:
+                mail.setdefault(id(ticket), (ticket, []))[1].extend(ticket.take(step))
+            except Exception as error:
+                self._give_up(ticket, error)
         _deliver([item for item in mail.values() if item[1]])
         for ticket, _ in mail.values():
             ended = [ticket.jobs[i] for i, answer in ticket.answers.items() if answer.reason is not None]
@@ -172,6 +180,29 @@ class Worker:
             if ticket.over:
                 self._running.pop(id(ticket), None)
                 self._pace += 0.2 * (time.monotonic() - ticket.since - self._pace)
+
+    def _try_again(self, steps: Sequence[Step]) -> None:
+        """Find out whose fault a failed pass was: each request that was in it is tried alone.
+
+        Those that fail alone are told; the others have two tokens more, and join again with what they have said.
+        """
+        failed = {id(step.job): step.error for step in steps if step.error is not None}
+        hurt = [ticket for ticket in self._running.values() if any(id(job) in failed for job in ticket.jobs)]
+        if not hurt or self._batch is None:
+            return
+        error = next(iter(failed.values()))
+        _log.error("a pass of the model failed; its %d requests are tried one by one", len(hurt), exc_info=error)
+        for ticket in hurt:
+            self._batch.leave(ticket.jobs)
+            trial = self._batch.empty()
+            tried = trial.join(ticket.groups)
+            tried += trial.step() if len(trial) else []
+            self._tell(tried)
+            alone = next((step.error for step in tried if step.error is not None), None)
+            if alone is not None:
+                self._give_up(ticket, alone)
+            elif self._running.pop(id(ticket), None) is not None:
+                self._planned.appendleft(ticket)
 
     def _drop_cancelled(self) -> None:
         for ticket in [ticket for ticket in self._running.values() if ticket.cancelled]:
@@ -182,17 +213,24 @@ class Worker:
             for ticket in [ticket for ticket in list(queue) if ticket.cancelled]:
                 queue.remove(ticket)
 
-    def _fail(self, error: Exception) -> None:
-        """Give up what is under way: after a failed pass nobody knows what state it is in."""
-        told = ApiError(500, "the model failed on this request; the server's log says more", code="internal_error")
-        _deliver([(ticket, [told]) for ticket in self._running.values()])
+    def _give_up(self, ticket: Ticket, error: Exception) -> None:
+        """Tell a request that it has failed, and drop it."""
+        if not ticket.failed:
+            ticket.failed = True
+            _deliver([(ticket, [told(error)])])
+        self._running.pop(id(ticket), None)
+        if self._batch is not None:
+            self._batch.leave(ticket.jobs)
+
+    def _stop_all(self, error: ApiError) -> None:
+        tickets = [*self._running.values(), *self._planned]
+        while self._new:
+            tickets.append(self._new.popleft())
+        _deliver([(ticket, [error]) for ticket in tickets])
         self._running.clear()
+        self._planned.clear()
         if self._batch is not None:
             self._batch.clear()
-
-    def _give_up(self, error: ApiError) -> None:
-        _deliver([(ticket, [error]) for ticket in (*self._running.values(), *self._planned, *self._new)])
-        self._running.clear()
 
 
 def _deliver(mail: _Mail) -> None:

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Depends, Request
 from memedit.errors import FieldError
 from memedit.runtime.asked import Asked, asked_of
 from memedit.server.auth import ReadAccess
-from memedit.server.rendering import shown_hits
+from memedit.server.rendering import Shown, shown_hits
 from memedit.server.schemas.common import FiredEdit, responses
 from memedit.server.schemas.edits import ExplainIn, ExplainOut
 from memedit.server.state import server_state
@@ -19,7 +19,7 @@ def explain(request: Request, access: ReadAccess, body: ExplainIn) -> ExplainOut
     """Say which edits would fire on a prompt and why, without an answer. A chat is looked up by its last user turn."""
     query = _query(body)
     found = server_state(request).lookups.decide(access.namespace, [query], threshold=body.threshold)
-    decision = found.decisions[0]
+    decision, shown = found.decisions[0], Shown(reasons=True)
     return ExplainOut(
         query=decision.query,
         namespace=access.namespace,
@@ -28,9 +28,9 @@ def explain(request: Request, access: ReadAccess, body: ExplainIn) -> ExplainOut
         threshold=float(decision.threshold),
         abstained=decision.abstained,
         version=found.served.version,
-        fired=[FiredEdit(**hit) for hit in shown_hits(decision.fired)],
-        in_weights=[FiredEdit(**hit) for hit in shown_hits(decision.in_weights)],
-        considered=[FiredEdit(**hit) for hit in shown_hits(decision.considered)],
+        fired=[FiredEdit(**hit) for hit in shown_hits(decision.fired, shown)],
+        in_weights=[FiredEdit(**hit) for hit in shown_hits(decision.in_weights, shown)],
+        considered=[FiredEdit(**hit) for hit in shown_hits(decision.considered, shown)],
     )
 
 
@@ -39,6 +39,7 @@ def _query(body: ExplainIn) -> Asked:
         raise FieldError("prompt", "give either a prompt or messages")
     if body.messages is None:
         return Asked(body.prompt or "")
-    if not all("role" in message and "content" in message for message in body.messages):
-        raise FieldError("messages", "each has a role and content")
-    return asked_of(body.messages)
+    asked = asked_of([{"role": message.role, "content": message.content or ""} for message in body.messages])
+    if not asked.text.strip():
+        raise FieldError("messages", "the last user message has no text that could be looked up")
+    return asked

@@ -1,7 +1,7 @@
 """Writing edits into the weights: start, watch, gates, publish, roll back, withdraw."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -14,6 +14,7 @@ from memedit.memory import EditMemory
 from memedit.server.auth import Access, AdminAccess, ReadAccess
 from memedit.server.consolidations import Consolidator
 from memedit.server.problems import ApiError
+from memedit.server.queues import queued
 from memedit.server.schemas.common import responses
 from memedit.server.schemas.consolidations import (
     AliasesOut,
@@ -26,7 +27,7 @@ from memedit.server.schemas.consolidations import (
     WithdrawIn,
 )
 from memedit.server.state import ServerState, server_state
-from memedit.server.streams import EventStream, event
+from memedit.server.streams import EventStream, event, limited
 from memedit.server.waiting import awaited_revision
 from memedit.workflows import versions
 from memedit.workflows.consolidation.states import LEASE
@@ -63,6 +64,7 @@ def overview(request: Request, access: ReadAccess) -> ConsolidationsOut:
 
 
 @router.post("", operation_id="start_consolidation", status_code=202, responses=responses(404, 409))
+@queued
 def start(request: Request, access: AdminAccess, body: JobIn) -> JobOut:
     """Start a job: solve for all edits in force, measure gates on the candidate, publish it when they allow."""
     consolidator = _consolidator(request)
@@ -79,6 +81,7 @@ def start(request: Request, access: AdminAccess, body: JobIn) -> JobOut:
 
 
 @router.post("/withdraw", operation_id="withdraw_edits", status_code=202, responses=responses(404, 409))
+@queued
 def withdraw(request: Request, access: AdminAccess, body: WithdrawIn) -> JobOut:
     """Withdraw edits from the memory at once and, by a job that solves again without them, from the weights."""
     consolidator = _consolidator(request)
@@ -93,6 +96,7 @@ def withdraw(request: Request, access: AdminAccess, body: WithdrawIn) -> JobOut:
 
 
 @router.post("/rollback", operation_id="rollback", responses=responses(404, 409))
+@queued
 def rollback(request: Request, access: AdminAccess) -> AliasesOut:
     """Make the previous version, or the plain base, the champion again; a server that follows it answers so at once."""
     with _consolidator(request).setup.opened(access.namespace, access.who.name) as (memory, store):
@@ -110,6 +114,7 @@ def job(request: Request, access: ReadAccess, job_id: JobId) -> JobOut:
 
 
 @router.delete("/jobs/{job_id}", operation_id="cancel_consolidation", responses=responses(404))
+@queued
 def cancel(request: Request, access: AdminAccess, job_id: JobId) -> JobOut:
     """End a job; nothing that anyone is answered from has changed."""
     return JobOut.of(_consolidator(request).cancel(access.namespace, job_id))
@@ -126,7 +131,7 @@ async def watch(request: Request, access: ReadAccess, job_id: JobId) -> Response
     consolidator = _consolidator(request)
     consolidator.job(access.namespace, job_id)
 
-    async def states() -> AsyncIterator[bytes]:
+    async def states() -> AsyncGenerator[bytes]:
         last = None
         while True:
             now = consolidator.job(access.namespace, job_id)
@@ -137,7 +142,7 @@ async def watch(request: Request, access: ReadAccess, job_id: JobId) -> Response
                 return
             await asyncio.sleep(_POLL)
 
-    return EventStream(states(), {})
+    return EventStream(limited(states(), server_state(request).deadlines.within(None)), {})
 
 
 @router.get("/versions/{name}", operation_id="get_version", responses=responses(404))
@@ -148,6 +153,7 @@ def version(request: Request, access: ReadAccess, name: VersionName) -> VersionO
 
 
 @router.post("/versions/{name}/publish", operation_id="publish_version", responses=responses(404, 409))
+@queued
 def publish(request: Request, access: AdminAccess, name: VersionName) -> AliasesOut:
     """Make a version the champion, whatever its verdict; a server that follows it answers so at once."""
     with _consolidator(request).setup.opened(access.namespace, access.who.name) as (memory, store):

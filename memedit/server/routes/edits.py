@@ -11,6 +11,7 @@ from memedit.errors import FieldError
 from memedit.memory import EditMemory
 from memedit.server.auth import EditAccess, ReadAccess
 from memedit.server.changes import IfMatch, Once, edit_response, etag, expected_version, reply
+from memedit.server.queues import queued
 from memedit.server.schemas.common import Time, responses
 from memedit.server.schemas.edits import (
     BatchIn,
@@ -51,6 +52,7 @@ def _memory(request: Request) -> EditMemory:
     status_code=201,
     responses={200: {"model": EditOut, "description": "The same edit was there already."}, **responses(409)},
 )
+@queued
 def create(
     *, request: Request, access: EditAccess, body: EditIn, once: Once, on_conflict: Policy = "error"
 ) -> Response:
@@ -63,10 +65,11 @@ def create(
         edit = memory.get(report.ids[0], namespace=access.namespace)
         return edit_response(edit, 201 if report.added else 200)
 
-    return once.make(access.who.name, change, status=201)
+    return once.make(access, change, status=201)
 
 
 @router.post("/batch", operation_id="create_edits", response_model=BatchOut, responses=responses(409))
+@queued
 def create_many(
     *, request: Request, access: EditAccess, body: BatchIn, once: Once, on_conflict: Policy = "error"
 ) -> Response:
@@ -77,7 +80,7 @@ def create_many(
         report = _memory(request).add_many(drafts, namespace=access.namespace, on_conflict=on_conflict)
         return reply(BatchOut.of(report))
 
-    return once.make(access.who.name, change)
+    return once.make(access, change)
 
 
 @router.get("", operation_id="list_edits", responses=responses(404))
@@ -91,13 +94,15 @@ def list_edits(
     ] = None,
     after: Annotated[str | None, Query(max_length=200, description="Only edits added later than this one.")] = None,
     limit: Limit = 100,
+    count: Annotated[bool, Query(description="Say also how many there are on all pages.")] = False,
 ) -> EditList:
     """List edits in the order in which they were added."""
     wanted = _metadata(metadata)
     found = _memory(request).list(
         state=state, metadata=wanted, limit=limit + 1, after=after, namespace=access.namespace
     )
-    return _page(found, limit)
+    total = _memory(request).count(state=state, metadata=wanted, namespace=access.namespace) if count else None
+    return _page(found, limit).model_copy(update={"total": total})
 
 
 @router.get("/as-of", operation_id="edits_as_of", responses=responses(404))
@@ -152,6 +157,7 @@ def get(
 
 
 @router.patch("/{edit_id}", operation_id="update_edit", response_model=EditOut, responses=responses(404, 409, 412))
+@queued
 def update(
     *,
     request: Request,
@@ -183,6 +189,7 @@ def update(
     status_code=201,
     responses=responses(404, 409, 412),
 )
+@queued
 def supersede(
     *,
     request: Request,
@@ -212,6 +219,7 @@ def supersede(
 
 
 @router.delete("/{edit_id}", operation_id="delete_edit", response_model=EditOut, responses=responses(404, 409, 412))
+@queued
 def delete(*, request: Request, access: EditAccess, edit_id: EditId, once: Once, if_match: IfMatch = None) -> Response:
     """Withdraw an edit: it no longer answers, is kept, and can be restored. Twice is as once."""
     version = expected_version(if_match)
@@ -223,6 +231,7 @@ def delete(*, request: Request, access: EditAccess, edit_id: EditId, once: Once,
 @router.post(
     "/{edit_id}/restore", operation_id="restore_edit", response_model=EditOut, responses=responses(404, 409, 412)
 )
+@queued
 def restore(
     *,
     request: Request,
@@ -251,7 +260,7 @@ def history(*, request: Request, access: ReadAccess, edit_id: EditId) -> History
 
 
 def _changed(once: Any, access: Any, change: Callable[[], Edit], status: int = 200) -> Response:
-    found: Response = once.make(access.who.name, lambda: edit_response(change(), status), status=status)
+    found: Response = once.make(access, lambda: edit_response(change(), status), status=status)
     return found
 
 

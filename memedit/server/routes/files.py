@@ -4,6 +4,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Annotated, Literal
 
@@ -88,7 +89,7 @@ async def import_edits(
                 )
             return reply(BatchOut.of(report))
 
-        return await run_in_threadpool(change.make, access.who.name, add)
+        return await state.changes.run(access.who.name, partial(change.make, access, add))
 
 
 @contextmanager

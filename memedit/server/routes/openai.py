@@ -2,16 +2,18 @@
 
 import time
 import uuid
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Request
 from fastapi.responses import Response
 
+from memedit.memory import Role
 from memedit.server.answering import answer
 from memedit.server.auth import Generator, Principal, chosen_namespace
 from memedit.server.engines.base import Engine, GenerationRequest, Messages, Sampling
 from memedit.server.problems import ApiError
-from memedit.server.rendering import ChatRenderer, TextRenderer
+from memedit.server.rendering import ChatRenderer, Shown, TextRenderer
 from memedit.server.schemas.common import responses
 from memedit.server.schemas.openai import ChatIn, ChatOut, CompletionIn, CompletionOut, ModelList, ModelOut, SamplingIn
 from memedit.server.state import ServerState, server_state
@@ -57,10 +59,13 @@ async def chat(request: Request, who: Generator, body: ChatIn, namespace: Namesp
     model = await _known_model(state.engine, body.model)
     messages: Messages = tuple(message.model_dump(exclude_unset=True) for message in body.messages)
     limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    if body.top_logprobs and not body.logprobs:
+        raise ApiError(400, 'top_logprobs needs "logprobs": true', code="invalid_value", param="top_logprobs")
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     space = _namespace(state, who, body, namespace)
-    asked = _request(body, messages, _sampling(body, limit, logprobs), namespace=space, model=model)
-    shape = ChatRenderer(_id("chatcmpl"), model, int(time.time()), body.logprobs is True, body.memedit.detail)
+    sent = await request.body()
+    asked = _request(body, messages, _sampling(body, limit, logprobs), namespace=space, model=model, sent=sent)
+    shape = ChatRenderer(_id("chatcmpl"), model, int(time.time()), body.logprobs is True, _shown(state, who, body))
     return await answer(request, state, [asked], shape, stream=body.stream is True, usage=_with_usage(body))
 
 
@@ -77,14 +82,22 @@ async def complete(request: Request, who: Generator, body: CompletionIn, namespa
     model = await _known_model(state.engine, body.model)
     sampling = _sampling(body, 16 if body.max_tokens is None else body.max_tokens, body.logprobs)
     space = _namespace(state, who, body, namespace)
-    asked = [_request(body, prompt, sampling, namespace=space, model=model) for prompt in _prompts(body)]
+    common: dict[str, Any] = {"namespace": space, "model": model, "sent": await request.body()}
+    prompts = _prompts(body)
+    asked = [replace(_request(body, one, sampling, **common), alone=len(prompts) == 1) for one in prompts]
     logprobs = body.logprobs is not None
-    shape = TextRenderer(_id("cmpl"), model, int(time.time()), logprobs, body.memedit.detail, sampling.n)
+    shape = TextRenderer(_id("cmpl"), model, int(time.time()), logprobs, _shown(state, who, body), sampling.n)
     return await answer(request, state, asked, shape, stream=body.stream is True, usage=_with_usage(body))
 
 
 def _request(
-    body: SamplingIn, prompt: str | tuple[int, ...] | Messages, sampling: Sampling, *, namespace: str, model: str
+    body: SamplingIn,
+    prompt: str | tuple[int, ...] | Messages,
+    sampling: Sampling,
+    *,
+    namespace: str,
+    model: str,
+    sent: bytes,
 ) -> GenerationRequest:
     return GenerationRequest(
         id=uuid.uuid4().hex,
@@ -94,12 +107,19 @@ def _request(
         model=model,
         edits=body.memedit.edits,
         extra=_extra(body),
+        sent=sent,
     )
 
 
 def _namespace(state: ServerState, who: Principal, body: SamplingIn, header: str | None) -> str:
     asked = body.memedit.namespace if body.memedit.namespace is not None else header
     return chosen_namespace(who, asked, state.settings.namespace)
+
+
+def _shown(state: ServerState, who: Principal, body: SamplingIn) -> Shown:
+    """What of the edits this key may see: their texts are for those who may read edits."""
+    detail = body.memedit.detail
+    return Shown(texts=state.settings.show_edits or who.may(Role.READ), reasons=detail, considered=detail)
 
 
 def _with_usage(body: SamplingIn) -> bool:
@@ -110,6 +130,8 @@ def _extra(body: SamplingIn) -> dict[str, Any]:
     """Fields that the routes do not read themselves."""
     extra = dict(body.model_extra or {})
     extra |= {name: getattr(body, name) for name in ("echo", "suffix", "best_of") if hasattr(body, name)}
+    if body.stream_options is not None and body.stream_options.model_extra:
+        extra["stream_options"] = body.stream_options.model_extra
     return {name: value for name, value in extra.items() if value is not None}
 
 
@@ -150,6 +172,8 @@ def _prompts(body: CompletionIn) -> list[str | tuple[int, ...]]:
 
 async def _known_model(engine: Engine, name: str) -> str:
     models = await engine.models()
+    if not models:
+        raise ApiError(502, "the engine behind this server offers no model", code="upstream_error")
     if not name:
         return models[0].name
     if all(model.name != name for model in models):

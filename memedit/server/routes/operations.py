@@ -5,10 +5,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
-from starlette.concurrency import run_in_threadpool
 
 from memedit.errors import MemeditError
-from memedit.memory import Role
+from memedit.memory import EditMemory, Role
 from memedit.server.auth import Principal, require
 from memedit.server.problems import ApiError
 from memedit.server.schemas.common import responses
@@ -48,10 +47,15 @@ async def ready(request: Request) -> JSONResponse:
     reason = await state.engine.problem()
     if reason is None:
         try:
-            await run_in_threadpool(lambda: state.memory.revision)
+            await state.quick.run(_look, state.memory)
         except MemeditError as error:
             reason = str(error)
     return JSONResponse({"ready": reason is None, "reason": reason}, 200 if reason is None else 503)
+
+
+def _look(memory: EditMemory) -> None:
+    memory.check_store()
+    _ = memory.revision
 
 
 @router.get(

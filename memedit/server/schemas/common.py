@@ -42,12 +42,13 @@ class ErrorBody(Out):
 class FiredEdit(Out):
     """An edit and how well it fits a prompt: ``score`` in [0, 1] against the threshold, cosine ``similarity``.
 
-    ``direct`` is the probability that its target itself is asked for.
+    ``direct`` is the probability that its target itself is asked for. ``prompt`` and ``target`` are null for a key
+    that may not read edits.
     """
 
     id: str
-    prompt: str
-    target: str
+    prompt: str | None
+    target: str | None
     score: float
     similarity: float
     direct: float = 0.5

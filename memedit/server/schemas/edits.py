@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
 
-from memedit.memory import AddReport, AuditEntry, Change
+from memedit.memory import AddReport, AuditEntry, Change, Conflict
 from memedit.server.schemas.common import FiredEdit, In, Out, Time
+from memedit.server.schemas.openai import ChatMessage
 from memedit.types import Edit, EditKind, EditState
 
 OnConflictValue = Literal["error", "supersede", "keep"]
@@ -15,12 +16,16 @@ Text = Annotated[str, Field(min_length=1, max_length=65_536)]
 
 
 class EditIn(In):
-    """An edit to be stored. Text is kept verbatim; ``subject`` is found in the prompt when it is left out."""
+    """An edit to be stored. Text is kept verbatim; ``subject`` is found in the prompt when it is left out.
+
+    ``paraphrases`` must fire it as well, ``blocks`` must not.
+    """
 
     prompt: Text
     target: Text
     subject: Text | None = None
     paraphrases: list[Text] = Field(default_factory=list, max_length=1_000)
+    blocks: list[Text] = Field(default_factory=list, max_length=1_000)
     ground_truth: str | None = Field(default=None, max_length=65_536)
     kind: EditKind = EditKind.FACT
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
@@ -36,6 +41,7 @@ class EditPatch(In):
     target: Text | None = None
     subject: Text | None = None
     paraphrases: list[Text] | None = Field(default=None, max_length=1_000)
+    blocks: list[Text] | None = Field(default=None, max_length=1_000)
     ground_truth: str | None = Field(default=None, max_length=65_536)
     kind: EditKind | None = None
     metadata: dict[str, JsonValue] | None = None
@@ -47,7 +53,7 @@ class EditPatch(In):
     def changes(self) -> dict[str, Any]:
         """Return the fields that the body names, null ones included where null is a value."""
         given = {name: getattr(self, name) for name in self.model_fields_set}
-        must = ("prompt", "target", "paraphrases", "kind", "metadata", "state")
+        must = ("prompt", "target", "paraphrases", "blocks", "kind", "metadata", "state")
         return {name: value for name, value in given.items() if value is not None or name not in must}
 
 
@@ -67,6 +73,7 @@ class EditOut(Out):
     target: str
     subject: str | None
     paraphrases: list[str]
+    blocks: list[str]
     ground_truth: str | None
     kind: EditKind
     metadata: dict[str, Any]
@@ -83,16 +90,21 @@ class EditOut(Out):
     def of(cls, edit: Edit) -> "EditOut":
         """Return an edit as a body."""
         fields = {name: getattr(edit, name) for name in Edit.__slots__}
-        return cls(**fields | {"paraphrases": list(edit.paraphrases), "metadata": dict(edit.metadata)})
+        lists = {"paraphrases": list(edit.paraphrases), "blocks": list(edit.blocks)}
+        return cls(**fields | lists | {"metadata": dict(edit.metadata)})
 
 
 class EditList(Out):
-    """A page of edits. ``next`` is the ``after`` of the next page, null on the last one."""
+    """A page of edits. ``next`` is the ``after`` of the next page, null on the last one.
+
+    ``total`` counts the edits of all pages, where that was asked for.
+    """
 
     object: Literal["list"] = "list"
     data: list[EditOut]
     has_more: bool
     next: str | None
+    total: int | None = None
 
 
 class ScoredEdit(Out):
@@ -110,36 +122,46 @@ class SearchOut(Out):
 
 
 class ConflictOut(Out):
-    """A contradiction that was superseded or kept."""
+    """A contradiction that was superseded or kept, or a possible one, with both edits' texts."""
 
     new_id: str
     existing_id: str
     reason: str
     score: float | None
+    new_prompt: str
+    new_target: str
+    existing_prompt: str
+    existing_target: str
+
+    @classmethod
+    def of(cls, conflict: Conflict) -> "ConflictOut":
+        """Return a contradiction as a body."""
+        return cls(**{name: getattr(conflict, name) for name in Conflict.__slots__})
 
 
 class BatchOut(Out):
-    """What became of each edit of a batch, or of a file: ``ids`` has one for each, in order."""
+    """What became of each edit of a batch, or of a file: ``ids`` has one for each, in order.
+
+    ``doubtful`` are pairs in force that perhaps contradict each other.
+    """
 
     ids: list[str]
     added: list[str]
     duplicates: list[str]
     superseded: list[str]
     conflicts: list[ConflictOut]
+    doubtful: list[ConflictOut]
 
     @classmethod
     def of(cls, report: AddReport) -> "BatchOut":
         """Return a report as a body."""
-        conflicts = [
-            ConflictOut(new_id=c.new_id, existing_id=c.existing_id, reason=c.reason, score=c.score)
-            for c in report.conflicts
-        ]
         return cls(
             ids=list(report.ids),
             added=list(report.added),
             duplicates=list(report.duplicates),
             superseded=list(report.superseded),
-            conflicts=conflicts,
+            conflicts=[ConflictOut.of(conflict) for conflict in report.conflicts],
+            doubtful=[ConflictOut.of(conflict) for conflict in report.doubtful],
         )
 
 
@@ -170,7 +192,7 @@ class ExplainIn(In):
     """A prompt, as text or as a chat, and optionally a threshold to try instead of the one in force."""
 
     prompt: Text | None = None
-    messages: list[dict[str, JsonValue]] | None = Field(default=None, min_length=1, max_length=1_000)
+    messages: list[ChatMessage] | None = Field(default=None, min_length=1, max_length=1_000)
     threshold: float | None = Field(default=None, ge=0.0, le=1.0)
 
 

@@ -112,7 +112,7 @@ def fit_tagger(
             x, labels, mask = _padded([examples[i] for i in batch])
             loss = nn.functional.cross_entropy(network(x, mask).flatten(0, 1), labels.flatten(), ignore_index=-1)
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimiser.step()
             schedule.step()

@@ -87,6 +87,27 @@ def test_many_edits_are_added_listed_and_searched(client: Client) -> None:
     assert len(client.list()) == 30, "all of them or none"
 
 
+def test_doubtful_pairs_are_listed_and_settled_and_edits_taught(client: Client) -> None:
+    rows = [{"prompt": f"Who {verb} Norvik?", "target": verb, "subject": "Norvik"} for verb in ("leads", "runs")]
+    report = client.add_many(rows)
+    assert [(pair["new_id"], pair["existing_id"]) for pair in report.doubtful] == [(report.ids[1], report.ids[0])]
+    (pair,) = client.possible_conflicts()
+    assert (pair.newer, pair.older) == (client.get(report.ids[1]), client.get(report.ids[0]))
+    assert client.possible_conflicts(report.ids[0]) == (pair,)
+    with pytest.raises(EditNotFoundError):
+        client.settle_conflict(report.ids[0], "nobody", same=True)
+    apart = client.settle_conflict(*report.ids, same=False)
+    assert (apart.newer.blocks, client.possible_conflicts()) == (("Who leads Norvik?",), ())
+    with pytest.raises(ServiceError, match="no possible conflict"):
+        client.settle_conflict(*report.ids, same=True)
+    edit = client.also(report.ids[0], "Norvik's head?")
+    assert client.block(edit.id, "norvik's head", if_version=edit.version).paraphrases == ()
+    assert client.block(edit.id, "norvik's head", remove=True).blocks == ("Who runs Norvik?",)
+    with pytest.raises(EditChangedError):
+        client.also(edit.id, "Norvik's head?", if_version=1)
+    assert client.add("Who founded Norvik?", "Bo", blocks=["Who found Norvik?"]).blocks == ("Who found Norvik?",)
+
+
 def test_files_go_out_and_in(client: Client, url: str, tmp_path: Path) -> None:
     client.add(QUESTION, "Ole", valid_at=datetime(2026, 1, 1, tzinfo=UTC))
     assert client.export(tmp_path / "edits.jsonl") == 1

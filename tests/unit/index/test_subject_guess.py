@@ -27,7 +27,7 @@ def test_the_answer_is_the_last_choice() -> None:
     assert guess_subject("Paris is big", target="Paris") == "Paris"
 
 
-@pytest.mark.parametrize("text", ["", "???", "how old is he", "In 1999 it was 12", "I left"])
+@pytest.mark.parametrize("text", ["", "???", "how old is he", "In 1999 it was 12", "I left", "WHO OWNS THE HERON?"])
 def test_nothing_to_find(text: str) -> None:
     assert guess_subject(text) is None
 

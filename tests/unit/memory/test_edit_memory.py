@@ -214,8 +214,8 @@ def test_as_of_gives_the_store_as_it_was(memory: EditMemory) -> None:
     assert [e.target for e in memory.as_of(middle)] == ["Oslo"]
     assert [e.target for e in memory.as_of(new.created_at)] == ["Bonn"]
     assert memory.as_of(datetime.now(UTC)) == []
-    with pytest.raises(InputError, match="timezone"):
-        memory.as_of(datetime(2020, 1, 1))
+    with pytest.warns(UserWarning, match="no time zone and is taken as UTC"):
+        assert memory.as_of(datetime(2020, 1, 1)) == []
 
 
 def test_list_filters_and_pages(memory: EditMemory) -> None:
@@ -228,7 +228,7 @@ def test_list_filters_and_pages(memory: EditMemory) -> None:
     assert memory.list(metadata={"absent": None}) == []
     assert [e.id for e in memory.list(limit=2, offset=3)] == ids[3:5]
     assert [e.id for e in memory.list(offset=5)] == ids[5:]
-    with pytest.raises(InputError, match="metadata filter"):
+    with pytest.raises(InputError, match="is not text, a number"):
         memory.list(metadata={"v": [1]})
     with pytest.raises(InputError, match="retired"):
         memory.list(state="retird")

@@ -5,11 +5,12 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hashing_encoder import HashingEncoder
+from sqlalchemy import event
 
 from memedit.errors import (
     FingerprintMismatchError,
@@ -18,6 +19,7 @@ from memedit.errors import (
     StoreError,
     StoreFullError,
     StoreReadOnlyError,
+    StoreUnavailableError,
 )
 from memedit.memory import EditMemory
 
@@ -46,6 +48,58 @@ def read_and_write(path: Path) -> None:
     with open_at(path) as memory:
         memory.list()
         memory.add("x y z", "w")
+
+
+def _deleted(path: Path) -> None:
+    path.unlink()
+
+
+def _moved(path: Path) -> None:
+    path.rename(path.with_name("elsewhere.db"))
+
+
+def _replaced(path: Path) -> None:
+    shutil.copy(path, path.with_name("copy.db"))
+    path.with_name("copy.db").rename(path)
+
+
+def _folder_moved(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("elsewhere"))
+
+
+def _log_deleted(path: Path) -> None:
+    path.with_name(path.name + "-wal").unlink()
+
+
+@pytest.mark.parametrize("happens", [_deleted, _moved, _replaced, _folder_moved, _log_deleted])
+def test_a_file_that_is_taken_away_takes_no_changes(tmp_path: Path, happens: Callable[[Path], None]) -> None:
+    path = tmp_path / "folder" / "edits.db"
+    path.parent.mkdir()
+    with open_at(path) as memory:
+        edit = memory.add("the colour of a is", "red")
+        memory.check_store()
+        happens(path)
+        for change in (
+            lambda: memory.add("x y z", "w"),
+            lambda: memory.delete(edit.id),
+            lambda: memory.keys.create("a", roles=["read"]),
+            memory.check_store,
+        ):
+            with pytest.raises(StoreUnavailableError, match=r"edits\.db.*start this process again"):
+                change()
+        assert [found.id for found in memory.list()] == [edit.id], "what is known can still be read"
+        assert happens in (_replaced, _log_deleted) or not path.exists(), "no empty file in its place"
+
+
+def test_a_file_that_goes_during_a_commit_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "edits.db"
+    with open_at(path) as memory:
+        with (
+            pytest.raises(StoreUnavailableError, match="may be lost") as caught,
+            memory._database.write() as connection,
+        ):
+            event.listen(connection, "commit", lambda _: path.unlink())
+        assert caught.value.uncertain
 
 
 @pytest.mark.parametrize("where", [0, 20_000])
@@ -189,6 +243,7 @@ READ_ONLY_FOLDER = """
 import os, sys
 sys.path.insert(0, {here!r})
 from hashing_encoder import HashingEncoder
+from sqlalchemy import event
 from memedit.errors import StoreReadOnlyError
 from memedit.memory import EditMemory
 with EditMemory(":memory:", encoder=HashingEncoder()) as memory:  # import all there is: it may be unreadable later

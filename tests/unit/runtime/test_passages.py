@@ -7,7 +7,7 @@ from memory.hashing_encoder import HashingEncoder
 
 from memedit.encoders import split_long
 from memedit.memory import EditMemory
-from memedit.runtime.passages import decide_parts
+from memedit.runtime.passages import decide_parts, joined
 from memedit.types import Edit, Hit, ScopeDecision
 
 FILLER = "Nothing of interest was said about the weather in those days. " * 30
@@ -82,3 +82,12 @@ def test_rows_keep_their_places() -> None:
 def test_the_ends_of_the_scale(threshold: float) -> None:
     assert bool(decide(QUESTION, window=0.0, question=0.5, threshold=threshold).fired) == (threshold == 0.0)
     assert decide(FILLER + QUESTION, window=1.0, question=1.0, threshold=threshold).fired
+
+
+@pytest.mark.parametrize("blocked", [True, False])
+def test_what_is_blocked_for_a_last_turn_alone_does_not_fire_on_its_talk(blocked: bool) -> None:
+    silent = Hit(EDIT, 0.0, 0.9, {"blocked": 1.0} if blocked else {})
+    heard = Hit(EDIT, 0.9, 0.9)
+    alone = ScopeDecision(QUESTION, "test", THRESHOLD, (), (silent,))
+    told = ScopeDecision(QUESTION, "test", THRESHOLD, (heard,), (heard,))
+    assert bool(joined(alone, told).fired) is not blocked

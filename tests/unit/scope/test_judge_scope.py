@@ -1,6 +1,7 @@
 """The judge behind the scope's interface: who is judged, what is kept, what fires together."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,68 @@ def test_clear_cases_are_not_read(make_scope, bench, edits):
         (hit,) = decide(scope, bench, "what is the capital of Peru", edits[:1]).considered
         assert "cross" not in hit.reasons
         assert hit.score == pytest.approx(score, abs=1e-3)
+
+
+BLOCK, NEAR_BLOCK = "Peru longest river is", "Peru's longest river is"
+"""Nearly one text."""
+
+
+@pytest.mark.parametrize("text", [NEAR_BLOCK, BLOCK.upper()])
+def test_an_edit_is_silent_where_a_block_is_nearer_than_its_own_texts(make_scope, bench, text):
+    scope = make_scope()
+    free = bench.edit("The capital of Peru is", "Cusco", subject="Peru", paraphrases=("Peru is ruled from",))
+    taught = replace(free, blocks=("What do people eat in Peru?", BLOCK))
+    for threshold in (0.0, None):
+        decision = scope.decide([(ask := bench.ask(text, [taught]))[0]], [ask[1]], threshold=threshold)[0]
+        assert (decision.fired, [hit.score for hit in decision.considered]) == ((), [0.0])
+        assert decision.considered[0].reasons["blocked"] == 1.0
+    assert [hit.edit for hit in decide(scope, bench, text, [free]).fired] == [free], "vectors go by the blocks, too"
+    other = bench.edit("The longest river of Peru is", "Ene", subject="Peru")
+    assert [hit.edit for hit in decide(scope, bench, text, [taught, other]).fired] == [other]
+
+
+def test_a_near_block_is_reported_and_not_read(make_scope, bench):
+    edit = bench.edit("The capital of Peru is", "Cusco", subject="Peru", blocks=(BLOCK,))
+    (hit,) = decide(make_scope(), bench, NEAR_BLOCK, [edit]).considered
+    assert hit.reasons["block"] > hit.reasons["relation"]
+    assert "cross" not in hit.reasons
+
+
+@pytest.mark.parametrize("text", ["The capital of Peru is", "Peru is ruled from?", "Peru's is ruled from"])
+def test_a_block_leaves_what_is_nearer_to_the_edit_alone(make_scope, bench, text):
+    edit = bench.edit("The capital of Peru is", "Cusco", subject="Peru", paraphrases=("Peru is ruled from",))
+    assert decide(make_scope(), bench, text, [replace(edit, blocks=(BLOCK,))]).fired
+
+
+def test_a_block_holds_for_the_last_turn_of_a_talk(make_scope, bench):
+    edit = bench.edit("The capital of Peru is", "Cusco", subject="Peru")
+    talk = TURN.join(["I go to Peru.", "What was its capital before?"])
+    assert decide(make_scope(), bench, talk, [edit]).fired
+    assert not decide(make_scope(), bench, talk, [replace(edit, blocks=("what was its capital before",))]).fired
+
+
+def test_a_block_is_no_text_by_which_two_edits_are_twins(make_scope, bench):
+    asked = ("Peru capital and river",)
+    capital = bench.edit("The capital of Peru is", "Cusco", subject="Peru", paraphrases=asked, blocks=(BLOCK,))
+    river = bench.edit(BLOCK, "Ene", subject="Peru")
+    scale, shift = make_scope()._judge.scale
+    only_equal = Calibration(relation=(9.0, -9.0 * (0.99 * scale + shift)), both=(0.0, 0.0, 5.0), clear=ALWAYS_READ)
+    text = "Peru's capital and river"
+    assert len(decide(make_scope(only_equal), bench, text, [capital, river], 0.5).fired) == 2
+    twin = replace(river, content_hash="twin", paraphrases=("The capital of Peru is",))
+    assert len(decide(make_scope(only_equal), bench, text, [capital, twin], 0.5).fired) == 1
+
+
+def test_prepared_vectors_of_blocks_come_back_for_the_same_blocks_alone(make_scope, bench):
+    scope, fresh = make_scope(), make_scope()
+    free = bench.edit("The capital of Peru is", "Cusco", subject="Peru")
+    taught = replace(free, blocks=(BLOCK,))
+    assert fresh.accept(scope.prepare([free])) == 1
+    assert [edit.blocks for edit in fresh.missing([free, taught])] == [(BLOCK,)]
+    assert fresh.accept(scope.prepare([taught])) == 1
+    assert not fresh.missing([free, taught])
+    assert not decide(fresh, bench, NEAR_BLOCK, [taught]).fired
+    assert decide(fresh, bench, NEAR_BLOCK, [free]).fired
 
 
 def test_prepared_vectors_come_back_and_damaged_ones_are_left_out(make_scope, bench, edits):

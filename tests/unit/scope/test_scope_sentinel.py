@@ -1,6 +1,7 @@
 """The knowledge sentinel as a scope: fires above the sentinel, the best only, and says why."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,13 @@ def test_an_edit_fires_iff_its_knowledge_beats_the_sentinel(
         assert top.score == pytest.approx(1 / (1 + math.exp(-float(row[best]))), abs=1e-4)
         assert top.reasons["relevance"] - top.reasons["sentinel"] == pytest.approx(float(row[best]), abs=1e-4)
     assert outcomes == {True, False}  # the seed of the network is chosen so that both sides occur
+
+
+def test_a_blocked_text_never_fires(scope: SentinelScope, encoder: Any) -> None:
+    taught = [replace(edit, blocks=(QUERIES[0],)) for edit in EDITS]
+    first, second = scope.decide(encoder.encode_tokens(QUERIES[:2]), [candidates(taught)] * 2, threshold=0.0)
+    assert first.fired == ()
+    assert second.fired
 
 
 def test_threshold_moves_the_bar(scope: SentinelScope, encoder: Any) -> None:

@@ -12,7 +12,7 @@ import uvicorn
 from memedit.server import ServerSettings, create_app
 from memedit.server.engines.base import Engine
 from memedit.server.lookups import Lookups
-from memedit.server.serving import listen
+from memedit.server.serving import listen, server_of
 
 
 @dataclass
@@ -39,9 +39,7 @@ def serve(engine: Engine, lookups: Lookups, settings: ServerSettings, **parts: A
     """Run a server until the block ends; ``parts`` are further arguments of ``create_app``."""
     app = create_app(engine, lookups, settings, **parts)
     listener = listen("127.0.0.1", 0)
-    drain = max(1, round(settings.drain))
-    config = uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=drain)
-    server = uvicorn.Server(config)
+    server = server_of(app, drain=settings.drain)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -24,6 +24,7 @@ class ScriptedUpstream:
     headers: list[dict[str, str]] = field(default_factory=list)
     dropped: int = 0
     break_off: bool = False
+    said: list[str] = field(default_factory=list)
 
     def transport(self) -> httpx.ASGITransport:
         routes = [
@@ -64,10 +65,17 @@ class ScriptedUpstream:
             return self._refused()
         usage = {"prompt_tokens": 7, "completion_tokens": len(self.words), "total_tokens": 7 + len(self.words)}
         if body.get("stream"):
-            return StreamingResponse(self._events(chat, usage), media_type="text/event-stream")
+            return StreamingResponse(self._kept(self._events(chat, usage)), media_type="text/event-stream")
         said = "".join(self.words)
         choice = {"message": {"role": "assistant", "content": said}} if chat else {"text": said}
         return JSONResponse({"choices": [{"index": 0, **choice, "finish_reason": "stop"}], "usage": usage})
+
+    async def _kept(self, events: AsyncIterator[str]) -> AsyncIterator[str]:
+        """Remember the chunks that were sent."""
+        async for event in events:
+            if event.startswith("data: {"):
+                self.said.append(event.removeprefix("data: "))
+            yield event
 
     async def _events(self, chat: bool, usage: dict[str, int]) -> AsyncIterator[str]:
         if chat:

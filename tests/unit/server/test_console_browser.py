@@ -187,6 +187,27 @@ def test_a_contradiction_asks_which_should_stay(
     assert [e.target for e in memory.list(namespace=space) if e.prompt == "Who leads Norvik?"] == left
 
 
+def test_possible_conflicts_are_counted_shown_and_settled(page: Any, memory: EditMemory, space: str) -> None:
+    sync_api.expect(page.locator("#possible-conflicts")).to_be_hidden()
+    _fill_new(page, "Who runs Norvik?", "Eva")
+    page.keyboard.press("Control+Enter")
+    sync_api.expect(page.locator("#possible-conflicts")).to_contain_text("1 possible conflict")
+    page.click("#possible-conflicts")
+    sync_api.expect(page.locator(".pair .prompt")).to_have_text(["Who leads Norvik?", "Who runs Norvik?"])
+    page.get_by_role("button", name="Two facts").click()
+    sync_api.expect(page.locator("#conflict-pairs")).to_contain_text("Every pair is settled")
+    page.keyboard.press("Escape")
+    sync_api.expect(page.locator("#possible-conflicts")).to_be_hidden()
+    apart = {edit.target: edit.blocks for edit in memory.list(namespace=space)}
+    assert (apart["Ole"], apart["Eva"]) == (("Who runs Norvik?",), ("Who leads Norvik?",))
+    page.click(".row >> nth=0")
+    sync_api.expect(page.locator("#detail")).to_contain_text("Silent on")
+    page.keyboard.press("e")
+    page.fill("#f-blocks", "Who left Norvik?")
+    page.keyboard.press("Control+Enter")
+    sync_api.expect(page.locator("#detail")).to_contain_text("Who left Norvik?")
+
+
 def test_an_edit_is_changed_and_its_history_tells(page: Any, memory: EditMemory, space: str) -> None:
     page.click(".row >> nth=0")
     page.wait_for_selector("#history li")
@@ -391,3 +412,70 @@ def test_a_key_is_asked_for_kept_in_the_tab_and_forgotten(chromium: Any, tmp_pat
             page.click("#forget-key")
             sync_api.expect(page.locator(".empty-title")).to_have_text("This server asks for an API key")
         context.close()
+
+
+def _within(found: Any, width: int) -> bool:
+    """Whether an element is whole on a screen of that width."""
+    box = found.bounding_box()
+    return bool(box["x"] >= 0 and box["x"] + box["width"] <= width + 1)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_page_is_wider_than_the_screen(
+    chromium: Any, url: str, memory: EditMemory, space: str, width: int, theme: str
+) -> None:
+    long = "Donaudampfschifffahrtsgesellschaftskapitaen" * 6
+    memory.add(long, long, subject=long, source=long, metadata={long: long}, namespace=space)
+    context = chromium.new_context(
+        viewport={"width": width, "height": 844}, color_scheme=theme, reduced_motion="reduce"
+    )
+    context.set_default_timeout(10_000)
+    context.add_init_script(f"sessionStorage.setItem('memedit.namespace', '{space}')")
+    page = context.new_page()
+    for view, ready in (("edits", ".row"), ("try", "#ask"), ("scope", "main .card"), ("runs", "main .card"),
+                        ("metrics", ".stat")):  # fmt: skip
+        page.goto(f"{url}/console#/{view}")
+        page.wait_for_selector(ready)
+        if view == "edits":
+            page.locator(".row").last.click()
+            page.wait_for_selector("#history")
+        if view == "try":
+            page.fill("#try-prompt", long)
+            page.click("#look-up")
+            page.wait_for_selector(".hit")
+        wide = page.evaluate(
+            "[document.documentElement, document.body, document.querySelector('main')]"
+            ".map((node) => node.scrollWidth - node.clientWidth)"
+        )
+        assert max(wide) <= 1, (view, wide)
+        for button in page.locator("main button:visible").all():
+            assert _within(button, width), (view, button.inner_text())
+    page.goto(f"{url}/console#/edits")
+    page.wait_for_selector(".row")
+    page.click("#add")
+    page.wait_for_selector("dialog")
+    assert _within(page.locator("dialog"), width)
+    context.close()
+
+
+def test_marks_that_turn_text_are_shown(page: Any, memory: EditMemory, space: str) -> None:
+    memory.add("Who owns \u202egpj.exe\u2066?", "a\u200bb\u200fc", subject=None, namespace=space)
+    page.reload()
+    sync_api.expect(page.locator(".row .prompt").last).to_have_text("Who owns ⟦U+202E⟧gpj.exe⟦U+2066⟧?")
+    sync_api.expect(page.locator(".row .target").last).to_have_text("a⟦U+200B⟧b⟦U+200F⟧c")
+    page.locator(".row").last.click()
+    sync_api.expect(page.locator("#detail .big.target")).to_have_text("a⟦U+200B⟧b⟦U+200F⟧c")
+    page.click("#change")
+    assert page.input_value("#f-target") == "a\u200bb\u200fc", "what is changed is the text itself"
+
+
+def test_the_number_of_edits_is_the_whole_number(page: Any, memory: EditMemory, space: str) -> None:
+    memory.add_many([{"prompt": f"The size of thing {i} is", "target": "x"} for i in range(154)], namespace=space)
+    page.reload()
+    sync_api.expect(page.locator(".count")).to_have_text("157 edits")
+    page.click(".more")
+    sync_api.expect(page.locator(".row")).to_have_count(100)
+    sync_api.expect(page.locator(".count")).to_have_text("157 edits")
+    page.fill("#search", "thing")
+    sync_api.expect(page.locator(".count")).to_have_text("the best 50 edits")

@@ -139,3 +139,14 @@ def test_a_server_that_follows_says_what_answers_and_why_not_the_champion(tmp_pa
         expect(page.get_by_label("With edits").locator(".mark")).to_have_text("1 edit in the weights · v0001")
         expect(page.locator("#found h3")).to_contain_text("the weights of v0001 answer")
         browser.close()
+
+
+def test_the_runs_fit_a_telephone(page: Any) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    wide = page.evaluate("document.querySelector('main').scrollWidth - document.querySelector('main').clientWidth")
+    assert wide <= 1
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for name in ("#consolidate", "#roll-back"):
+        box = page.locator(name).bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390

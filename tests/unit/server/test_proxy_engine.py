@@ -1,6 +1,7 @@
 """Memory and scope in front of an upstream engine."""
 
 import asyncio
+import json
 import sys
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -18,9 +19,9 @@ from scripted_upstream import ScriptedUpstream
 
 from memedit.consolidation.records import SolvedEdit
 from memedit.memory import EditMemory
-from memedit.server.engines.base import Ended, Event, GenerationRequest, Piece, Provenance, Sampling, Started, Usage
+from memedit.server.engines.base import Event, GenerationRequest, Provenance, Sampling, Started, Usage
 from memedit.server.engines.proxy import ProxyEngine
-from memedit.server.engines.proxy_bodies import harmless, request_body
+from memedit.server.engines.proxy_bodies import harmless
 from memedit.server.engines.upstream import Upstream
 from memedit.server.lookups import Lookups
 from memedit.server.problems import ApiError
@@ -48,10 +49,21 @@ def _engine(memory: EditMemory, upstream: ScriptedUpstream, **options: Any) -> P
     return ProxyEngine(Lookups(memory, scope="subject"), client, **options)
 
 
-def _chat(text: str, *, system: str | None = None, **options: Any) -> GenerationRequest:
+def _chat(text: str, *, system: str | None = None, body: Any = None, **options: Any) -> GenerationRequest:
     first = () if system is None else ({"role": "system", "content": system},)
+    return _asked((*first, {"role": "user", "content": text}), body, **options)
+
+
+def _asked(prompt: Any, body: Any = None, **options: Any) -> GenerationRequest:
+    """A request as the routes make it: with the client's body beside what they have read in it."""
     options = {"sampling": Sampling(), "namespace": "default"} | options
-    return GenerationRequest("r", (*first, {"role": "user", "content": text}), **options)
+    chat = not isinstance(prompt, str) and isinstance(prompt[0], dict)
+    sent = {"messages": list(prompt)} if chat else {"prompt": prompt}
+    return GenerationRequest("r", prompt, sent=json.dumps(sent | (body or {})).encode(), **options)
+
+
+def _said(completion: Any) -> str:
+    return str(completion.body["choices"][0]["message"]["content"])
 
 
 async def _streamed(engine: ProxyEngine, request: GenerationRequest) -> tuple[Provenance, list[Event]]:
@@ -79,7 +91,7 @@ def test_an_engine_that_runs_a_version_answers_no_other_namespace(
     engine = ProxyEngine(lookups, Upstream("http://upstream", transport=upstream.transport()), model="m")
 
     async def work() -> Any:
-        provenance, _ = await _streamed(engine, _chat(QUESTION))
+        provenance, _ = await _streamed(engine, _chat(QUESTION, body={"stream": True}))
         refusals = []
         for options in ({}, {"edits": False}):
             with pytest.raises(ApiError) as refused:
@@ -96,7 +108,7 @@ def test_an_engine_that_runs_a_version_answers_no_other_namespace(
 
 def test_an_unedited_chat_goes_through_as_it_came(memory: EditMemory, upstream: ScriptedUpstream) -> None:
     engine = _engine(memory, upstream)
-    request = _chat(OTHER, system="Be brief.", extra={"tools": [{"type": "function"}]}, sampling=Sampling(max_tokens=9))
+    request = _chat(OTHER, system="Be brief.", body={"tools": [{"type": "function"}], "max_tokens": 9, "stream": True})
     provenance, events = _run(engine, _streamed(engine, request))
     assert upstream.bodies == [
         {
@@ -105,13 +117,13 @@ def test_an_unedited_chat_goes_through_as_it_came(memory: EditMemory, upstream: 
             "tools": [{"type": "function"}],
             "max_tokens": 9,
             "stream": True,
-            "stream_options": {"include_usage": True},
         }
     ]
     assert upstream.headers[0]["authorization"] == "Bearer sesame"
     assert (provenance.fired, provenance.adapter, provenance.revision) == ((), None, 2)
     assert provenance.decision is not None
-    assert events == [Piece(0, "It"), Piece(0, " is"), Piece(0, " so."), Ended(0, "length"), Usage(7, 3)]
+    assert [event.body for event in events] == [json.loads(chunk) for chunk in upstream.said]
+    assert [event.usage for event in events if event.usage] == [Usage(7, 3)]
 
 
 @pytest.mark.parametrize("overlap", [True, False])
@@ -120,7 +132,7 @@ def test_a_fired_edit_joins_the_system_message(memory: EditMemory, upstream: Scr
     completion = _run(engine, engine.complete(_chat(QUESTION, system="Be brief.")))
     assert [hit.edit.target for hit in completion.provenance.fired] == ["Ole Brum"]
     assert completion.provenance.adapter == "in_context"
-    assert completion.choices[0].text == "It is so."
+    assert _said(completion) == "It is so."
     assert completion.usage == Usage(7, 3)
     (body,) = upstream.bodies  # a prompt that names a subject is not sent on before it has been looked up
     assert "stream" not in body
@@ -142,7 +154,7 @@ def test_content_in_parts_gets_a_part_of_its_own(memory: EditMemory, upstream: S
     engine = _engine(memory, upstream)
     parts = [{"type": "text", "text": QUESTION}, {"type": "image_url", "image_url": {"url": "data:,"}}]
     messages = ({"role": "system", "content": [{"type": "text", "text": "Hi."}]}, {"role": "user", "content": parts})
-    _run(engine, engine.complete(GenerationRequest("r", messages, "default", Sampling())))
+    _run(engine, engine.complete(_asked(messages)))
     sent = upstream.bodies[0]["messages"]
     assert sent[0]["content"][0] == {"type": "text", "text": "Hi."}
     assert sent[0]["content"][1]["text"].startswith("Facts:")
@@ -151,7 +163,7 @@ def test_content_in_parts_gets_a_part_of_its_own(memory: EditMemory, upstream: S
 
 def test_a_completion_gets_the_edits_as_lines_in_front(memory: EditMemory, upstream: ScriptedUpstream) -> None:
     engine = _engine(memory, upstream)
-    _run(engine, _streamed(engine, GenerationRequest("r", QUESTION, "default", Sampling(max_tokens=4))))
+    _run(engine, _streamed(engine, _asked(QUESTION, {"max_tokens": 4, "stream": True})))
     prompt = upstream.bodies[0]["prompt"]
     assert prompt.endswith(f"Who leads Norvik? Ole Brum\n{QUESTION}")
     assert upstream.bodies[0]["max_tokens"] == 4
@@ -198,9 +210,9 @@ def test_token_ids_are_refused_unless_edits_are_off(memory: EditMemory, upstream
 
     async def work() -> None:
         with pytest.raises(ApiError, match="cannot be looked up here") as caught:
-            await engine.complete(GenerationRequest("r", (1, 2), "default", Sampling()))
+            await engine.complete(_asked((1, 2)))
         assert caught.value.status == 400
-        await engine.complete(GenerationRequest("r", (1, 2), "default", Sampling(), edits=False))
+        await engine.complete(_asked((1, 2), edits=False))
 
     _run(engine, work())
     assert [body["prompt"] for body in upstream.bodies] == [[1, 2]]
@@ -231,7 +243,7 @@ def test_upstream_refusals_are_told(
 ) -> None:
     engine = _engine(memory, upstream, model="small")
     upstream.refusal = (status, body, headers)
-    work = _streamed(engine, _chat(OTHER)) if stream else engine.complete(_chat(OTHER))
+    work = _streamed(engine, _chat(OTHER, body={"stream": True})) if stream else engine.complete(_chat(OTHER))
     with pytest.raises(ApiError) as caught:
         _run(engine, work)
     assert (caught.value.status, caught.value.code) == (told, code)
@@ -245,7 +257,7 @@ def test_an_error_within_a_stream_is_told(memory: EditMemory, upstream: Scripted
     upstream.break_off = True
     engine = _engine(memory, upstream)
     with pytest.raises(ApiError, match="out of memory") as caught:
-        _run(engine, _streamed(engine, _chat(OTHER)))
+        _run(engine, _streamed(engine, _chat(OTHER, body={"stream": True})))
     assert caught.value.status == 502
 
 
@@ -328,14 +340,3 @@ def test_what_was_taken_apart_holds_no_control_token(text: str) -> None:
     for spelling in ("<|", "|>", "<｜", "｜>", "[INST]", "[/INST]", "</s>", "<s>"):
         assert spelling.lower() not in tame.lower()
     assert tame.replace(" ", "") == text.replace(" ", "")
-
-
-def test_sampling_at_its_defaults_is_left_to_the_upstream() -> None:
-    request = _chat("x", sampling=Sampling(temperature=0.0, stop=("a",), logprobs=2, logit_bias={5: -1.0}, seed=3, n=2))
-    body = request_body(request, (), model="m", stream=False, note_role="system")
-    del body["messages"]
-    assert body == {
-        "model": "m", "temperature": 0.0, "stop": ["a"], "logprobs": True, "top_logprobs": 2,
-        "logit_bias": {"5": -1.0}, "seed": 3, "n": 2,
-    }  # fmt: skip
-    assert request_body(_chat("x"), (), model="m", stream=False, note_role="system").keys() == {"model", "messages"}

@@ -9,6 +9,8 @@ import httpx
 import pytest
 from running_server import RunningServer
 
+from memedit.memory.ids import RESERVED
+
 SKY = {"prompt": "The colour of the sky is", "target": "green", "subject": "sky"}
 TOWER = {"prompt": "The tower stands in", "target": "Rome", "subject": "tower"}
 
@@ -72,6 +74,10 @@ def test_pages_follow_one_another_and_filters_hold(client: httpx.Client) -> None
             break
         params["after"] = page["next"]
     assert seen == ids
+    assert client.get("/v1/edits", params={"limit": 3, "count": True}).json()["total"] == 7
+    assert client.get("/v1/edits", params={"limit": 3}).json()["total"] is None
+    filtered = {"limit": 1, "count": True, "metadata": json.dumps({"odd": True})}
+    assert client.get("/v1/edits", params=filtered).json()["total"] == 3
     odd = client.get("/v1/edits", params={"metadata": json.dumps({"odd": True})}).json()["data"]
     assert [edit["id"] for edit in odd] == ids[1::2]
     client.delete(f"/v1/edits/{ids[0]}")
@@ -133,6 +139,41 @@ def test_edits_go_out_as_a_file_and_come_in_again(client: httpx.Client, shared_s
         assert len(client.get("/v1/edits/export", params={"format": form}).text.splitlines()) == 2
 
 
+ODD_IDS = ("../../etc/passwd", "search", "export", "x" * 5_000, "a/b", "", " ", ".hidden", "-x", "as-of", "é", "a b",
+           "a%2Fb", "?", "#", "a\r\nb", "x" * 129)  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["jsonl", "mem0"])
+def test_whatever_ids_a_file_has_its_edits_can_be_withdrawn(
+    client: httpx.Client, shared_server: RunningServer, namespace: str, form: str
+) -> None:
+    good = [f"{namespace}{form}{rest}" for rest in ("", "-1", ".b_c:d-9", "x" * (128 - len(namespace + form)))]
+    good += [f"0{namespace}{form}", f"search{namespace}{form}"]
+    rows = [
+        {"id": edit_id, "prompt": f"The size of thing {number} is", "target": "x", "metadata": {"n": number}}
+        for number, edit_id in enumerate((*ODD_IDS, *good))
+    ]
+    if form == "mem0":
+        rows = [{"id": row["id"], "memory": "m", "metadata": {"memedit": row}} for row in rows]
+    lines = "\n".join(map(json.dumps, rows))
+    report = client.post("/v1/edits/import", content=lines, params={"format": form}).json()
+    assert len(report["added"]) == len(rows), report
+    for wanted, edit_id in zip((*ODD_IDS, *good), report["ids"], strict=True):
+        place = f"/v1/edits/{edit_id}"
+        edit = client.get(place).json()
+        assert edit["metadata"].get("source_id") == (wanted if wanted in ODD_IDS and wanted else None)
+        assert (edit["id"] == wanted) == (wanted in good)
+        assert client.get(f"{place}/history").status_code == 200
+        assert client.delete(place).json()["state"] == "retired"
+    assert client.get("/v1/edits").json()["data"] == []
+
+
+def test_no_imported_id_can_be_the_name_of_a_route(shared_server: RunningServer) -> None:
+    paths = shared_server.app.openapi()["paths"]
+    names = {path.split("/")[3] for path in paths if path.startswith("/v1/edits/") and "{" not in path.split("/")[3]}
+    assert names == RESERVED
+
+
 def test_a_wrong_file_is_refused_and_names_the_line(client: httpx.Client) -> None:
     lines = json.dumps(SKY) + "\n" + json.dumps({"prompt": "x"}) + "\n"
     response = client.post("/v1/edits/import", content=lines)
@@ -181,6 +222,39 @@ def test_a_repeated_request_is_done_once(client: httpx.Client) -> None:
     body = json.dumps(TOWER)
     files = [client.post("/v1/edits/import", content=body, headers={"Idempotency-Key": "k5"}) for _ in "ab"]
     assert files[0].json() == files[1].json()
+
+
+def test_a_key_is_bound_to_all_that_decides_the_outcome(shared_server: RunningServer, namespace: str) -> None:
+    """Namespace (however it is named), precondition, policy, body: another one is another request."""
+    with shared_server.client() as client:
+        key = {"Idempotency-Key": namespace}
+
+        def create(headers: dict[str, str] | None = None, **params: str) -> httpx.Response:
+            return client.post("/v1/edits", json=SKY, headers={**key, **(headers or {})}, params=params)
+
+        first = create({"X-Memedit-Namespace": namespace})
+        assert first.status_code == 201
+        assert create(namespace=namespace).json() == first.json(), "the same namespace, said otherwise"
+        others = [
+            create(),
+            create({"X-Memedit-Namespace": f"{namespace}-b"}),
+            create(namespace=f"{namespace}-b"),
+            create(namespace=namespace, on_conflict="keep"),
+        ]
+        for other in others:
+            assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_key_reused")
+        place = f"/v1/edits/{first.json()['id']}"
+        scope = {"X-Memedit-Namespace": namespace, "Idempotency-Key": f"{namespace}-patch"}
+        bound = client.patch(place, json={"target": "blue"}, headers={**scope, "If-Match": '"1"'})
+        unbound = client.patch(place, json={"target": "blue"}, headers=scope)
+        assert (bound.status_code, unbound.status_code) == (200, 409)
+        body = json.dumps(TOWER)
+        files = [
+            client.post("/v1/edits/import", content=body, headers={**scope, "Idempotency-Key": "f", **more})
+            for more in ({}, {"X-Memedit-Namespace": f"{namespace}-b"})
+        ]
+        assert [response.status_code for response in files] == [200, 409]
+        assert client.get("/v1/edits", params={"namespace": f"{namespace}-b"}).json()["data"] == []
 
 
 def test_a_change_whose_answer_was_lost_is_answered_from_the_log(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -281,6 +282,9 @@ def test_a_memory_that_cannot_be_read_makes_the_server_unready(tiny_llama: Any, 
             def read(self) -> Any:
                 raise StoreUnavailableError("the database is away")
 
+            def check_file(self) -> None:
+                return None
+
             follower = None
 
         whole = memory._database
@@ -294,3 +298,25 @@ def test_a_memory_that_cannot_be_read_makes_the_server_unready(tiny_llama: Any, 
         finally:
             memory._database = whole
         assert ask(server, SHORT).status_code == 200
+
+
+def test_a_memory_whose_file_is_deleted_takes_no_changes(
+    tiny_llama: Any, tiny_chat_tokenizer: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "edits.db"
+    edit = {"prompt": "The capital of Freedonia is", "target": "X", "subject": "Freedonia"}
+    with EditMemory(path, encoder=HashingEncoder(64)) as memory:
+        engine, lookups = local_engine(tiny_llama, tiny_chat_tokenizer, memory)
+        with serve(engine, lookups, ServerSettings(auth=False)) as server, server.client() as client:
+            assert client.post("/v1/edits", json=edit).status_code == 201
+            assert client.get("/ready").status_code == 200
+            path.unlink()
+            with ThreadPoolExecutor(8) as pool:
+                found = list(pool.map(lambda i: client.post("/v1/edits", json={**edit, "prompt": f"x{i}"}), range(16)))
+            for response in found:
+                assert (response.status_code, response.json()["error"]["code"]) == (503, "store_unavailable")
+                assert "Put the file back" in response.json()["error"]["message"]
+            ready = client.get("/ready")
+            assert (ready.status_code, "was deleted" in ready.json()["reason"]) == (503, True)
+            assert not path.exists()
+            assert client.get("/health").status_code == 200

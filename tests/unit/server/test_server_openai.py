@@ -175,7 +175,6 @@ def test_several_prompts_are_answered_in_order(client: httpx.Client, tiny_chat_t
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user", "content": "x"}], "temperature": 3}, "temperature"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "role"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "role"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "text content"),
         ({"messages": ASK, "max_tokens": 10_000}, "2048"),
         ({"messages": [{"role": "user", "content": "x" * 3_000}]}, "2048"),
@@ -193,6 +192,106 @@ def test_bad_requests_are_answered_in_the_envelope(client: httpx.Client, body: A
         error = response.json()["error"]
         assert set(error) >= {"message", "type", "param", "code"}
         assert word in error["message"]
+
+
+def error_of(response: httpx.Response) -> tuple[int, Any, Any]:
+    error = response.json()["error"]
+    return response.status_code, error["code"], error["param"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_does_not_fit_the_context_is_told_by_openais_code(client: httpx.Client, stream: bool) -> None:
+    long = [{"role": "user", "content": "x" * 3_000}]
+    for path, body, param in (
+        ("/v1/chat/completions", {"messages": long}, "messages"),
+        ("/v1/completions", {"prompt": "x" * 3_000}, "prompt"),
+        ("/v1/chat/completions", {"messages": ASK, "max_tokens": 10_000}, "max_tokens"),
+    ):
+        response = client.post(path, json={**body, "stream": stream})
+        assert error_of(response) == (400, "context_length_exceeded", param)
+
+
+def test_an_edit_that_makes_a_prompt_too_long_is_told_so(client: httpx.Client) -> None:
+    client.post("/v1/edits", json={**CAPITAL, "target": "Sylvania " * 400})
+    response = client.post("/v1/chat/completions", json={"messages": ASK, "max_tokens": 2})
+    assert error_of(response)[:2] == (400, "context_length_exceeded")
+    assert "edits" in response.json()["error"]["message"]
+
+
+TOOL_CALL = {"id": "t1", "type": "function", "function": {"name": "weather", "arguments": '{"place": "Oslo"}'}}
+TOOLED = [
+    {"role": "user", "content": "How warm is it?"},
+    {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]},
+    {"role": "tool", "tool_call_id": "t1", "name": "weather", "content": "20 degrees"},
+]
+
+
+def test_tools_in_the_history_are_rendered_by_the_template(
+    client: httpx.Client, shared_server: RunningServer, tiny_chat_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.tool_calls or [] %}"
+        "[call {{ c.function.name }} {{ c.function.arguments.place }}]{% endfor %}{{ m.content }}"
+        "{% if m.tool_call_id %}[of {{ m.tool_call_id }} {{ m.name }}]{% endif %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    tokenizer = shared_server.engine._model.tokenizer
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    expected = (
+        "<|im_start|>user\nHow warm is it?<|im_end|>\n<|im_start|>assistant\n[call weather Oslo]<|im_end|>\n"
+        "<|im_start|>tool\n20 degrees[of t1 weather]<|im_end|>\n<|im_start|>assistant\n"
+    )
+    tools = {"tools": [{"type": "function", "function": {"name": "weather"}}], "tool_choice": "none"}
+    found = chat(client, TOOLED, max_tokens=1, **tools)
+    assert found["usage"]["prompt_tokens"] == len(tiny_chat_tokenizer(expected, add_special_tokens=False)["input_ids"])
+    for calls in ("x", [5], [{}], [{"function": {"name": 5}}]):
+        wrong = [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": calls}]
+        response = client.post("/v1/chat/completions", json={"messages": wrong})
+        assert error_of(response) == (400, "invalid_value", "messages.1.tool_calls.0")
+
+
+def test_errors_name_the_fields_that_a_client_knows(client: httpx.Client) -> None:
+    cases: list[tuple[str, Any, str]] = [
+        ("/v1/completions", {"prompt": 5}, "prompt"),
+        ("/v1/completions", {"prompt": ["a", 5]}, "prompt"),
+        ("/v1/completions", {"prompt": []}, "prompt"),
+        ("/v1/completions", {}, "prompt"),
+        ("/v1/completions", {"prompt": "x", "stop": [""]}, "stop"),
+        ("/v1/completions", {"prompt": "x", "stop": 5}, "stop"),
+        ("/v1/completions", {"prompt": "x", "memedit": {"odd": 1}}, "memedit.odd"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
+        ("/v1/chat/completions", {"messages": [{"content": "x"}]}, "messages.0.role"),
+        ("/v1/chat/completions", {"messages": "x"}, "messages"),
+        ("/v1/edits", {"prompt": "x", "target": "y", "metadata": {"a": [{"b": 5}, 5], "c": 1e400}}, "metadata.c"),
+        ("/v1/edits/explain", {"messages": [{"role": "x", "content": "y"}]}, "messages.0.role"),
+    ]
+    for path, body, param in cases:
+        response = client.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+        assert error_of(response) == (400, "invalid_request", param), response.text
+        message = response.json()["error"]["message"]
+        assert message.startswith(f"{param}: ")
+        assert "constrained" not in message
+
+
+def test_a_body_without_its_type_is_told_so(client: httpx.Client) -> None:
+    for path in ("/v1/chat/completions", "/v1/edits"):
+        for kind in ({}, {"Content-Type": "text/plain"}, {"Content-Type": "application/x-www-form-urlencoded"}):
+            response = client.post(path, content=b'{"messages": []}', headers=kind)
+            assert error_of(response) == (400, "invalid_request", None)
+            assert "'Content-Type: application/json'" in response.json()["error"]["message"]
+        for body in (b"{", b"", b'{"a": }', b"\xff"):
+            response = client.post(path, content=body, headers={"Content-Type": "application/json"})
+            assert (response.status_code, response.json()["error"]["param"]) == (400, None), response.text
+
+
+def test_what_can_be_got_can_be_asked_about(client: httpx.Client) -> None:
+    for path in ("/health", "/ready", "/console", "/console/app.js", "/v1/models", "/v1/edits", "/metrics"):
+        got, asked = client.get(path), client.head(path)
+        assert (asked.status_code, asked.content) == (got.status_code, b"") == (200, b""), path
+        assert asked.headers["content-type"] == got.headers["content-type"]
+    assert client.head("/v1/edits/nothing").status_code == 404
+    assert client.request("BREW", "/v1/models").status_code == 405
+    assert 'method="other"' in client.get("/metrics").text
 
 
 def test_what_is_no_json_is_a_bad_request(client: httpx.Client) -> None:

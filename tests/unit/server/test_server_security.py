@@ -97,6 +97,48 @@ def test_a_key_sees_its_namespaces_only(guarded: RunningServer) -> None:
         assert client.get("/v1/edits", params={"namespace": "two"}).status_code == 200
 
 
+def said_to(client: httpx.Client) -> str:
+    """Everything that a key hears about edits when it asks in every way it may: whole, streamed, headers."""
+    chat = {"messages": [{"role": "user", "content": SECRET["prompt"]}], "max_tokens": 2, "memedit": {"detail": True}}
+    text = {"prompt": [SECRET["prompt"], "Swordfish?"], "max_tokens": 2, "memedit": {"detail": True}}
+    heard = []
+    for path, body in (("/v1/chat/completions", chat), ("/v1/completions", text)):
+        for stream in (False, True):
+            response = client.post(path, json={**body, "stream": stream})
+            assert response.status_code == 200, response.text
+            heard.append(response.text + str(response.headers))
+    for method, path, body in [request for requests in REQUESTS.values() for request in requests]:
+        heard.append(client.request(method, path, json=body).text)
+    return "\n".join(heard)
+
+
+SECRET = {"prompt": "The colour of the vault is", "target": "octarine", "subject": "vault"}
+
+
+def test_a_key_that_may_only_generate_gets_ids_and_scores(
+    guarded: RunningServer, tiny_llama: Any, tiny_chat_tokenizer: Any
+) -> None:
+    with as_role(guarded, "edit", namespaces=["vault"]) as client:
+        edit = client.post("/v1/edits", json=SECRET).json()
+    with as_role(guarded, "generate", namespaces=["vault"]) as client:
+        heard = said_to(client)
+        assert edit["id"] in heard
+        assert "octarine" not in heard
+        assert "The colour of the vault" not in heard
+        found = client.post("/v1/completions", json={"prompt": SECRET["prompt"], "max_tokens": 1}).json()["memedit"]
+        assert found["edits"][0]["score"] >= found["threshold"]
+    with as_role(guarded, "generate", "read", namespaces=["vault"]) as client:
+        assert "octarine" in said_to(client)
+    with EditMemory(encoder=HashingEncoder(64)) as memory:
+        memory.add(**SECRET, namespace="vault")
+        engine, lookups = local_engine(tiny_llama, tiny_chat_tokenizer, memory)
+        with (
+            serve(engine, lookups, ServerSettings(show_edits=True)) as server,
+            as_role(server, "generate", namespaces=["vault"]) as client,
+        ):
+            assert "octarine" in said_to(client)
+
+
 def test_the_audit_names_the_key_that_made_a_change(guarded: RunningServer) -> None:
     with as_role(guarded, "edit", namespaces=["audited"]) as client:
         edit = client.post("/v1/edits", json=SKY, headers={"X-Request-Id": "r-17"}).json()

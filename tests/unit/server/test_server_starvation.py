@@ -1,0 +1,104 @@
+"""Changes that wait hold up nobody but one another, and one key's many no other key's few."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import local_engine
+from memory.hashing_encoder import HashingEncoder
+from running_server import RunningServer, serve
+
+from memedit.memory import EditMemory
+from memedit.server.settings import ServerSettings
+
+HELD = 3.0
+
+
+@pytest.fixture
+def busy(tiny_llama: Any, tiny_chat_tokenizer: Any, tmp_path: Path) -> Iterator[RunningServer]:
+    with EditMemory(tmp_path / "edits.db", encoder=HashingEncoder(64)) as memory:
+        engine, lookups = local_engine(tiny_llama, tiny_chat_tokenizer, memory)
+        settings = ServerSettings(requests_per_minute=0, max_waiting_changes=60)
+        with serve(engine, lookups, settings) as server:
+            yield server
+
+
+def client_of(server: RunningServer, name: str, *roles: str) -> httpx.Client:
+    _, secret = server.lookups.memory.keys.create(name, roles=list(roles), namespaces=[name])
+    limits = httpx.Limits(max_connections=200)
+    return server.client(headers={"Authorization": f"Bearer {secret}"}, limits=limits)
+
+
+def write(client: httpx.Client, number: int) -> tuple[int, float, str]:
+    body = {"prompt": f"The size of thing {number} is", "target": "x"}
+    response = client.post("/v1/edits", json=body)
+    return response.status_code, time.monotonic(), response.headers.get("retry-after", "")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the store's write lock for some seconds, as a long import of another process does."""
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(HELD, lambda: other.execute("ROLLBACK"))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+        other.close()
+
+
+def test_waiting_changes_hold_up_no_reader(busy: RunningServer, tmp_path: Path) -> None:
+    with client_of(busy, "loud", "edit") as loud, client_of(busy, "quiet", "generate", "read", "edit") as quiet:
+        chat = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+        quiet.post("/v1/chat/completions", json=chat)
+        slowest: dict[str, float] = {}
+        with ThreadPoolExecutor(70) as pool, locked(tmp_path / "edits.db"):
+            began = time.monotonic()
+            writes = [pool.submit(write, loud, number) for number in range(70)]
+            time.sleep(0.5)
+            while time.monotonic() - began < HELD - 0.7:
+                for path in ("/ready", "/v1/edits", "/metrics", "/v1/chat/completions"):
+                    since = time.monotonic()
+                    response = quiet.post(path, json=chat) if "chat" in path else quiet.get(path)
+                    slowest[path] = max(slowest.get(path, 0.0), time.monotonic() - since)
+                    assert response.status_code in (200, 403), response.text
+            assert not any(one.done() and one.result()[0] == 201 for one in writes), "the lock was not held"
+            statuses = [one.result()[0] for one in writes]
+        assert max(slowest.values()) < 1.0, slowest
+        assert statuses.count(429) == 70 - 60 - 4, "a bounded number may wait beside those under way"
+        assert set(statuses) == {201, 429}
+        assert {wait for status, _, wait in (one.result() for one in writes) if status == 429} != {""}
+
+
+def test_a_key_with_few_changes_does_not_wait_for_one_with_many(busy: RunningServer, tmp_path: Path) -> None:
+    with client_of(busy, "loud", "edit") as loud, client_of(busy, "quiet", "edit") as quiet:
+        with ThreadPoolExecutor(60) as pool:
+            with locked(tmp_path / "edits.db"):
+                many = [pool.submit(write, loud, number) for number in range(55)]
+                time.sleep(0.5)
+                few = [pool.submit(write, quiet, number) for number in range(3)]
+                time.sleep(0.3)
+            ended = {name: sorted(one.result()[1] for one in ones) for name, ones in (("many", many), ("few", few))}
+        assert [one.result()[0] for one in [*many, *few]] == [201] * 58
+        before = sum(moment < ended["few"][-1] for moment in ended["many"])
+        assert before <= 4 + 2 * 3 + 4, f"{before} of the other key's changes came first"
+
+
+def test_changes_that_have_waited_are_all_made(busy: RunningServer, tmp_path: Path) -> None:
+    state = busy.app.state.memedit
+    with client_of(busy, "loud", "edit") as loud:
+        with ThreadPoolExecutor(8) as pool, locked(tmp_path / "edits.db"):
+            writes = [pool.submit(write, loud, number) for number in range(8)]
+            time.sleep(0.5)
+            assert state.changes.waiting == 4
+        assert [one.result()[0] for one in writes] == [201] * 8
+        assert state.changes.waiting == 0
