@@ -169,7 +169,7 @@ def _reads_keys(model: Any, tokenizer: Any, spec: ModelSpec) -> str:
         raise UnsupportedModelError("no single MLP down-projection per layer (a mixture of experts?)")
     name = f"{spec.layers}.0.{down.path}"
     layer = spec.layer(model, 0)
-    weight = layer.get_submodule(down.path).weight
+    weight: Any = layer.get_submodule(down.path).weight
     if is_packed(weight) or not torch.is_floating_point(weight):
         kind = type(weight).__name__ if is_packed(weight) else weight.dtype
         raise UnsupportedModelError(

@@ -71,7 +71,7 @@ class _Judged:
     direct: float | None = None
     verbatim: bool = False
     talk: bool = False
-    share: float = 0.0
+    share: float | None = None
     block: float | None = None
     """Logit of the nearest text that the edit blocks, where that is nearer than every text of the edit."""
 
@@ -236,8 +236,10 @@ class JudgeScope:
         if judged.talk:
             slope, offset = self._model.calibration.talk
             return slope * (judged.cross or 0.0) + offset
-        share = None if judged.named else judged.share
-        return combined(self._model.calibration, judged.relation, judged.cross, share)
+        if not judged.named and judged.share is None:
+            first, second, offset = self._model.calibration.unnamed
+            return first * (judged.cross or 0.0) + second * judged.candidate.similarity + offset
+        return combined(self._model.calibration, judged.relation, judged.cross, judged.share)
 
     def _scored(self, judged: _Judged) -> ScoredCandidate:
         item = judged.candidate
@@ -257,7 +259,9 @@ class JudgeScope:
 
 def _nominated(query: Encoding, candidates: Sequence[Candidate]) -> list[_Judged]:
     """Return the candidates that the query may be about, with its text as each is judged beside it."""
-    asked, here = normalise(query.text), words(query.text)
+    asked = normalise(query.text)
+    spans = [item.subject_span for item in candidates if item.subject_span is not None]
+    here = [word for word in words(query.text) if not any(start <= word.start < end for start, end in spans)]
     found: list[_Judged] = []
     texts: dict[str, str] = {}
     for item in sorted(candidates, key=lambda item: -item.similarity):
@@ -271,6 +275,7 @@ def _nominated(query: Encoding, candidates: Sequence[Candidate]) -> list[_Judged
         elif item.subject_span is None and sum(not judged.named for judged in found) < MAX_OTHERWISE:
             share, text = _meant(item, query.text, here)
             if text is not None:
+                share = share if is_name(subject) else None
                 found.append(_Judged(item, False, focused(text), focused(query.text), share=share))
     return found
 
@@ -312,8 +317,11 @@ def sigmoid(logit: float) -> float:
     return float(1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0))))
 
 
-def _meant(item: Candidate, text: str, here: Sequence[Word]) -> tuple[float, str | None]:
-    """Return the share of the subject that stands in a query, and the query with that masked (None: not meant)."""
+def _meant(item: Candidate, text: str, here: Sequence[Word]) -> tuple[float | None, str | None]:
+    """Return the share of the subject that stands in a query, and the query with that masked (None: not meant).
+
+    Of the query those words count that name no other subject.
+    """
     subject = item.edit.subject or ""
     share, hidden = partly_named(subject, here, text) if subject else (0.0, text)
     if share >= PARTLY or shares_name(item.edit.prompt, here):

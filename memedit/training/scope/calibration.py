@@ -6,26 +6,41 @@ from typing import Any
 
 import numpy as np
 
+from memedit.encoders.base import Encoder
 from memedit.index.words import words
 from memedit.scope.judge.model import Calibration, Judge
 from memedit.scope.judge.network import MASK
 from memedit.scope.judge.places import PARTLY, focused, partly_named
-from memedit.training.scope.batches import BatchMaker, Pair
+from memedit.scope.text import is_name
+from memedit.training.scope.batches import BatchMaker, Pair, with_value
 from memedit.training.scope.inventory import Family
+from memedit.training.scope.rows import RewordedRow
 from memedit.types import FloatArray
 
 _PASSING = 0.02
 """The share of other names that may pass for the subject written otherwise."""
+_UNNAMED, _FEW = 600, 40
+"""At most so many rows whose subject is no name are looked at; of fewer than the second nothing can be learned."""
 _SLIGHT = 1.0
 """Inverse strength of the ridge penalty."""
 
 
-def calibrate_judge(judge: Judge, families: Sequence[Family], *, pairs: int = 3000, seed: int = 1) -> Calibration:
+def calibrate_judge(
+    judge: Judge,
+    families: Sequence[Family],
+    *,
+    rows: Sequence[RewordedRow] = (),
+    encoder: Encoder | None = None,
+    pairs: int = 3000,
+    seed: int = 1,
+) -> Calibration:
     """Fit the weights of the logits and their offsets.
 
     Args:
         judge: the network.
         families: none of which it was trained on.
+        rows: reworded prompts; those whose subject the rewording puts in other words are looked at.
+        encoder: the sentence encoder, for cosines; needed with ``rows``.
         pairs: so many pairs of each form are drawn.
         seed: of the draws.
     """
@@ -44,8 +59,32 @@ def calibrate_judge(judge: Judge, families: Sequence[Family], *, pairs: int = 30
         relation=(alone[0], alone[1]),
         both=(both[0], both[1], both[2]),
         named_otherwise=(elsewhere[0], elsewhere[1], elsewhere[2], elsewhere[3]),
+        unnamed=_fit_unnamed(judge, encoder, rows) if rows and encoder is not None else Calibration().unnamed,
         talk=(spoken[0], spoken[1]),
     )
+
+
+def _fit_unnamed(judge: Judge, encoder: Encoder, rows: Sequence[RewordedRow]) -> tuple[float, float, float]:
+    """Fit what judges edits whose subject is no name: their rewordings beside those of the most similar other rows."""
+    chosen = [row for row in rows if not is_name(row.subject)][:_UNNAMED]
+    if len(chosen) < _FEW:
+        return Calibration().unnamed
+    stored, asked = (
+        encoder.encode([row.prompt for row in chosen]),
+        encoder.encode([row.rewordings[0] for row in chosen]),
+    )
+    cosines = asked @ stored.T
+    pairs, found, labels = [], [], []
+    for i, row in enumerate(chosen):
+        others = [j for j in np.argsort(-cosines[i])[:4].tolist() if j != i]
+        for j in (i, *others):
+            pairs.append((row.rewordings[0], with_value(chosen[j].prompt, chosen[j].target)))
+            found.append(cosines[i, j])
+            labels.append(float(i == j))
+    columns, wanted = [judge.pair_logits(pairs)[:, 0], np.array(found, np.float32)], np.array(labels)
+    first, second, offset = _fit(columns, wanted)
+    logits = first * columns[0] + second * columns[1] + offset
+    return first, second, offset - max(0.0, float(np.quantile(logits[wanted == 0], 1 - _PASSING / 2)))
 
 
 def _fit_otherwise(judge: Judge, pairs: Sequence[Pair]) -> list[float]:

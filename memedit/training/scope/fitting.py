@@ -40,7 +40,8 @@ class JudgeSettings:
 
     ``families`` are read whole in each step, each with at most ``relations`` relations and ``wordings`` of each;
     ``rows`` rows of data files come along. Of the step's pairs ``hard`` are judged by the cross-encoder too, with
-    ``talks``, ``named``, ``several``, ``qualified``, ``hops`` and ``contrasts`` made. ``save_every``: steps between checkpoints.
+    ``talks``, ``named``, ``several``, ``qualified``, ``hops`` and ``contrasts`` made.
+    ``save_every``: steps between checkpoints.
     """
 
     steps: int = 5000

@@ -84,7 +84,7 @@ def train_judge(
     found = (
         load_model(Path(calibration)).calibration
         if calibration is not None
-        else calibrate_judge(Judge(folder, model), kept_back, seed=settings.seed + 1)
+        else calibrate_judge(Judge(folder, model), kept_back, rows=rows, encoder=used, seed=settings.seed + 1)
     )
     JudgeModel(model.encoder, model.arrays, found, THRESHOLD, BAND, notes).save(out)
     return {"out": str(out), **notes, "calibration": asdict(found)}

@@ -214,7 +214,8 @@ def test_fitting_learns(words, families, tmp_path):
     torch.manual_seed(0)
     network, tokenizer = start_network(words.folder)
     settings = JudgeSettings(
-        steps=60, families=1, relations=4, rows=0, hard=16, talks=0, named=0, several=0, qualified=0, hops=0, contrasts=0,
+        steps=60, families=1, relations=4, rows=0, hard=16, talks=0, named=0, several=0, qualified=0, hops=0,
+        contrasts=0,
         learning_rate=3e-3, head_rate=3e-3, warmup=5, save_every=60,
     )  # fmt: skip
     losses = []
