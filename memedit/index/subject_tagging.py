@@ -42,6 +42,8 @@ _SCRIPTS = (
     re.compile(r"[\u1100-\u11ff\uac00-\ud7ff]"),
 )
 _POSSESSIVE = re.compile(r"['’]s?\Z", re.IGNORECASE)
+_CAPITAL = re.compile(r" ([^\W\d_][\w-]+)")
+_ARTICLE = re.compile(r"(?:the|an?|der|die|das|den|dem|la|le|les|el|los|las|il|lo|gli|het|een) +(?=\S)")
 _LOWER = re.compile(r"\s+[a-z]")
 _JOINED = re.compile(r"[-‐‑_@.](?=\w)")
 _NAMELESS = (
@@ -242,15 +244,26 @@ def _trimmed(text: str, start: int, end: int) -> Span | None:
     while (joined := _JOINED.match(text, end)) is not None:
         word = _WORD.match(text, joined.end())
         end = word.end() if word else end + 1
+    while _next_capital(text, start, end):
+        end = _WORD.search(text, end).end()  # type: ignore[union-attr]
     if text.count("(", start, end) > text.count(")", start, end) and text[end : end + 1] == ")":
         end += 1
     while start < end and text[start] in _EDGE:
         start += 1
+    if (article := _ARTICLE.match(text, start, end)) is not None:
+        start = article.end()
     if (owner := _POSSESSIVE.search(text, start, end)) is not None and _LOWER.match(text, end):
         end = owner.start()
     while start < end and text[end - 1] in _EDGE:
         end -= 1
     return (start, end) if start < end else None
+
+
+def _next_capital(text: str, start: int, end: int) -> bool:
+    """Whether a name that ends in a capitalised word goes on in the next: "Lumen" in "at Lumen Labs"."""
+    last = text[start:end].rsplit(maxsplit=1)
+    following = _CAPITAL.match(text, end)
+    return bool(last) and last[-1][:1].isupper() and following is not None and following.group(1)[0].isupper()
 
 
 def _is_name(found: str) -> bool:
