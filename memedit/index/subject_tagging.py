@@ -8,7 +8,7 @@ words is the subject, the best run of the others the value. The weights fit one 
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from memedit.errors import ModelError
-from memedit.types import Encoding, FloatArray
+from memedit.types import Encoding, FloatArray, FloatMatrix
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Folder of the weights that ship with the package."""
@@ -90,7 +90,7 @@ class Reading:
 class SubjectTagger:
     """The network, evaluated in NumPy; safe to share between threads."""
 
-    def __init__(self, weights: Mapping[str, FloatArray]) -> None:
+    def __init__(self, weights: Mapping[str, FloatMatrix]) -> None:
         self._w = {name: np.asarray(array, dtype=np.float32) for name, array in weights.items()}
 
     def read(self, encoding: Encoding, target: str | None = None) -> Reading:
@@ -216,7 +216,7 @@ def _standing(text: str, units: list[Span], target: str) -> list[int]:
     return [i for i, (start, end) in enumerate(units) if any(a <= start and end <= b for a, b in places)]
 
 
-def _best_run(text: str, units: list[Span], scores: FloatArray, usable: Any) -> Span | None:
+def _best_run(text: str, units: list[Span], scores: FloatArray, usable: Callable[[str], bool]) -> Span | None:
     """The run of units with the highest sum above 0 that ``usable`` accepts."""
     scores = scores.copy()
     while (run := _highest(scores)) is not None:

@@ -3,9 +3,10 @@
 import json
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from memedit.errors import DatasetError, InputError
 from memedit.evaluation.datasets.splits import is_held_out_row
@@ -85,11 +86,11 @@ def read_sources(paths: Sequence[Path]) -> list[Source]:
     return sources
 
 
-def _in_language(row: dict[str, object], language: str) -> Family:
+def _in_language(row: Mapping[str, Any], language: str) -> Family:
     """The family with the wordings, and where there are any the names, of one language."""
-    names = row.get("local", {}).get(language) or row["subjects"]  # type: ignore[attr-defined]
+    names = row.get("local", {}).get(language) or row["subjects"]
     relations = []
-    for item in row["relations"]:  # type: ignore[attr-defined]
+    for item in row["relations"]:
         text = item["text"].get(language)
         if text:
             questions, said = tuple(text["questions"]), (text["statement"],)
@@ -298,8 +299,8 @@ def _article(name: str) -> int:
     return len(first) + 1 if rest and first.lower() in ARTICLES and (first.islower() or rest[:1].islower()) else 0
 
 
-def _recased(example: LabelledText, change: "type[str.lower] | object") -> LabelledText:
-    text = change(example.text)  # type: ignore[operator]
+def _recased(example: LabelledText, change: Callable[[str], str]) -> LabelledText:
+    text = change(example.text)
     if len(text) != len(example.text):
         return example  # a letter whose other case has another length
     return LabelledText(text, example.subjects, example.values, example.source)
