@@ -8,7 +8,7 @@ words is the subject, the best run of the others the value. The weights fit one 
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ _SCRIPTS = (
     re.compile(r"[\u1100-\u11ff\uac00-\ud7ff]"),
 )
 _POSSESSIVE = re.compile(r"['’]s?\Z", re.IGNORECASE)
+_CAPITAL = re.compile(r" ([^\W\d_][\w-]+)")
+_ARTICLE = re.compile(r"(?:the|an?|der|die|das|den|dem|la|le|les|el|los|las|il|lo|gli|het|een) +(?=\S)")
 _LOWER = re.compile(r"\s+[a-z]")
 _JOINED = re.compile(r"[-‐‑_@.](?=\w)")
 _NAMELESS = (
@@ -88,7 +90,7 @@ class Reading:
 class SubjectTagger:
     """The network, evaluated in NumPy; safe to share between threads."""
 
-    def __init__(self, weights: Mapping[str, FloatArray]) -> None:
+    def __init__(self, weights: Mapping[str, FloatMatrix]) -> None:
         self._w = {name: np.asarray(array, dtype=np.float32) for name, array in weights.items()}
 
     def read(self, encoding: Encoding, target: str | None = None) -> Reading:
@@ -214,7 +216,7 @@ def _standing(text: str, units: list[Span], target: str) -> list[int]:
     return [i for i, (start, end) in enumerate(units) if any(a <= start and end <= b for a, b in places)]
 
 
-def _best_run(text: str, units: list[Span], scores: FloatMatrix, usable: Any) -> Span | None:
+def _best_run(text: str, units: list[Span], scores: FloatArray, usable: Callable[[str], bool]) -> Span | None:
     """The run of units with the highest sum above 0 that ``usable`` accepts."""
     scores = scores.copy()
     while (run := _highest(scores)) is not None:
@@ -225,7 +227,7 @@ def _best_run(text: str, units: list[Span], scores: FloatMatrix, usable: Any) ->
     return None
 
 
-def _highest(scores: FloatMatrix) -> Span | None:
+def _highest(scores: FloatArray) -> Span | None:
     """Kadane's algorithm: start and end of the run with the highest positive sum."""
     best, found, total, start = 0.0, None, 0.0, 0
     for i, score in enumerate(scores):
@@ -242,15 +244,26 @@ def _trimmed(text: str, start: int, end: int) -> Span | None:
     while (joined := _JOINED.match(text, end)) is not None:
         word = _WORD.match(text, joined.end())
         end = word.end() if word else end + 1
+    while _next_capital(text, start, end):
+        end = _WORD.search(text, end).end()  # type: ignore[union-attr]
     if text.count("(", start, end) > text.count(")", start, end) and text[end : end + 1] == ")":
         end += 1
     while start < end and text[start] in _EDGE:
         start += 1
+    if (article := _ARTICLE.match(text, start, end)) is not None:
+        start = article.end()
     if (owner := _POSSESSIVE.search(text, start, end)) is not None and _LOWER.match(text, end):
         end = owner.start()
     while start < end and text[end - 1] in _EDGE:
         end -= 1
     return (start, end) if start < end else None
+
+
+def _next_capital(text: str, start: int, end: int) -> bool:
+    """Whether a name that ends in a capitalised word goes on in the next: "Lumen" in "at Lumen Labs"."""
+    last = text[start:end].rsplit(maxsplit=1)
+    following = _CAPITAL.match(text, end)
+    return bool(last) and last[-1][:1].isupper() and following is not None and following.group(1)[0].isupper()
 
 
 def _is_name(found: str) -> bool:

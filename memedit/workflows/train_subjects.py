@@ -33,7 +33,7 @@ from memedit.training.subjects.fitting import (
     fit_tagger,
     score_tagger,
 )
-from memedit.types import FloatArray
+from memedit.types import FloatMatrix
 
 REPORT_FILE = "report.json"
 _ROW_TEXTS = 3500
@@ -127,7 +127,7 @@ def _encoded(texts: Sequence[LabelledText], encoder: Encoder, folder: Path) -> l
     return examples
 
 
-def _write(weights: dict[str, FloatArray], out: Path, encoder: Encoder, how: dict[str, Any]) -> None:
+def _write(weights: dict[str, FloatMatrix], out: Path, encoder: Encoder, how: dict[str, Any]) -> None:
     from safetensors.numpy import save_file
 
     out.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 import json
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ def read_sources(paths: Sequence[Path]) -> list[Source]:
     return sources
 
 
-def _in_language(row: dict[str, Any], language: str) -> Family:
+def _in_language(row: Mapping[str, Any], language: str) -> Family:
     """The family with the wordings, and where there are any the names, of one language."""
     names = row.get("local", {}).get(language) or row["subjects"]
     relations = []
@@ -277,9 +277,7 @@ def filled(text: str, name: str, value: str, source: str) -> LabelledText:
     if _DETERMINED.search(text):
         name = re.sub(r"^(?:the|my|our|a|an)\s+", "", name)
     upper = text[:1] == _S and (text[-1:] in ".?!" or " is" in text)
-    parts: list[str] = []
-    subjects: list[tuple[int, int]] = []
-    values: list[tuple[int, int]] = []
+    parts, subjects, values = [], [], []
     length = 0
     for part in re.split(f"({_S}|{_O})", text):
         word = name if part == _S else value if part == _O else part

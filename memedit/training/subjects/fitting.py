@@ -13,7 +13,7 @@ from memedit.evaluation.metrics.statistics import rate
 from memedit.index.subject_tagging import FEATURES, OUTSIDE, SUBJECT, VALUE, SubjectTagger, token_features
 from memedit.index.words import words
 from memedit.training.subjects.examples import ARTICLES, LabelledText
-from memedit.types import Encoding, FloatArray
+from memedit.types import Encoding, FloatMatrix
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -97,7 +97,7 @@ def fit_tagger(
     *,
     seed: int = 0,
     progress: Progress | None = None,
-) -> dict[str, FloatArray]:
+) -> dict[str, FloatMatrix]:
     """Fit the network; return its weights in float16 by name. The same examples and seed give the same weights."""
     settings = settings or TaggerSettings()
     torch.manual_seed(seed)
