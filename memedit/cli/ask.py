@@ -48,8 +48,8 @@ def register(app: typer.Typer) -> None:
         documents = [answer_document(question, answer) for question, answer in zip(questions, answers, strict=True)]
 
         def show(out: Output) -> None:
-            for answer in answers:
-                out.verbatim(answer.text.removeprefix(" "))
+            for prompt, answer in zip(prompts_given, answers, strict=True):
+                out.verbatim(printed(answer, after_text=isinstance(prompt, str)))
                 if why:
                     out.note(provenance(answer))
 
@@ -65,6 +65,13 @@ def generation(max_new_tokens: int, temperature: float, seed: int | None) -> dic
 
         torch.manual_seed(seed)
     return {"max_new_tokens": max_new_tokens, "do_sample": True, "temperature": temperature}
+
+
+def printed(answer: "Answer", *, after_text: bool) -> str:
+    """Return an answer as it is printed: an edit's to the letter, but for the blank that parts it from a text."""
+    if not answer.edits:
+        return answer.text.strip()
+    return answer.text.removeprefix(" ") if after_text else answer.text
 
 
 def answer_document(question: str, answer: "Answer") -> dict[str, Any]:

@@ -33,7 +33,7 @@ def test_an_answer_is_the_target_to_the_letter(memedit: Any, target: str) -> Non
     memedit.json("edit", "add", QUESTION, target)
     assert memedit.json("ask", QUESTION)["answer"] == target
     printed = memedit("ask", QUESTION, "--no-why").stdout_bytes.decode()
-    assert printed == (target if target.endswith("\n") else f"{target}\n").removeprefix(" ")
+    assert printed == (target if target.endswith("\n") else f"{target}\n")
     said = memedit("chat", "--json", input=f"{QUESTION}\n")
     assert json.loads(said.stdout)["answer"] == target
     streamed = memedit("chat", input=f"{QUESTION}\n").stdout_bytes.decode()
