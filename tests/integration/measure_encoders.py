@@ -1,9 +1,9 @@
 """Compare the packaged sentence encoders: time, and questions in one language about edits in another.
 
-Run from the repository: ``OMP_NUM_THREADS=1 python tests/integration/measure_encoders.py languages_*.jsonl``. A file
-holds kinds of subject with ``subjects`` (and their names in other scripts under ``local``) and ``relations``, each with
-wordings by language. Times are processor seconds, so that other work on the machine weighs less; the encoders take
-turns.
+Run from the repository, for times: ``OMP_NUM_THREADS=1 python tests/integration/measure_encoders.py``; for languages
+the same with ``languages_*.jsonl``, whose lines are kinds of subject with ``subjects`` (their names in other scripts
+under ``local``) and ``relations``, each with wordings by language. Times are processor seconds, so that other work on
+the machine weighs less; the encoders take turns.
 """
 
 import argparse
@@ -35,14 +35,18 @@ def say(text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="*", type=Path)
-    files = parser.parse_args().files
+    parser.add_argument("--every", type=int, default=1, help="take every N-th kind of subject")
+    parser.add_argument("--wordings", type=int, default=2, help="ask each relation in the first N wordings")
+    wanted = parser.parse_args()
+    if wanted.files:
+        lines = [line for file in wanted.files for line in file.read_text("utf-8").splitlines() if line.strip()]
+        kinds = [json.loads(line) for line in lines[:: wanted.every]]
+        encoders = [load_encoder(name) for name in NAMES]
+        for masked, encoder in ((masked, encoder) for masked in (False, True) for encoder in encoders):
+            measure_languages(encoder, kinds, wanted.wordings, masked=masked)
+        return
     measure_conversion()
-    encoders = [measure_load(name) for name in NAMES]
-    measure_queries(encoders)
-    kinds = [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines() if line.strip()]
-    for masked in (False, True) if kinds else ():
-        for encoder in encoders:
-            measure_languages(encoder, kinds, masked=masked)
+    measure_queries([measure_load(name) for name in NAMES])
 
 
 def measure_conversion() -> None:
@@ -82,8 +86,8 @@ def measure_queries(encoders: list[SentenceEncoder]) -> None:
     say(f"ratio: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
 
 
-def measure_languages(encoder: SentenceEncoder, kinds: list[dict], *, masked: bool) -> None:
-    stored, asked = questions(kinds, masked=masked)
+def measure_languages(encoder: SentenceEncoder, kinds: list[dict], wordings: int, *, masked: bool) -> None:
+    stored, asked = questions(kinds, wordings, masked=masked)
     vectors = dict(zip([one[1:3] for one in stored], encoder.encode([one[3] for one in stored]), strict=True))
     right: dict[str, list[bool]] = defaultdict(list)
     for (language, kind, relation, _), vector in zip(asked, encoder.encode([one[3] for one in asked]), strict=True):
@@ -96,7 +100,7 @@ def measure_languages(encoder: SentenceEncoder, kinds: list[dict], *, masked: bo
     say("  " + ", ".join(f"{key} {100 * np.mean(hits):.1f} ({len(hits)})" for key, hits in sorted(right.items())))
 
 
-def questions(kinds: list[dict], *, masked: bool) -> tuple[list[Question], list[Question]]:
+def questions(kinds: list[dict], count: int, *, masked: bool) -> tuple[list[Question], list[Question]]:
     """Return what is stored (each relation's first English question) and what is asked (all others)."""
     stored: list[Question] = []
     asked: list[Question] = []
@@ -106,7 +110,7 @@ def questions(kinds: list[dict], *, masked: bool) -> tuple[list[Question], list[
                 name = "X" if masked else kind.get("local", {}).get(language, kind["subjects"])[0]
                 texts = [(language, number, place, text.replace("{s}", name)) for text in wordings["questions"]]
                 stored += texts[:1] if language == "en" else []
-                asked += texts[1:] if language == "en" else texts
+                asked += texts[1:] if language == "en" else texts[:count]
     return stored, asked
 
 

