@@ -101,7 +101,8 @@ class SubjectTagger:
         units, owner = _units(text, encoding.spans)
         odds = _odds(self.scores(encoding))
         counts = np.bincount(owner, minlength=len(units)).astype(np.float32)
-        by_unit = np.stack([np.bincount(owner, odds[:, label], len(units)) for label in range(3)], 1) / counts[:, None]
+        sums = np.stack([np.bincount(owner, odds[:, label], len(units)) for label in range(3)], 1)
+        by_unit = (sums / counts[:, None]).astype(np.float32)
         about = by_unit[:, SUBJECT].copy()
         if target is not None:
             about[_standing(text, units, target)] = -_LIMIT

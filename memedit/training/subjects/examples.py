@@ -277,7 +277,9 @@ def filled(text: str, name: str, value: str, source: str) -> LabelledText:
     if _DETERMINED.search(text):
         name = re.sub(r"^(?:the|my|our|a|an)\s+", "", name)
     upper = text[:1] == _S and (text[-1:] in ".?!" or " is" in text)
-    parts, subjects, values = [], [], []
+    parts: list[str] = []
+    subjects: list[tuple[int, int]] = []
+    values: list[tuple[int, int]] = []
     length = 0
     for part in re.split(f"({_S}|{_O})", text):
         word = name if part == _S else value if part == _O else part
