@@ -23,6 +23,8 @@ CONFLICT_SCORERS.register("scope", "memedit.scope.conflicts:trained_conflict_sco
 
 _RIVALS = 16
 """A new edit is judged beside at most so many others of its subject: those whose masked prompts are the most alike."""
+_ALIKE = 0.3
+"""Pairs whose masked prompts have a lower cosine are not worth a scorer's look."""
 _CACHED_TEXTS = 10_000
 
 
@@ -82,13 +84,15 @@ class MaskedPromptScorer:
             mask_subject(prompt, subject, self.placeholder) for prompt, subject in zip(prompts, subjects, strict=True)
         ]
         fingerprint = encoder.fingerprint
-        missing = list(dict.fromkeys(text for text in masked if (fingerprint, text) not in self._cache))
-        if len(self._cache) + len(missing) > _CACHED_TEXTS:
-            self._cache.clear()
-            missing = list(dict.fromkeys(masked))
-        fresh = encoder.encode(missing)
-        self._cache.update(((fingerprint, text), vector) for text, vector in zip(missing, fresh, strict=True))
-        return np.stack([self._cache[fingerprint, text] for text in masked])
+        found = {text: self._cache.get((fingerprint, text)) for text in masked}  # another thread may clear the cache
+        missing = [text for text, vector in found.items() if vector is None]
+        if missing:
+            fresh = dict(zip(missing, encoder.encode(missing), strict=True))
+            found.update(fresh)
+            if len(self._cache) + len(missing) > _CACHED_TEXTS:
+                self._cache.clear()
+            self._cache.update(((fingerprint, text), vector) for text, vector in fresh.items())
+        return np.stack([vector for vector in (found[text] for text in masked) if vector is not None])
 
 
 def mask_subject(prompt: str, subject: str, placeholder: str) -> str:
@@ -235,16 +239,15 @@ class RelationJudge:
         return found
 
     def _rivals(self, group: list[Member]) -> Iterator[tuple[Member, Member]]:
-        """Yield each new member with the earlier ones that it may contradict; of very many the nearest."""
-        vectors = None
-        if len(group) > 1 + _RIVALS:
-            prompts, subjects = [m.prompt for m in group], [m.subject or "" for m in group]
-            vectors = self._masked.vectors(prompts, subjects, self._encoder())
+        """Yield each new member with the earlier ones that it may contradict: those worded alike, the nearest first."""
+        prompts, subjects = [m.prompt for m in group], [m.subject or "" for m in group]
+        vectors = self._masked.vectors(prompts, subjects, self._encoder())
         for i, new in enumerate(group):
             if new.row is None:
                 continue
-            order = range(i) if vectors is None else np.argsort(-(vectors[:i] @ vectors[i]), kind="stable").tolist()
-            older = (group[j] for j in order if new.rivals(group[j]))
+            alike = vectors[:i] @ vectors[i]
+            order = np.argsort(-alike, kind="stable").tolist()
+            older = (group[j] for j in order if alike[j] >= _ALIKE and new.rivals(group[j]))
             yield from ((new, old) for old in itertools.islice(older, _RIVALS))
 
 

@@ -133,7 +133,8 @@ class _Planner:
         threshold = None if score is None else self._judge.threshold  # asking loads the encoder
         reason = _reason(member, old, score, threshold)
         if self._policy == "error":
-            raise ConflictError(new_id=member.id, existing_id=old.id, reason=self._describe(i) + reason)
+            apart = "" if score is None else "; if both are true, let the old edit block the new prompt (block())"
+            raise ConflictError(new_id=member.id, existing_id=old.id, reason=self._describe(i) + reason + apart)
         self.plan.conflicts.append(_conflict(member, old, reason, score))
         if self._policy == "supersede":
             old.alive = False

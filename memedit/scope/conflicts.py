@@ -1,6 +1,8 @@
 """Whether two edits ask the same, by a scope's own score: for finding contradictions in other words."""
 
-from collections import defaultdict
+import functools
+import threading
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +12,7 @@ from memedit.index.subjects import SubjectIndex
 from memedit.scope.base import Scope
 from memedit.types import Candidate, Edit, Encoding, FloatArray
 
+_REMEMBERED = 2_000
 _AT_ONCE = 4
 """Candidates beside one query: no scope judges fewer of them."""
 
@@ -29,22 +32,38 @@ class ScopeConflictScorer:
 
     def __init__(self, scope: Scope, *, threshold: float = 0.9, doubt: float | None = None) -> None:
         self._scope = scope
+        self._lock = threading.Lock()
+        self._encoded: OrderedDict[tuple[str, str], Encoding] = OrderedDict()
         self.threshold = threshold
         self.doubt = min(scope.threshold if doubt is None else doubt, threshold)
 
     def scores(self, pairs: Sequence[tuple[Edit, Edit]], encoder: Encoder) -> FloatArray:
         """Score pairs ``[n]``, in [0, 1]; every prompt is encoded once, all are judged in one call of the scope."""
-        prompts = list(dict.fromkeys(edit.prompt for pair in pairs for edit in pair))
-        encoded = dict(zip(prompts, encoder.encode_tokens(prompts), strict=True)) if prompts else {}
+        encoded = self._encodings({edit.prompt for pair in pairs for edit in pair}, encoder)
+        spans = functools.cache(_subject_span)
         beside: dict[str, dict[str, Candidate]] = defaultdict(dict)
         for one, other in pairs:
             for asked, edit in ((one, other), (other, one)):
                 if edit.id not in beside[asked.prompt]:
-                    query, stored = encoded[asked.prompt], encoded[edit.prompt]
-                    beside[asked.prompt][edit.id] = _candidate(query, stored, edit)
+                    similarity = float(np.clip(encoded[asked.prompt].vector @ encoded[edit.prompt].vector, -1.0, 1.0))
+                    span = spans(edit.subject, asked.prompt)
+                    beside[asked.prompt][edit.id] = Candidate(edit, similarity, span)
         found = self._judged(encoded, beside)
         both = [min(found[one.prompt, other.id], found[other.prompt, one.id]) for one, other in pairs]
         return np.array(both, np.float32)
+
+    def _encodings(self, prompts: set[str], encoder: Encoder) -> dict[str, Encoding]:
+        """Encode prompts; a subject's earlier ones, which come again with every add, are remembered."""
+        known, of = self._encoded, encoder.fingerprint
+        with self._lock:
+            found = {prompt: known[of, prompt] for prompt in prompts if (of, prompt) in known}
+        missing = sorted(prompts - found.keys())
+        fresh = dict(zip(missing, encoder.encode_tokens(missing), strict=True)) if missing else {}
+        with self._lock:
+            known.update(((of, prompt), encoding) for prompt, encoding in fresh.items())
+            while len(known) > _REMEMBERED:
+                known.popitem(last=False)
+        return found | fresh
 
     def _judged(
         self, encoded: dict[str, Encoding], beside: dict[str, dict[str, Candidate]]
@@ -63,12 +82,11 @@ class ScopeConflictScorer:
         return found
 
 
-def _candidate(query: Encoding, stored: Encoding, edit: Edit) -> Candidate:
+def _subject_span(subject: str | None, text: str) -> tuple[int, int] | None:
     finder = SubjectIndex()
-    finder.add(0, edit.subject or "")
-    places = finder.find(query.text) if edit.subject else []
-    span = (places[-1].start, places[-1].end) if places else None
-    return Candidate(edit, float(np.clip(query.vector @ stored.vector, -1.0, 1.0)), span)
+    finder.add(0, subject or "")
+    places = finder.find(text) if subject else []
+    return (places[-1].start, places[-1].end) if places else None
 
 
 def trained_conflict_scorer(encoder: Encoder) -> ScopeConflictScorer | None:
