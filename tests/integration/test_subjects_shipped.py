@@ -111,7 +111,7 @@ def test_one_pass_finds_subjects_and_encodes(minilm: Encoder, memory: EditMemory
 @pytest.mark.data
 @pytest.mark.parametrize(
     ("file", "exact"),
-    [("counterfact_train", 98.5), ("zsre_dev", 97.5), ("wikibigedit_dev", 86.0), ("knowedit_counterfact_dev", 96.0)],
+    [("counterfact_train", 97.0), ("zsre_dev", 95.0), ("wikibigedit_dev", 88.0), ("knowedit_counterfact_dev", 93.0)],
 )
 def test_agreement_with_the_subjects_of_published_data(
     data_dir: Path, minilm: Encoder, file: str, exact: float
