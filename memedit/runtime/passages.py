@@ -47,11 +47,11 @@ def silent(query: str) -> ScopeDecision:
 def joined(alone: ScopeDecision, told: ScopeDecision) -> ScopeDecision:
     """Return what a last turn asks, alone or as it refers to its talk; each edit stands at its better score.
 
-    An edit that is blocked for the last turn alone stays silent. Where an earlier turn named the subject of an edit,
-    the decision's query is the talk.
+    What the last turn names itself goes before what it may refer to. An edit that is blocked for the last turn alone is
+    silent. Where an earlier turn named the subject of an edit, the decision's query is the talk.
     """
     blocked = {hit.edit.id for hit in alone.considered if BLOCKED in hit.reasons}
-    fired = _best_of([hit for hit in (*alone.fired, *told.fired) if hit.edit.id not in blocked])
+    fired = alone.fired or tuple(hit for hit in told.fired if hit.edit.id not in blocked)
     return replace(
         alone,
         query=" || ".join(turns_of(told.query)) if told.considered else alone.query,

@@ -34,16 +34,16 @@ class Calibration:
     ``relation``: slope and offset where the relation encoder alone decides. ``both``: weights of the relation encoder's
     and the cross-encoder's logit, and an offset; ``named_otherwise``: the same with the share of the subject's letters
     that stand in the query, where the subject does not stand there as it is stored. ``unnamed``: weights of the
-    cross-encoder's logit and of the cosine of both texts, and an offset, where the subject is no name. ``talk``: slope
-    and offset of the cross-encoder's logit where the subject stands in an earlier turn. ``clear``: how far from zero
-    the relation encoder's calibrated logit has to be for its word to be enough (below, above).
+    cross-encoder's logit and of the cosine of both texts, and an offset, where the subject is no name. ``talk``: those
+    of both logits and an offset, where the subject stands in an earlier turn. ``clear``: how far from zero the relation
+    encoder's calibrated logit has to be for its word to be enough (below, above).
     """
 
     relation: tuple[float, float] = (1.0, 0.0)
     both: tuple[float, float, float] = (0.5, 0.5, 0.0)
     named_otherwise: tuple[float, float, float, float] = (0.0, 1.0, 0.0, 0.0)
     unnamed: tuple[float, float, float] = (0.5, 15.0, -13.0)
-    talk: tuple[float, float] = (1.0, 0.0)
+    talk: tuple[float, float, float] = (0.4, 0.8, 0.0)
     clear: tuple[float, float] = (-4.0, 12.0)
 
 

@@ -15,9 +15,14 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\s*\n\s*")
 _FOCUS_WORDS = 48
 _TARGET_CHARS = 160
 _TURNS, _TURN_WORDS = 4, 28
+_PRONOUNS = re.compile(
+    r"\b(?:it|they|them|he|she|him|that one|this one|there|er|sie|es|il|elle|lui|ella|lei|hij|zij)\b", re.IGNORECASE
+)
+_OWNERS = re.compile(r"\b(?:its|their|his|her|sein|seine|ihr|ihre|son|sa|ses|su|sus|suo|sua)\b", re.IGNORECASE)
 BETWEEN_TURNS = " || "
 """What stands between the turns of a talk in the text that the network reads."""
 _TYPO_LETTERS = 6
+_MOSTLY = 0.6
 PARTLY = 0.25
 """A subject of which this share of letters stands in a query may be meant."""
 
@@ -70,12 +75,36 @@ def told(text: str, subject: str) -> str | None:
 
     The last turns are kept, with the latest one that names the subject; long ones are cut to what stands around it.
     """
-    turns = [masked(turn, subject) for turn in turns_of(text)]
+    turns = [_masked_or_mostly(turn, subject) for turn in turns_of(text)]
     naming = [i for i, turn in enumerate(turns[:-1]) if MASK in turn]
     if not naming:
         return None
     kept = [i for i in range(len(turns) - 1) if i == naming[-1] or i >= len(turns) - 1 - _TURNS]
     return BETWEEN_TURNS.join([*(_short(turns[i]) for i in kept), focused(turns[-1])])
+
+
+def referring(text: str) -> str:
+    """Return the last turn of a talk, as the network reads it, what refers back masked: pronouns, else the front."""
+    last = text.rsplit(BETWEEN_TURNS, 1)[-1]
+    if MASK in last:
+        return last
+    hidden = _OWNERS.sub(f"{MASK}'s", _PRONOUNS.sub(MASK, last))
+    return hidden if hidden != last else f"{MASK}: {last}"
+
+
+def turns_ago(text: str) -> int:
+    """Return how many turns before the last of a talk, as the network reads it, its subject was named last."""
+    turns = text.split(BETWEEN_TURNS)
+    return next((ago for ago, turn in enumerate(reversed(turns)) if MASK in turn), len(turns))
+
+
+def _masked_or_mostly(turn: str, subject: str) -> str:
+    """Return a turn with the subject masked; where it does not stand there in full, most of it will do."""
+    hidden = masked(turn, subject)
+    if hidden != turn or not subject:
+        return hidden
+    share, partly = partly_named(subject, words(turn), turn)
+    return partly if share >= _MOSTLY else turn
 
 
 def _short(turn: str) -> str:

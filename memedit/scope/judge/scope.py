@@ -23,11 +23,12 @@ from memedit.scope.judge.places import (
     edit_texts,
     focused,
     mask,
-    masked,
     partly_named,
     places,
+    referring,
     shares_name,
     told,
+    turns_ago,
     with_target,
 )
 from memedit.scope.talk import TURN
@@ -50,6 +51,8 @@ _SEVERAL = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """What stands in texts that ask several things."""
+_AGO = 0.4
+"""What the logit loses for every turn that lies between a subject's name and the turn that may refer to it."""
 _HIGHEST = 0.9999
 """Scores of the network end here: 1 is a verbatim prompt's."""
 
@@ -162,7 +165,7 @@ class JudgeScope:
             for query, row in zip(queries, candidates, strict=True)
         ]
         everyone = [judged for row in rows for judged in row]
-        self._compare([judged for judged in everyone if not judged.talk and not judged.verbatim])
+        self._compare([judged for judged in everyone if not judged.verbatim])
         self._read([judged for row in rows for judged in self._close(row)])
         return [
             decide_query(
@@ -234,8 +237,9 @@ class JudgeScope:
 
     def _logit(self, judged: _Judged) -> float:
         if judged.talk:
-            slope, offset = self._model.calibration.talk
-            return slope * (judged.cross or 0.0) + offset
+            first, second, offset = self._model.calibration.talk
+            late = _AGO * max(0, turns_ago(judged.whole) - 1)
+            return first * judged.relation + second * (judged.cross or 0.0) + offset - late
         if not judged.named and judged.share is None:
             first, second, offset = self._model.calibration.unnamed
             return first * (judged.cross or 0.0) + second * judged.candidate.similarity + offset
@@ -254,7 +258,9 @@ class JudgeScope:
         reasons |= {} if judged.cross is None else {"cross": judged.cross}
         reasons |= {"talk": 1.0} if judged.talk else {}
         direct = 0.9 if judged.direct is None else sigmoid(judged.direct)
-        return ScoredCandidate(Hit(item.edit, score, item.similarity, reasons, direct), item.subject_span)
+        # what a last turn refers to is one thing, wherever it was named
+        span = None if judged.talk else item.subject_span
+        return ScoredCandidate(Hit(item.edit, score, item.similarity, reasons, direct), span)
 
 
 def _nominated(query: Encoding, candidates: Sequence[Candidate]) -> list[_Judged]:
@@ -281,15 +287,13 @@ def _nominated(query: Encoding, candidates: Sequence[Candidate]) -> list[_Judged
 
 
 def _nominated_in_talk(query: Encoding, candidates: Sequence[Candidate]) -> list[_Judged]:
-    """Return the candidates whose subject an earlier turn names, those named last and most similar first."""
-    named = [item for item in candidates if item.subject_span is not None]
-    named.sort(key=lambda item: -item.similarity)
+    """Return the candidates whose subject an earlier turn names, those named in full and most similar first."""
+    ordered = sorted(candidates, key=lambda item: (item.subject_span is None, -item.similarity))
     found = []
-    for item in named[:MAX_TOLD]:
+    for item in ordered[:MAX_TOLD]:
         text = told(query.text, item.edit.subject or "")
         if text is not None:
-            edit = with_target(masked(item.edit.prompt, item.edit.subject), item.edit)
-            found.append(_Judged(item, True, text, edit, talk=True))
+            found.append(_Judged(item, True, referring(text), text, talk=True))
     return found
 
 

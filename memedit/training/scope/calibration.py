@@ -10,7 +10,7 @@ from memedit.encoders.base import Encoder
 from memedit.index.words import words
 from memedit.scope.judge.model import Calibration, Judge
 from memedit.scope.judge.network import MASK
-from memedit.scope.judge.places import PARTLY, focused, partly_named
+from memedit.scope.judge.places import PARTLY, focused, partly_named, referring
 from memedit.scope.text import is_name
 from memedit.training.scope.batches import BatchMaker, Pair, with_value
 from memedit.training.scope.inventory import Family
@@ -53,14 +53,15 @@ def calibrate_judge(
     labels = _labels(named)
     alone, both = _fit([relation], labels), _fit([relation, cross], labels)
     elsewhere = _fit_otherwise(judge, otherwise)
-    spoken = _fit([_cross_logits(judge, talks)], _labels(talks))
+    last = _relation_logits(judge, [(referring(pair.query), pair.edit) for pair in talks])
+    spoken = _fit([last, _cross_logits(judge, talks)], _labels(talks))
     return replace(
         Calibration(),
         relation=(alone[0], alone[1]),
         both=(both[0], both[1], both[2]),
         named_otherwise=(elsewhere[0], elsewhere[1], elsewhere[2], elsewhere[3]),
         unnamed=_fit_unnamed(judge, encoder, rows) if rows and encoder is not None else Calibration().unnamed,
-        talk=(spoken[0], spoken[1]),
+        talk=(spoken[0], spoken[1], spoken[2]),
     )
 
 

@@ -18,7 +18,7 @@ from scope_bench import HashedWords
 from tiny_encoder import save_tiny_encoder
 
 FIRES_ON_TALKS = Calibration(
-    relation=(0.0, -9.0), both=(0.0, 0.0, -9.0), named_otherwise=(0.0, 0.0, 0.0, -9.0), talk=(0.0, 9.0)
+    relation=(0.0, -9.0), both=(0.0, 0.0, -9.0), named_otherwise=(0.0, 0.0, 0.0, -9.0), talk=(0.0, 0.0, 9.0)
 )
 
 

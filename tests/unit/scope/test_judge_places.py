@@ -67,6 +67,12 @@ def test_a_talk_is_read_with_its_subject_masked():
     assert told("When does the Mill Library open?", "Mill Library") is None, "no earlier turn names it"
 
 
+def test_most_of_a_name_will_do_in_a_talk_and_a_little_will_not():
+    turns = ["I could move to Nimbus Pro.", "how much would that be per month?"]
+    assert told(TURN.join(turns), "Nimbus Pro plan").startswith("I could move to [MASK].")
+    assert told(TURN.join(["I'm on Nimbus Basic.", "how much is it?"]), "Nimbus Pro plan") is None
+
+
 def test_an_old_turn_that_names_the_subject_is_kept_and_others_go():
     turns = ["You answer for the Mill Library.", *(f"turn {n}" for n in range(30)), "and when does it close?"]
     found = told(TURN.join(turns), "Mill Library").split(" || ")
