@@ -33,8 +33,6 @@ class OwnFormat:
         if state == EditState.CONSOLIDATED.value:  # weights do not travel with the file
             state = EditState.ACTIVE.value
         edit_id = None if row.get("id") is None else checked_text(row["id"], "id")
-        if edit_id is not None and not 0 < len(edit_id) <= 200:
-            raise FieldError("id", f"{edit_id[:80]!r} is empty or longer than 200 characters")
         fields = {name: row[name] for name in _DRAFT if name in row}
         return Parsed({**fields, "target": target_of(row, "target")}, edit_id, state)
 

@@ -108,7 +108,7 @@ def test_interrupting_ends_quietly() -> None:
 
 
 def test_wrong_usage_has_its_own_code() -> None:
-    assert CliRunner().invoke(app, ["edit", "add", "only a prompt"]).exit_code == USAGE
+    assert CliRunner().invoke(app, ["edit", "add"]).exit_code == USAGE
     assert CliRunner().invoke(app, ["edit", "import", "no/such/file.jsonl"]).exit_code == USAGE
     assert CliRunner().invoke(app, ["nonsense"]).exit_code == USAGE
 
