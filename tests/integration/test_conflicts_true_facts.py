@@ -50,20 +50,10 @@ CONTRADICTION: tuple[Fact, Fact] = (
     ("When does the Harbour Street Library open?", "at 9:30"),
     ("What time does Harbour Street Library open its doors?", "at 10"),
 )
-NEEDS_THE_NEW_JUDGE = {
-    "born where and when",
-    "phone and e-mail",
-    "two quarters",
-    "maximum and minimum",
-    "two days",
-    "died when and where",
-}
-"""Pairs that the present classifier takes for contradictions."""
 
 
 def cases() -> list[object]:
-    late = pytest.mark.xfail(reason="needs the new judge", strict=True)
-    return [pytest.param(*pair, id=name, marks=[late] * (name in NEEDS_THE_NEW_JUDGE)) for name, pair in PAIRS.items()]
+    return [pytest.param(*pair, id=name) for name, pair in PAIRS.items()]
 
 
 @pytest.fixture(scope="module")
