@@ -12,7 +12,7 @@ from memedit.types import Hit, ScopeDecision
 Judge = Callable[[Sequence[str], float], list[ScopeDecision]]
 """Texts and a threshold to one decision a text, all judged in one batch."""
 
-_WORTH_READING = 0.1
+_WORTH_READING = 0.02
 _SENTENCE_ERRORS = 0.7
 _WINDOW_ERRORS = 0.2
 

@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -78,6 +79,9 @@ def test_no_path_can_forge_an_entry_or_drive_a_terminal(shared_server: RunningSe
 def test_a_json_log_has_the_request_in_fields(shared_server: RunningServer) -> None:
     with log("json") as written, shared_server.client() as client:
         client.get("/v1/edits/nothing", headers={"X-Request-Id": "r-7"})
+        until = time.monotonic() + 10  # the entry is written when the answer has gone out
+        while not written.getvalue().endswith("\n") and time.monotonic() < until:
+            time.sleep(0.01)
     entry = json.loads(written.getvalue())
     expected = {"level": "info", "method": "GET", "path": "/v1/edits/nothing", "status": 404, "request_id": "r-7"}
     assert {name: entry[name] for name in expected} == expected
