@@ -43,6 +43,8 @@ _SCRIPTS = (
 )
 _POSSESSIVE = re.compile(r"['’]s?\Z", re.IGNORECASE)
 _CAPITAL = re.compile(r" ([^\W\d_][\w-]+)")
+_CUT_OFF = re.compile(r"['’]?s\s+")
+"""The end of a possessive whose owner is no part of the name: "men's Kestrel Cup"."""
 _ARTICLE = re.compile(r"(?:the|an?|der|die|das|den|dem|la|le|les|el|los|las|il|lo|gli|het|een) +(?=\S)")
 _LOWER = re.compile(r"\s+[a-z]")
 _JOINED = re.compile(r"[-‐‑_@.](?=\w)")
@@ -251,6 +253,8 @@ def _trimmed(text: str, start: int, end: int) -> Span | None:
         end += 1
     while start < end and text[start] in _EDGE:
         start += 1
+    if (tail := _CUT_OFF.match(text, start, end)) is not None:
+        start = tail.end()
     if (article := _ARTICLE.match(text, start, end)) is not None:
         start = article.end()
     if (owner := _POSSESSIVE.search(text, start, end)) is not None and _LOWER.match(text, end):

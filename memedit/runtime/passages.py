@@ -13,7 +13,7 @@ Judge = Callable[[Sequence[str], float], list[ScopeDecision]]
 """Texts and a threshold to one decision a text, all judged in one batch."""
 
 _WORTH_READING = 0.02
-_SENTENCE_ERRORS = 0.7
+_SENTENCE_ERRORS = 0.4
 _WINDOW_ERRORS = 0.2
 
 
@@ -22,8 +22,8 @@ def decide_parts(queries: Sequence[str], judge: Judge, *, threshold: float) -> l
 
     A query that fits one window is judged as it is. A longer one has many parts, each a chance to err, and what it
     asks is diluted in each of its windows. So its windows only fire at a score that leaves a fifth of the errors which
-    ``threshold`` leaves (1 - threshold); a passage with a window that scores at least 0.1 is read again sentence by
-    sentence, and a sentence fires at a score that leaves seven tenths of those errors. All windows of all queries are
+    ``threshold`` leaves (1 - threshold); a passage with a window that scores at least 0.02 is read again sentence by
+    sentence, and a sentence fires at a score that leaves four tenths of those errors. All windows of all queries are
     judged together, and so are all sentences.
 
     Args:

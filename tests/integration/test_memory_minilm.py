@@ -62,7 +62,7 @@ def test_facts_in_other_words(minilm: Encoder) -> None:
     with EditMemory(encoder=minilm) as memory:
         old = memory.add("Who is the chief executive of Norvik Shipping?", "Ole Berg", subject="Norvik Shipping")
         memory.add("Where does Norvik Shipping have its headquarters?", "Tern", subject="Norvik Shipping")
-        with pytest.raises(ConflictError, match="same relation") as caught:
+        with pytest.raises(ConflictError, match="same question in other words") as caught:
             memory.add("The chief executive of Norvik Shipping is", "Ada Holm", subject="Norvik Shipping")
         assert caught.value.existing_id == old.id
         memory.add("What year was Norvik Shipping founded in?", "1911", subject="Norvik Shipping")

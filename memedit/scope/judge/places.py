@@ -22,6 +22,13 @@ _OWNERS = re.compile(r"\b(?:its|their|his|her|sein|seine|ihr|ihre|son|sa|ses|su|
 BETWEEN_TURNS = " || "
 """What stands between the turns of a talk in the text that the network reads."""
 _TYPO_LETTERS = 6
+_COUNTED = (
+    re.compile(r"\b(?:1[5-9]|20)\d\d\b"),
+    re.compile(r"\bQ[1-4]\b", re.IGNORECASE),
+    re.compile(r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)day", re.IGNORECASE),
+    re.compile(r"\b\d+\.\d+(?:\.\d+)*\b"),
+)
+"""Years, quarters, weekdays, versions: texts that differ in one of these ask of different times or things."""
 _MOSTLY = 0.6
 PARTLY = 0.25
 """A subject of which this share of letters stands in a query may be meant."""
@@ -155,6 +162,15 @@ def partly_named(subject: str, found: Sequence[Word], text: str) -> tuple[float,
             runs.append((word.start, word.end))
     longest = max(runs, key=lambda span: span[1] - span[0])
     return present / total, mask(text, [longest])
+
+
+def disagree(query: str, prompt: str) -> bool:
+    """Say whether two texts name different years, quarters, weekdays or versions, and none in common."""
+    for kind in _COUNTED:
+        asked, stored = ({found.casefold() for found in kind.findall(text)} for text in (query, prompt))
+        if asked and stored and not asked & stored:
+            return True
+    return False
 
 
 def shares_name(prompt: str, found: Sequence[Word]) -> bool:

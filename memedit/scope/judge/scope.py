@@ -20,6 +20,7 @@ from memedit.scope.judge.model import SHIPPED, Calibration, Judge, JudgeModel, l
 from memedit.scope.judge.places import (
     PARTLY,
     block_texts,
+    disagree,
     edit_texts,
     focused,
     mask,
@@ -274,6 +275,8 @@ def _nominated(query: Encoding, candidates: Sequence[Candidate]) -> list[_Judged
         subject = item.edit.subject or ""
         if is_verbatim(asked, item.edit):
             found.append(_Judged(item, item.subject_span is not None, query.text, verbatim=True))
+        elif disagree(query.text, item.edit.prompt):
+            continue
         elif item.subject_span is not None and sum(judged.named for judged in found) < MAX_NAMED:
             if subject not in texts:
                 texts[subject] = focused(mask(query.text, places(subject, query.text) or [item.subject_span]))

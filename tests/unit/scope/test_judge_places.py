@@ -3,7 +3,7 @@
 import pytest
 
 from memedit.index.words import words
-from memedit.scope.judge.places import alike, focused, masked, partly_named, places, told
+from memedit.scope.judge.places import alike, disagree, focused, masked, partly_named, places, told
 from memedit.scope.talk import TURN
 
 
@@ -65,6 +65,23 @@ def test_a_talk_is_read_with_its_subject_masked():
     )
     assert told(TURN.join(turns), "Harbour Library") is None
     assert told("When does the Mill Library open?", "Mill Library") is None, "no earlier turn names it"
+
+
+@pytest.mark.parametrize(
+    ("query", "prompt", "apart"),
+    [
+        ("Who won the Cup in 2020?", "Who won the Cup in 2021?", True),
+        ("revenue of Umbra in q1 2024", "What was Umbra's revenue in Q2 2024?", True),
+        ("ferry on Tuesdays?", "When does the ferry leave on Mondays?", True),
+        ("release of Fathom 5.3", "When was Fathom 5.2 released?", True),
+        ("Who won in 2020 and 2021?", "Who won the Cup in 2021?", False),
+        ("Who won the Cup?", "Who won the Cup in 2021?", False),
+        ("parking from 2 to 5?", "Since March 2026 parking costs", False),
+        ("yoga on Tuesday", "What time is yoga on Tuesdays?", False),
+    ],
+)
+def test_texts_of_other_times_and_versions_disagree(query, prompt, apart):
+    assert disagree(query, prompt) is apart
 
 
 def test_most_of_a_name_will_do_in_a_talk_and_a_little_will_not():
