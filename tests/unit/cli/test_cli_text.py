@@ -46,7 +46,8 @@ def test_ordinary_text_of_any_script_is_kept(text: str) -> None:
 def test_visible_text_can_be_encoded_and_holds_no_control_character(text: str) -> None:
     shown = visible(text)
     shown.encode()
-    assert not any(ord(char) < 0x20 for char in shown if char not in "\n\t")
+    # a carriage return before a line feed stays: it ends a line as the line feed does
+    assert not any(ord(char) < 0x20 for char in shown.replace("\r\n", "\n") if char not in "\n\t")
     assert visible(shown) == shown
 
 

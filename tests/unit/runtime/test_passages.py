@@ -57,7 +57,7 @@ def test_a_short_query_fires_at_the_threshold_and_a_part_of_a_long_one_does_not(
     long = decide(FILLER + QUESTION, window=0.72, question=0.72)
     assert not long.fired
     assert long.abstained
-    assert decide(FILLER + QUESTION, window=0.72, question=0.8).fired
+    assert decide(FILLER + QUESTION, window=0.72, question=0.9).fired
 
 
 def test_a_window_fires_by_itself_when_it_is_sure() -> None:
@@ -67,7 +67,7 @@ def test_a_window_fires_by_itself_when_it_is_sure() -> None:
 
 def test_passages_in_which_nothing_comes_near_are_not_read_again() -> None:
     asked: list[list[str]] = []
-    decide_parts([FILLER, QUESTION, ""], judged_by(lambda text: 0.05, asked), threshold=THRESHOLD)
+    decide_parts([FILLER, QUESTION, ""], judged_by(lambda text: 0.01, asked), threshold=THRESHOLD)
     assert asked == [[*split_long(FILLER), QUESTION]]
 
 
