@@ -73,9 +73,9 @@ def run(
             "rows": len(drafts),
             "encoder": engine.name,
             "bare_rows_per_s": round(len(drafts) / bare, 1),
-            "bare_passes_s": [round(before.wall, 3), round(after.wall, 3)],
+            "bare_passes_s": [round(before.wall, 6), round(after.wall, 6)],
             "ingest_rows_per_s": round(len(drafts) / ingest.wall, 1),
-            "ingest_s": round(ingest.wall, 3),
+            "ingest_s": round(ingest.wall, 6),
             "of_bare": round(bare / ingest.wall, 4),
             "of_bare_cpu": round((before.cpu + after.cpu) / 2 / ingest.cpu, 4),
         }
