@@ -41,6 +41,7 @@ def fired(memory: EditMemory, scope: Scope, asked: object) -> list[str]:
     "ask",
     [
         f"Who opened the {LIBRARY}?",
+        f"When was the {LIBRARY} opened?",
         f"When does the {LIBRARY} close?",
         f"How many books does the {LIBRARY} have?",
         f"Translate to French: When does the {LIBRARY} open?",
