@@ -135,8 +135,12 @@ def block_texts(edit: Edit) -> tuple[str, ...]:
 
 def with_target(text: str, edit: Edit) -> str:
     """Return a text of an edit with its target behind it, unless the text holds it."""
-    target = " ".join(edit.target[:_TARGET_CHARS].split())
-    return text if target.casefold() in text.casefold() else f"{text} {target}"
+    return with_value(text, " ".join(edit.target[:_TARGET_CHARS].split()))
+
+
+def with_value(text: str, value: str) -> str:
+    """Return a text with a value behind it, unless the text holds it but for case."""
+    return text if value.casefold() in text.casefold() else f"{text} {value}"
 
 
 def partly_named(subject: str, found: Sequence[Word], text: str) -> tuple[float, str]:

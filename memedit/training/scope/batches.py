@@ -4,6 +4,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from memedit.scope.judge.network import MASK
+from memedit.scope.judge.places import with_value
 from memedit.training.scope.inventory import Family, Relation
 from memedit.training.scope.rows import RewordedRow
 from memedit.training.scope.talks import make_talk
@@ -23,8 +25,6 @@ from memedit.training.scope.wordings import (
     qualifier_pair,
 )
 
-MASK = "[MASK]"
-"""What stands for the subject in texts whose subject is known."""
 _KINDS = ("questions",) * 5 + ("casual",) * 3 + ("cloze",) * 2 + ("statements",) * 2 + ("yesno",) * 2 + ("long",)
 _NAMED_KINDS = ("questions", "questions", "casual", "casual", "cloze", "long")
 HOP = "one step further"
@@ -355,11 +355,6 @@ class BatchMaker:
             return pair if rng.random() < 0.5 else (pair[1], pair[0])
         first, second = rng.sample(list(family.subjects), 2)
         return first, second
-
-
-def with_value(text: str, value: str) -> str:
-    """Return the text of an edit with its target, unless the text holds it."""
-    return text if not value or value.casefold() in text.casefold() else f"{text} {value}"
 
 
 def _stands(subject: str, text: str) -> bool:

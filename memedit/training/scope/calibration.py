@@ -10,9 +10,9 @@ from memedit.encoders.base import Encoder
 from memedit.index.words import words
 from memedit.scope.judge.model import Calibration, Judge
 from memedit.scope.judge.network import MASK
-from memedit.scope.judge.places import PARTLY, focused, partly_named, referring
+from memedit.scope.judge.places import PARTLY, focused, partly_named, referring, with_value
 from memedit.scope.text import is_name
-from memedit.training.scope.batches import BatchMaker, Pair, with_value
+from memedit.training.scope.batches import BatchMaker, Pair
 from memedit.training.scope.inventory import Family
 from memedit.training.scope.rows import RewordedRow
 from memedit.types import FloatArray

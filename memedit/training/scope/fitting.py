@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from memedit.adapters.common.checkpoints import load_checkpoint, save_checkpoint
 from memedit.errors import InputError
-from memedit.scope.judge.network import JudgeNetwork, JudgeTokenizer
+from memedit.scope.judge.network import MASK, JudgeNetwork, JudgeTokenizer
 from memedit.training.scope.batches import HOP, BatchMaker, Pair, Text
 from memedit.training.scope.inventory import Family
 from memedit.training.scope.rows import RewordedRow
@@ -275,7 +275,7 @@ class Alike:
         centres: list[Tensor] = []
         network.eval()
         for family in families:
-            texts = [text.replace("{s}", "[MASK]") for relation in family.relations for text in relation.questions[:2]]
+            texts = [text.replace("{s}", MASK) for relation in family.relations for text in relation.questions[:2]]
             with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
                 vectors = network.vectors(tokenizer.texts(texts)).float()
             at = 0

@@ -10,8 +10,10 @@ import torch
 
 from memedit.errors import DatasetError, InputError
 from memedit.scope.judge.model import load_model
+from memedit.scope.judge.network import MASK
+from memedit.scope.judge.places import with_value
 from memedit.training.scope import inventory, run
-from memedit.training.scope.batches import MASK, BatchMaker, masked, with_value
+from memedit.training.scope.batches import BatchMaker, masked
 from memedit.training.scope.fitting import Alike, JudgeSettings
 from memedit.training.scope.inventory import read_families
 from memedit.training.scope.rows import RewordedRow, read_rows
