@@ -1,6 +1,7 @@
 """decide_parts: long queries by their windows and sentences, each against its own bar."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from memory.hashing_encoder import HashingEncoder
@@ -91,3 +92,11 @@ def test_what_is_blocked_for_a_last_turn_alone_does_not_fire_on_its_talk(blocked
     alone = ScopeDecision(QUESTION, "test", THRESHOLD, (), (silent,))
     told = ScopeDecision(QUESTION, "test", THRESHOLD, (heard,), (heard,))
     assert bool(joined(alone, told).fired) is not blocked
+
+
+def test_what_a_last_turn_names_goes_before_what_it_may_refer_to() -> None:
+    named, meant = Hit(EDIT, 0.8, 0.9), Hit(replace(EDIT, id="meant"), 0.99, 0.9)
+    alone = ScopeDecision(QUESTION, "test", THRESHOLD, (named,), (named,))
+    told = ScopeDecision(QUESTION, "test", THRESHOLD, (meant,), (meant,))
+    assert joined(alone, told).fired == (named,)
+    assert joined(replace(alone, fired=()), told).fired == (meant,)
