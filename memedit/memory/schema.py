@@ -143,6 +143,10 @@ api_keys = Table(
     Column("created_at", Big, nullable=False),
     Column("expires_at", Big),
     Column("revoked_at", Big),
+    Column("edits", Integer),
+    Column("tokens_per_minute", Integer),
+    Column("logged", Integer, nullable=False, server_default="1"),
+    Column("last_used_at", Big),
 )
 
 actors = Table(
@@ -153,6 +157,7 @@ actors = Table(
     Column("actor", Text, nullable=False),
     Column("request", Text),
 )
+Index("actors_actor", actors.c.actor, actors.c.first_revision)
 
 idempotency = Table(
     "idempotency",
@@ -166,3 +171,55 @@ idempotency = Table(
     Column("at", Big, nullable=False),
 )
 Index("idempotency_at", idempotency.c.at)
+
+request_log = Table(
+    "request_log",
+    tables,
+    Column("id", Text, primary_key=True),
+    Column("at", Big, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("route", Text, nullable=False),
+    Column("query", Text, nullable=False),
+    Column("earlier", Text, nullable=False),
+    Column("answer", Text),
+    Column("fired", Text, nullable=False),
+    Column("body", Text, nullable=False),
+)
+Index("request_log_namespace", request_log.c.namespace, request_log.c.id)
+Index("request_log_actor", request_log.c.actor, request_log.c.id)
+
+feedback = Table(
+    "feedback",
+    tables,
+    Column("id", Text, primary_key=True),
+    Column("at", Big, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("request", Text),
+    Column("edit", Text, nullable=False),
+    Column("should_fire", Integer, nullable=False),
+    Column("query", Text, nullable=False),
+    Column("earlier", Text, nullable=False),
+    Column("settled_at", Big),
+    Column("outcome", Text),
+)
+Index("feedback_namespace", feedback.c.namespace, feedback.c.id)
+
+quotas = Table(
+    "quotas",
+    tables,
+    Column("namespace", Text, primary_key=True),
+    Column("edits", Integer),
+    Column("requests_per_minute", Integer),
+    Column("tokens_per_minute", Integer),
+)
+
+figures = Table(
+    "figures",
+    tables,
+    Column("at", Big, primary_key=True, autoincrement=False),
+    Column("server", Text, primary_key=True),
+    Column("body", Text, nullable=False),
+)

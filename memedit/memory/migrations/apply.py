@@ -7,7 +7,14 @@ from sqlalchemy import Connection, inspect, select
 
 from memedit.errors import StoreVersionError
 from memedit.memory import schema
-from memedit.memory.migrations import m0001_edits, m0002_artefacts_settings, m0003_access, m0004_leases, m0005_doubt
+from memedit.memory.migrations import (
+    m0001_edits,
+    m0002_artefacts_settings,
+    m0003_access,
+    m0004_leases,
+    m0005_doubt,
+    m0006_service,
+)
 from memedit.memory.times import now_micros
 
 _TYPES = {"sqlite": {"big": "INTEGER", "blob": "BLOB"}, "postgresql": {"big": "BIGINT", "blob": "BYTEA"}}
@@ -25,7 +32,7 @@ class Migration:
 MIGRATIONS = tuple(
     Migration(number, module.NAME, module.STATEMENTS)
     for number, module in enumerate(
-        (m0001_edits, m0002_artefacts_settings, m0003_access, m0004_leases, m0005_doubt), start=1
+        (m0001_edits, m0002_artefacts_settings, m0003_access, m0004_leases, m0005_doubt, m0006_service), start=1
     )
 )
 LATEST = MIGRATIONS[-1].number
