@@ -99,7 +99,7 @@ def check_target_weight(weight: float) -> float:
 class MixesTargets(Protocol):
     """An adapter whose answers are to be targets to the letter: the runtime mixes an edit's target into its decoding.
 
-    See :mod:`memedit.runtime.copying`. Published methods, kept as they were published, do not offer this.
+    See :mod:`memedit.runtime.target_bias`. Published methods, kept as they were published, do not offer this.
     """
 
     @property

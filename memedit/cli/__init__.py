@@ -1,1 +1,1 @@
-"""TODO."""
+"""The command line: parses arguments, calls a workflow or the runtime, prints."""

@@ -32,7 +32,7 @@ def ingest(
     seed: Seed = 0,
 ) -> None:
     """Import edits, encoding included, beside the bare encoder; and with vectors given."""
-    from memedit.workflows.bench_ingest import run
+    from memedit.bench.ingest import run
 
     encoder = session.settings.encoder
     with session.output.progress("importing") as progress:
@@ -54,7 +54,7 @@ def retrieval(
     seed: Seed = 0,
 ) -> None:
     """Search an index one query at a time on one core, beside the exact one."""
-    from memedit.workflows.bench_retrieval import run
+    from memedit.bench.retrieval import run
 
     found = run(
         n,
@@ -83,7 +83,7 @@ def overhead(
     seed: Seed = 0,
 ) -> None:
     """Time the wrapper, beside the bare model's `generate`, on prompts that no edit concerns or that edits answer."""
-    from memedit.workflows.bench_overhead import run
+    from memedit.bench.overhead import run
 
     settings = session.settings
     with session.output.progress("timing pairs") as progress:
@@ -114,8 +114,8 @@ def evaluation(
     batch_size: Annotated[int, typer.Option(min=1, help="Rows in one batch.")] = 64,
 ) -> None:
     """Time an evaluation, beside the bare model's `generate` on the same prompts in the same batches."""
+    from memedit.bench.evaluation import run
     from memedit.evaluation.datasets import name_files
-    from memedit.workflows.bench_evaluation import run
 
     settings = session.settings
     with session.output.progress("timing") as progress:
@@ -145,7 +145,7 @@ def serve(
     seed: Seed = 0,
 ) -> None:
     """Load `memedit serve` with clients, beside the bare model's `generate` at the same batch sizes."""
-    from memedit.server.bench import run
+    from memedit.bench.server import run
 
     settings = session.settings
     with session.output.progress("serving") as progress:
@@ -181,7 +181,7 @@ def proxy(
     upstream_model: Annotated[str, typer.Option(help="The real engine's name of its model.")] = "",
 ) -> None:
     """Time the first token through `memedit serve --upstream` and past it, on prompts that no edit touches."""
-    from memedit.server.bench_proxy import run
+    from memedit.bench.proxy import run
 
     with session.output.progress("asking") as progress:
         found = run(
@@ -205,7 +205,7 @@ def shared(
     edits: Annotated[int, typer.Option(min=1, help="Edits made at one server and awaited at the other.")] = 200,
 ) -> None:
     """Time until an edit made at one of two servers on one PostgreSQL is in force at the other."""
-    from memedit.server.bench_shared import run
+    from memedit.bench.shared import run
 
     with session.output.progress("editing") as progress:
         found = run(
@@ -248,12 +248,12 @@ def consolidation(
     ] = None,
 ) -> None:
     """Write growing numbers of edits into weights, method by method, beside the untouched model."""
+    from memedit.bench.weights import Plan, run
     from memedit.cli.options import key_values
+    from memedit.config.overrides import with_changes
     from memedit.consolidation.base import ConsolidationSettings
     from memedit.evaluation.report.growth_page import growth_page
     from memedit.whole_files import write_text
-    from memedit.workflows.bench_weights import Plan, run
-    from memedit.workflows.changes import with_changes
 
     plan = Plan(
         model=session.settings.model.name,
@@ -296,10 +296,10 @@ def consolidation_undo(
     ] = None,
 ) -> None:
     """Say how far weights and answers differ by the order of edits, and after withdrawing from never having had."""
+    from memedit.bench.consolidation import run
     from memedit.cli.options import key_values
+    from memedit.config.overrides import with_changes
     from memedit.consolidation.base import ConsolidationSettings
-    from memedit.workflows.bench_consolidation import run
-    from memedit.workflows.changes import with_changes
 
     with session.output.progress("consolidating") as progress:
         found = run(
@@ -326,7 +326,7 @@ def namespaces(
     seed: Seed = 0,
 ) -> None:
     """Ask in many namespaces about the same subjects, and count edits that come from another one (none may)."""
-    from memedit.server.bench_namespaces import run
+    from memedit.bench.namespaces import run
 
     settings = session.settings
     with session.output.progress("asking") as progress:
@@ -358,7 +358,7 @@ def letter(
     ] = False,
 ) -> None:
     """Ask for targets with line breaks and runs of blanks, and count the answers that are the target to the letter."""
-    from memedit.workflows.bench_letter import read_targets, run
+    from memedit.bench.letter import read_targets, run
 
     model = session.model(session.memory(":memory:"))
     with session.output.progress("asking") as progress:
@@ -399,7 +399,7 @@ def elder(
     edits: Annotated[int, typer.Option(min=1, help="Edits of the memory to time.")] = 16,
 ) -> None:
     """Time ELDER's training of an edit beside a plain LoRA trained on one edit at a time."""
-    from memedit.workflows.bench_elder import run
+    from memedit.bench.elder import run
 
     memory = session.memory()
     with session.output.progress("training plain LoRAs") as progress:

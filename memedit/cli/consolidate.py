@@ -23,7 +23,7 @@ from memedit.cli.text import plain
 if TYPE_CHECKING:
     from memedit.cli.session import Session
     from memedit.config import ConsolidationConfig
-    from memedit.workflows.consolidate import JobPlan, JobResult, JobSettings
+    from memedit.workflows.consolidate.operations import JobPlan, JobResult, JobSettings
 
 app = typer.Typer(
     help="Write piled-up edits into the weights of a new version of the model; see also 'schedule'.",
@@ -145,8 +145,8 @@ def schedule(
     from datetime import timedelta
 
     from memedit.workflows import consolidate as workflow
-    from memedit.workflows.consolidation.configuring import schedule_of
-    from memedit.workflows.consolidation.schedule import due, run_schedule
+    from memedit.workflows.consolidate.configuring import schedule_of
+    from memedit.workflows.consolidate.schedule import due, run_schedule
 
     options = {"memory": memory, "namespace": namespace, "encoder": encoder, "model": model}
     with _opened(config, json_mode=json_mode, **options) as (session, job):
@@ -211,7 +211,7 @@ def _opened(config: list[Path] | None, *, json_mode: bool, **options: Any) -> An
 def _settings(
     job: "ConsolidationConfig", method: str | None, check: CheckKind | None, changes: list[str] | None
 ) -> "JobSettings":
-    from memedit.workflows.consolidation.configuring import job_settings
+    from memedit.workflows.consolidate.configuring import job_settings
 
     given = {"method": method, "check": None if check is None else check.value}
     config = job.model_copy(update={name: value for name, value in given.items() if value is not None})

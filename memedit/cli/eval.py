@@ -132,11 +132,11 @@ def run(
         **_parsed(method, edits, protocol, stream),
     }  # fmt: skip
     if consolidation is not None:
-        from memedit.workflows.consolidation.configuring import read_evaluation_job
+        from memedit.workflows.consolidate.configuring import read_evaluation_job
 
         options["consolidation"] = read_evaluation_job(consolidation)
     if lm_eval is not None:
-        from memedit.workflows.lm_eval_tasks import HarnessTasks
+        from memedit.workflows.evaluate.lm_eval_tasks import HarnessTasks
 
         names = tuple(name.strip() for name in lm_eval.split(",") if name.strip())
         options["harness"] = HarnessTasks(names, lm_eval_folder, lm_eval_limit)
@@ -165,7 +165,7 @@ def suite(
 ) -> None:
     """Evaluate methods on every data set of a folder: so many edits each, a sample of them asked about."""
     from memedit.evaluation.settings import EvalSettings
-    from memedit.workflows.eval_suite import suite_files
+    from memedit.workflows.evaluate.suite import suite_files
 
     settings = EvalSettings(seed=seed, probes_per_kind=probes_per_kind, fluency_queries=fluency_queries)
     options = {
@@ -196,7 +196,7 @@ def scope(
     """Ask a scope the questions of FILEs, or sweep scopes' thresholds over data sets (--data). Needs no model."""
     from memedit.evaluation.datasets import name_files
     from memedit.evaluation.report.terminal import scope_table
-    from memedit.workflows.eval_scope import run_laboratory
+    from memedit.workflows.evaluate.scope import run_laboratory
 
     output = Output(json_mode=json)
     if files:
@@ -215,7 +215,7 @@ def scope(
 def _asks(output: Output, files: list[Path], out: Path, **options: Any) -> None:
     """Report on files of asks."""
     from memedit.evaluation.report.terminal import asks_table
-    from memedit.workflows.eval_asks import run_asks
+    from memedit.workflows.evaluate.asks import run_asks
 
     with output.progress("asking") as progress:
         report = run_asks(files, out, progress=progress, **options)
@@ -237,7 +237,7 @@ def conflicts(
 ) -> None:
     """Store true facts about shared subjects with `supersede`, contradict some: what is found, and what is lost."""
     from memedit.evaluation.report.terminal import conflicts_table
-    from memedit.workflows.eval_conflicts import run_conflicts
+    from memedit.workflows.evaluate.conflicts import run_conflicts
 
     output = Output(json_mode=json)
     with output.progress("adding facts") as progress:
@@ -266,7 +266,7 @@ def passages(
     """Look running text up: how often edits fire where nothing is asked, and on questions planted in it."""
     from memedit.evaluation.datasets import name_files
     from memedit.evaluation.report.terminal import passages_table
-    from memedit.workflows.eval_passages import run_passages
+    from memedit.workflows.evaluate.passages import run_passages
 
     output = Output(json_mode=json)
     with output.progress("looking passages up") as progress:
@@ -307,7 +307,7 @@ def _parsed(method: str, edits: str, protocol: str, stream: str) -> dict[str, An
 def _evaluate(files: list[Any], options: dict[str, Any], out: Path, *, json_mode: bool, use_cache: bool) -> None:
     from memedit.evaluation.report.results import results_json
     from memedit.evaluation.report.terminal import results_tables
-    from memedit.workflows.evaluate import EvaluationConfig, evaluate
+    from memedit.workflows.evaluate.run import EvaluationConfig, evaluate
 
     output = Output(json_mode=json_mode)
     config = EvaluationConfig(data=tuple(files), **options)

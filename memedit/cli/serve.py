@@ -89,7 +89,7 @@ def register(app: typer.Typer) -> None:
         _check_installed()
         from memedit.server import ServerSettings, create_app
         from memedit.server.logs import log_to_stderr
-        from memedit.server.serving import check_host, listen, run
+        from memedit.server.runner import check_host, listen, run
 
         check_host(host, auth=not no_auth)
         log_to_stderr(log_level, log_format)

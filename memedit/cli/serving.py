@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from memedit.runtime import EditableModel
     from memedit.server.consolidations import ConsolidationSetup, Consolidator
     from memedit.server.engines.base import Engine
-    from memedit.server.following import Follower
     from memedit.server.lookups import Lookups
+    from memedit.server.version_watcher import Follower
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,9 @@ def proxy_parts(session: "Session", lookups: "Lookups", upstream: UpstreamOption
         InputError: an option has a value that means nothing.
         ModelNotFoundError: the model's name is a version's, and there is no such version.
     """
+    from memedit.server.active_weights import Served, ServedWeights
     from memedit.server.engines.proxy import ProxyEngine
     from memedit.server.engines.upstream import Upstream
-    from memedit.server.served import Served, ServedWeights
     from memedit.workflows.open import version_record
 
     if upstream.edit_role not in ("system", "user"):
@@ -123,9 +123,9 @@ def _following(
     session: "Session", lookups: "Lookups", setup: "ConsolidationSetup"
 ) -> "tuple[EditableModel, ConsolidationSetup, Follower]":
     from memedit.consolidation.overlays import FrozenBase
-    from memedit.server.following import Follower
-    from memedit.server.served import ServedWeights
-    from memedit.workflows.versions import followed_base
+    from memedit.server.active_weights import ServedWeights
+    from memedit.server.version_watcher import Follower
+    from memedit.workflows.consolidate.versions import followed_base
 
     store = setup.store(lookups.memory)
     setup = replace(setup, model=followed_base(setup.model, store))
@@ -160,7 +160,7 @@ def _open_model(session: "Session", lookups: "Lookups", model: "ModelConfig") ->
 def _pin(lookups: "Lookups", model: "EditableModel") -> None:
     """Let a model that was loaded as a version answer the version's namespace only."""
     from memedit.consolidation.loaded import LoadedVersion
-    from memedit.server.following import staying
+    from memedit.server.version_watcher import staying
 
     if isinstance(model.version, LoadedVersion):
         lookups.weights = staying(model.version, model.base)
@@ -184,7 +184,7 @@ def _other_names(base: str, name: str) -> list[str]:
 
 
 def _is_champion(name: str) -> bool:
-    from memedit.workflows.versions import CHAMPION
+    from memedit.workflows.consolidate.versions import CHAMPION
 
     return name == CHAMPION and not Path(name).exists()
 

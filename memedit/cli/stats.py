@@ -39,9 +39,9 @@ def build(
 
     Kept under everything they depend on: a second call only reads them.
     """
+    from memedit.config.overrides import with_changes
     from memedit.consolidation.base import ConsolidationSettings
-    from memedit.workflows import statistics
-    from memedit.workflows.changes import with_changes
+    from memedit.workflows.consolidate import statistics
 
     wanted = key_values("--set", changes) | ({} if layers is None else {"layers": f"[{layers}]"})
     with session.output.progress("reading keys") as progress:
@@ -98,7 +98,7 @@ def register(root: typer.Typer) -> None:
         image: Annotated[Path | None, typer.Option(dir_okay=False, help="Draw the heat-maps to this file.")] = None,
     ) -> None:
         """Find the layers in which a model recalls facts, by causal tracing, and propose layers for weight edits."""
-        from memedit.workflows.trace import trace_model
+        from memedit.workflows.consolidate.trace import trace_model
 
         with session.output.progress("tracing") as progress:
             found = trace_model(

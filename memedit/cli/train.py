@@ -45,7 +45,7 @@ def _train(
     resume: bool,
     start: Path | None = None,
 ) -> None:
-    from memedit.workflows.training import train
+    from memedit.training.run import train
 
     with session.output.progress(f"training {part}") as progress:
         report = train(
@@ -161,9 +161,9 @@ def scope(
     changes: Changes = None,
 ) -> None:
     """Train and calibrate the scope classifier from the inventory of relations; it serves any language model."""
+    from memedit.config.overrides import with_changes
     from memedit.training.scope.fitting import JudgeSettings
     from memedit.training.scope.run import train_judge
-    from memedit.workflows.changes import with_changes
 
     with session.output.progress("training the scope") as progress:
         report = train_judge(
@@ -201,9 +201,9 @@ def subjects(
     changes: Changes = None,
 ) -> None:
     """Train the tagger that finds subject and value in prompts and statements, and report on what it has not seen."""
+    from memedit.config.overrides import with_changes
     from memedit.training.subjects.fitting import TaggerSettings
-    from memedit.workflows.changes import with_changes
-    from memedit.workflows.train_subjects import train_subjects
+    from memedit.training.subjects.run import train_subjects
 
     with session.output.progress("training subjects") as progress:
         report = train_subjects(
@@ -240,7 +240,7 @@ def elder(
     resume: Resume = True,
 ) -> None:
     """Train ELDER on the edits of the memory that wait for it, and put their codes into the memory."""
-    from memedit.workflows.elder_passes import keep_training, run_pass
+    from memedit.training.elder.passes import keep_training, run_pass
 
     memory = session.memory()
     if watch is not None:
@@ -278,7 +278,7 @@ def export_elder(
     edit: Annotated[list[str] | None, typer.Option("--edit", metavar="ID", help="Only this edit; repeatable.")] = None,
 ) -> None:
     """Write trained edits as plain PEFT LoRAs, and print their rank and the flags that vLLM needs."""
-    from memedit.workflows.elder_passes import export_memory
+    from memedit.training.elder.passes import export_memory
 
     memory = session.memory()
     exported = export_memory(session.settings, memory, folder, ids=edit)

@@ -23,7 +23,7 @@ Name = Annotated[str, typer.Argument(metavar="VERSION", help="A version, or cham
 def _store(session: "Session", folder: Path | None) -> "VersionStore":
     """Return the versions; where they lie beside the memory's file, the memory need not be opened."""
     from memedit.consolidation.versions import VersionStore
-    from memedit.workflows.versions import default_versions
+    from memedit.workflows.consolidate.versions import default_versions
 
     settings = session.settings
     return VersionStore(folder or default_versions(settings.memory, settings.namespace))
@@ -103,7 +103,7 @@ def diff(
     versions: Versions = None,
 ) -> None:
     """Compare two versions: which edits their weights answer, and how far the weights lie apart."""
-    from memedit.workflows.versions import diff as compare
+    from memedit.workflows.consolidate.versions import diff as compare
 
     found = compare(_store(session, versions), first, second)
 
@@ -119,7 +119,7 @@ def diff(
 @command(app, "promote", Needs.MEMORY)
 def promote(session: "Session", name: Name, versions: Versions = None) -> None:
     """Make a version the champion by hand, whatever its verdict."""
-    from memedit.workflows.versions import promote as run_promote
+    from memedit.workflows.consolidate.versions import promote as run_promote
 
     aliases = run_promote(session.memory(), _store(session, versions), name)
     _emit_aliases(session.output, aliases)
@@ -131,7 +131,7 @@ def register_rollback(root: typer.Typer) -> None:
     @command(root, "rollback", Needs.MEMORY)
     def rollback(session: "Session", versions: Versions = None) -> None:
         """Make the version before (or the plain base) the champion again; a second time takes it back."""
-        from memedit.workflows.versions import rollback as run_rollback
+        from memedit.workflows.consolidate.versions import rollback as run_rollback
 
         aliases = run_rollback(session.memory(), _store(session, versions))
         _emit_aliases(session.output, aliases)

@@ -1,6 +1,6 @@
 """The durable edit memory: the SQL store, its versions and change log, and the indexes kept in step with it."""
 
-from memedit.memory.acting import Actor
+from memedit.memory.actor import Actor
 from memedit.memory.api_keys import ApiKey, ApiKeys, Role
 from memedit.memory.audit import AuditEntry
 from memedit.memory.conflicts import ConflictScorer, MaskedPromptScorer

@@ -14,9 +14,9 @@ from sqlalchemy import insert, select, update
 
 from memedit.errors import FieldError, InputError
 from memedit.memory.database import Database
-from memedit.memory.drafts import check_namespace, check_text, check_time
 from memedit.memory.schema import api_keys
 from memedit.memory.times import from_micros, now_micros, to_micros
+from memedit.memory.validation import check_namespace, check_text, check_time
 from memedit.memory.writer import Writer
 from memedit.registry import unknown_name_message
 

@@ -11,11 +11,11 @@ from memedit.index import INDEXES
 from memedit.memory import reading
 from memedit.memory.conflicts import ConflictScorer, RelationJudge
 from memedit.memory.database import Database
-from memedit.memory.drafts import check_namespace
 from memedit.memory.encoding import EncoderSource
 from memedit.memory.lookup import Lookup
 from memedit.memory.mutations import Mutations
-from memedit.memory.neighbours import KINDS, check_request, check_server
+from memedit.memory.pgvector_tables import KINDS, check_request, check_server
+from memedit.memory.validation import check_namespace
 
 _MANY_ROWS = 10_000
 

@@ -17,7 +17,7 @@ from sqlalchemy.pool import QueuePool, StaticPool
 
 from memedit.errors import InputError, StoreBusyError, StoreCorruptError, StoreReadOnlyError
 from memedit.memory import postgres, schema
-from memedit.memory.acting import Acting
+from memedit.memory.actor import Acting
 from memedit.memory.dialect import fold
 from memedit.memory.failures import committing, translated
 from memedit.memory.files import OpenFile

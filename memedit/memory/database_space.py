@@ -11,7 +11,7 @@ from memedit.index.pgvector import PgvectorTable
 from memedit.memory.encoding import EncoderSource
 from memedit.memory.namespace_index import NamespaceIndex
 from memedit.memory.neighbour_writer import all_tables
-from memedit.memory.neighbours import NeighboursMissingError, altered, has_index, left_over, refill
+from memedit.memory.pgvector_tables import NeighboursMissingError, altered, has_index, left_over, refill
 from memedit.memory.schema import ORDINAL_BITS
 from memedit.memory.writer import known_encoder
 from memedit.types import FloatArray

@@ -17,8 +17,8 @@ from memedit.memory.database import Database
 from memedit.memory.database_space import DatabaseSpace
 from memedit.memory.encoding import EncoderSource, join_vectors
 from memedit.memory.namespace_index import NamespaceIndex
-from memedit.memory.neighbours import KINDS, NeighboursMissingError, make_table
 from memedit.memory.normal import nearest_spelling
+from memedit.memory.pgvector_tables import KINDS, NeighboursMissingError, make_table
 from memedit.memory.reading import chunks, rows_by_seq
 from memedit.memory.rows import IN_FORCE, row_edit
 from memedit.memory.schema import ORDINAL_BITS, vectors

@@ -7,12 +7,12 @@ from typing import Any
 from memedit.encoders.base import Progress
 from memedit.errors import EditChangedError, InputError
 from memedit.memory import reading
-from memedit.memory.drafts import check_time
 from memedit.memory.planning import OnConflict, check_policy
 from memedit.memory.reports import AddReport, Change
 from memedit.memory.rows import row_edit
 from memedit.memory.teaching import blocked, paraphrased
 from memedit.memory.upkeep import MemoryUpkeep
+from memedit.memory.validation import check_time
 from memedit.types import Candidate, Edit, EditDraft, EditKind, EditState, Encoding, FloatArray
 
 # aliases, because inside the class ``list`` is the method

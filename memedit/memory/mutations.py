@@ -12,7 +12,6 @@ from memedit.memory.changing import at_version, interval, merged, not_withdrawn,
 from memedit.memory.conflicts import RelationJudge
 from memedit.memory.database import Database
 from memedit.memory.doubts import forget_doubts, record_doubts
-from memedit.memory.drafts import check_draft
 from memedit.memory.encoding import EncoderSource, check_vectors
 from memedit.memory.ids import IdFactory
 from memedit.memory.planning import OnConflict, Plan, plan_batch
@@ -22,6 +21,7 @@ from memedit.memory.reports import AddReport
 from memedit.memory.rows import EditRow, draft_row, next_row, row_texts
 from memedit.memory.schema import artefacts
 from memedit.memory.times import now_micros
+from memedit.memory.validation import check_draft
 from memedit.memory.writer import Writer, check_encoder, encoder_row
 from memedit.types import EditDraft, EditState, FloatArray
 

@@ -9,11 +9,11 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 from memedit.errors import EditNotFoundError, FieldError, InputError
 from memedit.memory.conflicts import Member
 from memedit.memory.dialect import fold, folded, metadata_equals
-from memedit.memory.drafts import check_text
 from memedit.memory.reports import Change
 from memedit.memory.rows import LIVE, EditRow, row_edit
 from memedit.memory.schema import changes, counters, edits
 from memedit.memory.times import from_micros, to_micros
+from memedit.memory.validation import check_text
 from memedit.registry import unknown_name_message
 from memedit.types import Edit, EditState
 

@@ -7,9 +7,9 @@ from typing import Any
 from memedit.encoders.base import Progress
 from memedit.errors import FieldError
 from memedit.index import Reading, guess_subject, tagger_for
-from memedit.memory.drafts import check_draft
 from memedit.memory.encoding import EncoderSource
 from memedit.memory.normal import composed
+from memedit.memory.validation import check_draft
 from memedit.types import EditDraft, EditKind, FloatArray
 
 _CHUNK = 1024

@@ -24,7 +24,7 @@ class AnsweredRequest:
 
 
 class AnsweredRequests:
-    """What was answered under which key. A change and its mark are one transaction (:mod:`~memedit.memory.acting`)."""
+    """What was answered under which key. A change and its mark are one transaction (:mod:`~memedit.memory.actor`)."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from memedit.errors import FieldError
-from memedit.memory.drafts import MAX_METADATA_DEPTH, metadata_json
 from memedit.memory.normal import content_hash, lookup_hash
 from memedit.memory.times import from_micros, to_micros
+from memedit.memory.validation import MAX_METADATA_DEPTH, metadata_json
 from memedit.types import Edit, EditDraft, EditKind, EditState
 
 EditRow = dict[str, Any]

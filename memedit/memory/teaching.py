@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from memedit.errors import FieldError
-from memedit.memory.drafts import check_text
 from memedit.memory.normal import normalise
+from memedit.memory.validation import check_text
 from memedit.types import Edit
 
 

@@ -11,12 +11,11 @@ from sqlalchemy import func, select
 from memedit.encoders.base import Progress
 from memedit.errors import InputError
 from memedit.memory import annexes, checking, file_imports, leases, reading, renewal
-from memedit.memory.acting import Actor
+from memedit.memory.actor import Actor
 from memedit.memory.api_keys import ApiKeys
 from memedit.memory.audit import AuditEntry, audit_entries
 from memedit.memory.core import MemoryCore
 from memedit.memory.doubts import read_doubts, settle_doubt
-from memedit.memory.drafts import check_text, check_time
 from memedit.memory.formats import export_edits, read_drafts, write_edits
 from memedit.memory.leases import Lease
 from memedit.memory.migrations import recorded_version
@@ -24,6 +23,7 @@ from memedit.memory.planning import OnConflict, check_policy
 from memedit.memory.reports import ImportReport, MemoryStats, PossibleConflict, VerifyReport
 from memedit.memory.requests import AnsweredRequests
 from memedit.memory.schema import edits, encoders
+from memedit.memory.validation import check_text, check_time
 from memedit.types import EditState
 
 

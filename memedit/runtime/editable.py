@@ -20,13 +20,13 @@ from memedit.runtime.answers import Answer, Score
 from memedit.runtime.artefacts import Artefacts
 from memedit.runtime.asked import asked_row
 from memedit.runtime.calibrated import open_scope
-from memedit.runtime.copying import Wanted, wanted
 from memedit.runtime.lengths import check_fits, effective, longest
 from memedit.runtime.passes import Base, EditedRows, PassResult, merge, run_edited, warn_of_embeddings
 from memedit.runtime.routing import Router, part_of
 from memedit.runtime.rows import Prompt, Prompts, attention_mask, left_pad, prompt_list, prompt_row, tensor_rows
 from memedit.runtime.scoring import score_rows, target_ids
 from memedit.runtime.streaming import TextStream
+from memedit.runtime.target_bias import Wanted, wanted
 from memedit.scope import PreparesEdits, Scope
 from memedit.types import BatchPlan, Hit, Route
 

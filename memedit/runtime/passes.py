@@ -10,9 +10,9 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList
 
 from memedit.adapters.base import Adapter, AdapterBatch, Row
-from memedit.runtime.copying import TargetMixer, Wanted
 from memedit.runtime.lengths import check_fits, effective, longest, restate_lengths
 from memedit.runtime.rows import left_pad
+from memedit.runtime.target_bias import TargetMixer, Wanted
 from memedit.runtime.views import CallerView
 from memedit.types import Edit
 

@@ -12,10 +12,10 @@ import torch
 from memedit.adapters.base import Adapter, AdapterBatch, Row
 from memedit.errors import InputError
 from memedit.runtime.answers import Score
-from memedit.runtime.copying import Wanted, mixed
 from memedit.runtime.lengths import check_fits, longest
 from memedit.runtime.passes import Base, EditedRows
 from memedit.runtime.rows import left_pad
+from memedit.runtime.target_bias import Wanted, mixed
 from memedit.types import Route
 
 _CLOSING = ",.;:!?%'\u2026\u3001\u3002\uff0c"

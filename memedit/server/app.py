@@ -15,7 +15,6 @@ from memedit.server import console
 from memedit.server.auth import Authenticator
 from memedit.server.consolidations import Consolidator
 from memedit.server.engines.base import Engine
-from memedit.server.following import Follower
 from memedit.server.lookups import Lookups
 from memedit.server.metrics import Metrics
 from memedit.server.middleware import REQUEST_ID, REVISION, Accounts, BodyLimit, Gate, OwnPagesOnly
@@ -33,6 +32,7 @@ from memedit.server.routes import (
 )
 from memedit.server.settings import ServerSettings
 from memedit.server.state import ServerState
+from memedit.server.version_watcher import Follower
 
 ROUTERS = (
     operations.router,

@@ -11,7 +11,7 @@ from fastapi import Depends, Header, Query, Request, Security
 from fastapi.security import HTTPBearer
 
 from memedit.memory import ApiKeys, Role
-from memedit.memory.drafts import check_namespace
+from memedit.memory.validation import check_namespace
 from memedit.server.problems import ApiError
 
 _IMPLIED = {Role.EDIT: frozenset({Role.READ}), Role.ADMIN: frozenset(Role)}

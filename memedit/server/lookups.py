@@ -11,7 +11,7 @@ from memedit.runtime.asked import Asked
 from memedit.runtime.calibrated import kept_threshold
 from memedit.runtime.rows import check_characters
 from memedit.scope import Scope, load_scope
-from memedit.server.served import Served, ServedWeights
+from memedit.server.active_weights import Served, ServedWeights
 from memedit.types import ScopeDecision
 
 

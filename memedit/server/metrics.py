@@ -11,8 +11,8 @@ from memedit.errors import StoreError
 from memedit.memory import EditMemory
 from memedit.server.consolidations import Consolidator
 from memedit.server.engines.base import Engine, Event, Passed, Piece, Provenance, Started, Usage
-from memedit.server.following import Follower
 from memedit.server.lookups import Lookups
+from memedit.server.version_watcher import Follower
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 

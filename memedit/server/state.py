@@ -9,13 +9,13 @@ from memedit.memory import EditMemory
 from memedit.server.auth import Authenticator
 from memedit.server.consolidations import Consolidator
 from memedit.server.engines.base import Engine
-from memedit.server.following import Follower
 from memedit.server.lookups import Lookups
 from memedit.server.metrics import Metrics
 from memedit.server.queues import ChangeQueue, QuickThreads
 from memedit.server.settings import ServerSettings
 from memedit.server.streams import Deadlines
 from memedit.server.tradeoff import Tradeoffs
+from memedit.server.version_watcher import Follower
 
 
 @dataclass(slots=True)

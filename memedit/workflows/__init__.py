@@ -1,1 +1,1 @@
-"""TODO."""
+"""Tasks of users that join rooms: open a memory and a model, ask, evaluate, consolidate, calibrate, demonstrate."""

@@ -103,7 +103,7 @@ def _version_folder(name: str, memory: EditMemory) -> str:
         ModelNotFoundError: the name is a version's, and there is no such version.
     """
     from memedit.consolidation.versions import is_version_name
-    from memedit.workflows.versions import version_store
+    from memedit.workflows.consolidate.versions import version_store
 
     if not is_version_name(name) or Path(name).exists():
         return name

@@ -11,7 +11,7 @@ from memedit.consolidation.verdicts import Verdict
 from memedit.consolidation.wordings import known_wordings, template_of
 from memedit.types import EditState
 from memedit.workflows import consolidate
-from memedit.workflows.consolidate import JobSettings
+from memedit.workflows.consolidate.operations import JobSettings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 FACTS = [

@@ -9,7 +9,7 @@ from memedit.adapters import create_adapter
 from memedit.memory import EditMemory
 from memedit.models import load_model
 from memedit.runtime import EditableModel
-from memedit.workflows.train_elder import adapter_options, train_elder
+from memedit.training.elder.run import adapter_options, train_elder
 
 FACTS = (
     (

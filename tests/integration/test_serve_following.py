@@ -12,9 +12,9 @@ import pytest
 from server.made_versions import made_version
 
 from memedit import EditMemory, load_model
+from memedit.bench.server_process import ServerProcess
 from memedit.consolidation.overlays import FrozenBase
-from memedit.server.process import ServerProcess
-from memedit.workflows.versions import version_store
+from memedit.workflows.consolidate.versions import version_store
 
 pytestmark = pytest.mark.integration
 

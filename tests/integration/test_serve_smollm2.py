@@ -7,8 +7,8 @@ import httpx
 import openai
 import pytest
 
+from memedit.bench.server_process import ServerProcess
 from memedit.memory import EditMemory
-from memedit.server.process import ServerProcess
 
 pytestmark = pytest.mark.integration
 

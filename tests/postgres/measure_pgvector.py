@@ -10,10 +10,10 @@ from collections.abc import Callable
 import numpy as np
 from postgres_server import PostgresServer, find_binaries, find_bundled_binaries
 
+from memedit.bench.vectors import make_corpus
 from memedit.encoders import load_encoder
 from memedit.memory import EditMemory
 from memedit.types import Encoding
-from memedit.workflows.bench_vectors import make_corpus
 
 K = 10
 WAYS = (("flat", 5.0), ("flat", 0.0), ("pgvector", 0.0), ("pgvector-hnsw", 0.0))

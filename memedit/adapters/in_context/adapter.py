@@ -33,7 +33,7 @@ class InContextAdapter:
         tokenizer: its tokenizer.
         max_edits: state at most so many edits, the best first.
         target_weight: how much of the next token's probability the edit itself has a say in where its target is
-            surely what is asked for, see :mod:`memedit.runtime.copying`; 0 leaves decoding to the model alone, as
+            surely what is asked for, see :mod:`memedit.runtime.target_bias`; 0 leaves decoding to the model alone, as
             in-context editing is published (IKE's prompts without demonstrations, arXiv 2305.12740).
 
     Raises:

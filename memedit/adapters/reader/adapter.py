@@ -34,7 +34,7 @@ class ReaderAdapter:
             base.
         max_edits: state at most so many edits, the best first.
         target_weight: how much of the next token's probability the edit itself has a say in where its target is
-            surely what is asked for, see :mod:`memedit.runtime.copying`; 0 leaves decoding to the model alone.
+            surely what is asked for, see :mod:`memedit.runtime.target_bias`; 0 leaves decoding to the model alone.
 
     Raises:
         ModelNotFoundError: no reader there, or none is shipped for this base.

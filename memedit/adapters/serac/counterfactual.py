@@ -18,7 +18,7 @@ class CounterfactualConfig:
 
     Args:
         layers: numbers of the base's layers that it keeps, rising (found by
-            :func:`~memedit.adapters.serac.pruning.choose_layers`).
+            :func:`~memedit.training.serac.pruning.choose_layers`).
         rank: rank of the LoRA on every linear map of the kept layers.
         alpha: scaling numerator of the LoRA.
     """

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from memedit.errors import DatasetError, FieldError, StoreError
-from memedit.memory.drafts import check_draft, metadata_json
 from memedit.memory.formats.base import Format, JsonRow, Parsed
 from memedit.memory.formats.files import read_rows
 from memedit.memory.formats.questions import QuestionsFormat
@@ -16,6 +15,7 @@ from memedit.memory.formats.registry import format_named, recognise
 from memedit.memory.formats.rows import Place, RawRow, Rows
 from memedit.memory.ids import usable_id
 from memedit.memory.reports import Refused
+from memedit.memory.validation import check_draft, metadata_json
 from memedit.types import EditDraft
 from memedit.zones import in_utc, notice
 

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from memedit.errors import DatasetError
-from memedit.memory.drafts import MAX_TEXT_BYTES
 from memedit.memory.formats.columns import field_of_column
 from memedit.memory.formats.rows import Place, RawRow, Rows
+from memedit.memory.validation import MAX_TEXT_BYTES
 
 _DELIMITERS = (",", ";", "\t", "|")
 _SAMPLED = 50

@@ -11,7 +11,7 @@ from memedit.errors import InputError
 from memedit.models.weights import WeightOverlay
 from memedit.runtime.continuous.jobs import Job, Step
 from memedit.runtime.continuous.lane import Lane
-from memedit.runtime.copying import mixed
+from memedit.runtime.target_bias import mixed
 
 
 class ContinuousBatch:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from memedit.adapters.base import Row
 from memedit.models.weights import WeightOverlay
 from memedit.runtime.continuous.sampling import TokenChoice, TokenChooser
-from memedit.runtime.copying import Wanted
+from memedit.runtime.target_bias import Wanted
 from memedit.types import Edit
 
 

@@ -70,7 +70,7 @@ class Consolidator:
 
         Args:
             namespace: whose edits; ``actor`` is who asks for it.
-            settings: fields of :class:`~memedit.workflows.consolidation.settings.JobSettings`.
+            settings: fields of :class:`~memedit.workflows.consolidate.settings.JobSettings`.
             metadata: only new edits with this metadata.
             publish: make the candidate champion when its gates allow.
             again: solve even when there is nothing new.

@@ -9,8 +9,8 @@ from typing import Any
 from memedit.config import ModelConfig
 from memedit.consolidation.versions import VersionStore
 from memedit.memory import Actor, EditMemory
+from memedit.workflows.consolidate.versions import folder_name, version_store
 from memedit.workflows.open import open_memory
-from memedit.workflows.versions import folder_name, version_store
 
 
 @dataclass(frozen=True, slots=True)

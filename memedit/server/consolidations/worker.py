@@ -24,7 +24,7 @@ def work(orders: dict[str, Any], tell: Tell) -> None:
 
 def _run(orders: dict[str, Any], tell: Tell) -> dict[str, Any]:
     from memedit.workflows import consolidate
-    from memedit.workflows.consolidation.settings import JobSettings
+    from memedit.workflows.consolidate.settings import JobSettings
     from memedit.workflows.open import load_base
 
     setup = ConsolidationSetup.parse(orders["setup"])

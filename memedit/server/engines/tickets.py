@@ -9,8 +9,8 @@ from typing import Any
 from memedit.adapters.base import Row
 from memedit.runtime.continuous import Job, Step, TextAssembler
 from memedit.runtime.rows import Prompt
+from memedit.server.active_weights import PLAIN, Served
 from memedit.server.engines.base import Ended, Event, GenerationRequest, Piece, TokenScore, Usage
-from memedit.server.served import PLAIN, Served
 from memedit.types import Route
 
 

@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 
 from memedit.server.auth import Admin, Reader
+from memedit.server.min_revision import awaited_revision
 from memedit.server.schemas.common import responses
 from memedit.server.schemas.edits import AuditList, AuditOut, NamespaceList, NamespaceOut
 from memedit.server.state import server_state
-from memedit.server.waiting import awaited_revision
 
 router = APIRouter(prefix="/v1", tags=["administration"], dependencies=[Depends(awaited_revision)])
 

@@ -5,11 +5,11 @@ from fastapi import APIRouter, Depends, Request
 from memedit.errors import FieldError
 from memedit.runtime.asked import Asked, asked_of
 from memedit.server.auth import ReadAccess
+from memedit.server.min_revision import awaited_revision
 from memedit.server.rendering import Shown, shown_hits
 from memedit.server.schemas.common import FiredEdit, responses
 from memedit.server.schemas.edits import ExplainIn, ExplainOut
 from memedit.server.state import server_state
-from memedit.server.waiting import awaited_revision
 
 router = APIRouter(prefix="/v1/edits", tags=["edits"], dependencies=[Depends(awaited_revision)])
 

@@ -8,13 +8,13 @@ from fastapi.responses import Response
 
 from memedit.server.auth import Access, EditAccess, ReadAccess
 from memedit.server.changes import IfMatch, Once, edit_response, expected_version, reply
+from memedit.server.min_revision import awaited_revision
 from memedit.server.queues import queued
 from memedit.server.routes.edits import EditId
 from memedit.server.schemas.common import responses
 from memedit.server.schemas.conflicts import PossibleConflictList, PossibleConflictOut, SettleIn, TaughtIn
 from memedit.server.schemas.edits import EditOut
 from memedit.server.state import server_state
-from memedit.server.waiting import awaited_revision
 from memedit.types import Edit
 
 router = APIRouter(prefix="/v1/edits", tags=["edits"], dependencies=[Depends(awaited_revision)])

@@ -13,6 +13,7 @@ from memedit.errors import MemeditError
 from memedit.memory import EditMemory
 from memedit.server.auth import Access, AdminAccess, ReadAccess
 from memedit.server.consolidations import Consolidator
+from memedit.server.min_revision import awaited_revision
 from memedit.server.problems import ApiError
 from memedit.server.queues import queued
 from memedit.server.schemas.common import responses
@@ -28,9 +29,8 @@ from memedit.server.schemas.consolidations import (
 )
 from memedit.server.state import ServerState, server_state
 from memedit.server.streams import EventStream, event, limited
-from memedit.server.waiting import awaited_revision
-from memedit.workflows import versions
-from memedit.workflows.consolidation.states import LEASE
+from memedit.workflows.consolidate import versions
+from memedit.workflows.consolidate.states import LEASE
 
 router = APIRouter(prefix="/v1/consolidations", tags=["consolidation"], dependencies=[Depends(awaited_revision)])
 

@@ -11,6 +11,7 @@ from memedit.errors import FieldError
 from memedit.memory import EditMemory
 from memedit.server.auth import EditAccess, ReadAccess
 from memedit.server.changes import IfMatch, Once, edit_response, etag, expected_version, reply
+from memedit.server.min_revision import awaited_revision
 from memedit.server.queues import queued
 from memedit.server.schemas.common import Time, responses
 from memedit.server.schemas.edits import (
@@ -27,7 +28,6 @@ from memedit.server.schemas.edits import (
     SearchOut,
 )
 from memedit.server.state import server_state
-from memedit.server.waiting import awaited_revision
 from memedit.types import Edit
 
 router = APIRouter(prefix="/v1/edits", tags=["edits"], dependencies=[Depends(awaited_revision)])

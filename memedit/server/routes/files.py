@@ -15,10 +15,10 @@ from starlette.concurrency import run_in_threadpool
 from memedit.errors import DatasetError, FieldError
 from memedit.server.auth import EditAccess, ReadAccess
 from memedit.server.changes import ClientChange, IdempotencyKey, reply
+from memedit.server.min_revision import awaited_revision
 from memedit.server.schemas.common import responses
 from memedit.server.schemas.edits import BatchOut, OnConflictValue
 from memedit.server.state import server_state
-from memedit.server.waiting import awaited_revision
 
 router = APIRouter(prefix="/v1/edits", tags=["edits"], dependencies=[Depends(awaited_revision)])
 

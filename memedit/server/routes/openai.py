@@ -12,12 +12,12 @@ from memedit.memory import Role
 from memedit.server.answering import answer
 from memedit.server.auth import Generator, Principal, chosen_namespace
 from memedit.server.engines.base import Engine, GenerationRequest, Messages, Sampling
+from memedit.server.min_revision import awaited_revision
 from memedit.server.problems import ApiError
 from memedit.server.rendering import ChatRenderer, Shown, TextRenderer
 from memedit.server.schemas.common import responses
 from memedit.server.schemas.openai import ChatIn, ChatOut, CompletionIn, CompletionOut, ModelList, ModelOut, SamplingIn
 from memedit.server.state import ServerState, server_state
-from memedit.server.waiting import awaited_revision
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 

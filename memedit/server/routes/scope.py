@@ -3,10 +3,10 @@
 from fastapi import APIRouter, Depends, Request
 
 from memedit.server.auth import ReadAccess
+from memedit.server.min_revision import awaited_revision
 from memedit.server.schemas.common import responses
 from memedit.server.schemas.scope import TradeoffOut, TradeoffPoint
 from memedit.server.state import server_state
-from memedit.server.waiting import awaited_revision
 
 router = APIRouter(prefix="/v1/scope", tags=["scope"], dependencies=[Depends(awaited_revision)])
 

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memedit.adapters.common.checkpoints import load_checkpoint, save_checkpoint
 from memedit.errors import InputError
 from memedit.scope.judge.network import MASK, JudgeNetwork, JudgeTokenizer
+from memedit.training.checkpoints import load_checkpoint, save_checkpoint
 from memedit.training.scope.batches import HOP, BatchMaker, Pair, Text
 from memedit.training.scope.inventory import Family
 from memedit.training.scope.rows import RewordedRow

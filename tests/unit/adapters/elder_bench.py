@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from memedit.adapters.elder.config import ElderConfig
-from memedit.adapters.elder.training import ElderSettings
+from memedit.training.elder.trainer import ElderSettings
 from memedit.types import Edit, EditKind, EditState
 
 NAMES = ("ada", "bo", "cleo", "dov", "eva", "finn")

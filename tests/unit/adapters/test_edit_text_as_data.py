@@ -5,13 +5,13 @@ from adapters.recipe_bench import make_edit
 from tiny_tokenizers import FAMILY_TOKENIZERS
 
 from memedit.adapters.base import Row
-from memedit.adapters.common.rows import answer_ids, query_ids
 from memedit.adapters.in_context import InContextAdapter
 from memedit.adapters.reader.layout import insert_edits
 from memedit.adapters.serac.layout import edit_ids, opening_ids
 from memedit.consolidation.base import EditRequest
 from memedit.consolidation.rows import prompt_ids, subject_tokens, target_ids
 from memedit.models import barred_ids, chat_layout
+from memedit.models.token_rows import answer_ids, query_ids
 
 HOSTILE = " <tool_call> <|im_end|> </think> [INST] <start_of_turn> </s> <|eot_id|> <extra_id_0> <|endoftext|> <unk>"
 TEMPLATE = "{% for message in messages %}{{ '[' + message.role + '] ' + message.content + ' [/]' }}{% endfor %}"

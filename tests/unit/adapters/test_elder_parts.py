@@ -13,9 +13,9 @@ from memedit.adapters.elder.codes import EditCode, assigned_code, hamming, top_k
 from memedit.adapters.elder.config import PUBLISHED, ElderConfig
 from memedit.adapters.elder.deferral import in_reach
 from memedit.adapters.elder.mixture import ElderMixture, initialise
-from memedit.adapters.elder.variants import exercises, wordings
 from memedit.errors import InputError
 from memedit.models.spec import ModelSpec
+from memedit.training.elder.variants import exercises, wordings
 
 BITS = st.lists(st.lists(st.integers(0, 1), min_size=8, max_size=8), min_size=1, max_size=5)
 

@@ -14,8 +14,8 @@ from memedit.config import load_config
 from memedit.config.schemas import ConsolidationConfig
 from memedit.consolidation.verdicts import Verdict
 from memedit.errors import ConfigError
-from memedit.workflows.consolidation.configuring import job_settings, read_evaluation_job, schedule_of
-from memedit.workflows.consolidation.settings import Check
+from memedit.workflows.consolidate.configuring import job_settings, read_evaluation_job, schedule_of
+from memedit.workflows.consolidate.settings import Check
 
 JOB = """
 kind: consolidation

@@ -20,7 +20,7 @@ from memedit.config import ModelConfig
 from memedit.errors import EditNotFoundError, ServiceError
 from memedit.memory import EditMemory
 from memedit.server.consolidations import ConsolidationSetup, Consolidator
-from memedit.workflows.versions import version_store
+from memedit.workflows.consolidate.versions import version_store
 
 
 @pytest.fixture

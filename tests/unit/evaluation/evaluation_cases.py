@@ -13,10 +13,10 @@ from memedit.evaluation.answering import Generation, Scoring
 from memedit.evaluation.cases import Case, Probe, ProbeKind
 from memedit.models import LoadedModel
 from memedit.types import EditDraft
-from memedit.workflows import evaluate as workflow
 from memedit.workflows.answerers import BareAnswerer
-from memedit.workflows.eval_stage import Workbench
-from memedit.workflows.evaluate import EvaluationConfig
+from memedit.workflows.evaluate import run as workflow
+from memedit.workflows.evaluate.run import EvaluationConfig
+from memedit.workflows.evaluate.stage import Workbench
 
 FACTS = [
     ("Orlanda", "The capital of Orlanda is", "Vessin", "Orlanda is governed from", "The capital of Brelland is"),

@@ -10,7 +10,7 @@ import pytest
 
 from memedit.errors import ConflictError, FieldError, InputError, UnknownNameError
 from memedit.memory import EditMemory
-from memedit.memory.drafts import MAX_METADATA_BYTES, MAX_TEXT_BYTES
+from memedit.memory.validation import MAX_METADATA_BYTES, MAX_TEXT_BYTES
 
 GOOD: dict[str, Any] = {"prompt": "The tower is in", "target": "Rome"}
 

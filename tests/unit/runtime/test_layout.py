@@ -10,9 +10,9 @@ from tiny import tiny_tokenizer
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from memedit.adapters.common.rows import answer_ids
-from memedit.runtime.copying import Wanted, mixed
+from memedit.models.token_rows import answer_ids
 from memedit.runtime.layout import same_but_for_layout
+from memedit.runtime.target_bias import Wanted, mixed
 
 TOKENIZER = tiny_tokenizer()
 

@@ -23,13 +23,13 @@ from memedit.consolidation.versions import VersionStore
 from memedit.memory import EditMemory
 from memedit.models import LoadedModel, load_model, model_fingerprint
 from memedit.runtime import EditableModel
+from memedit.server.active_weights import ServedWeights
 from memedit.server.consolidations import ConsolidationSetup, Consolidator
 from memedit.server.engines.local import LocalEngine
-from memedit.server.following import Follower
 from memedit.server.lookups import Lookups
-from memedit.server.served import ServedWeights
 from memedit.server.settings import ServerSettings
-from memedit.workflows.versions import version_store
+from memedit.server.version_watcher import Follower
+from memedit.workflows.consolidate.versions import version_store
 
 CAPITAL = "The capital of Freedonia is"
 PROMPTS = (CAPITAL, "Water boils at", "x" * 70, "Once upon a time")

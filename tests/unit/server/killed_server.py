@@ -9,7 +9,7 @@ from memedit.server import ServerSettings, create_app
 from memedit.server.engines.base import Completion, EngineLoad, EngineModel, Event, GenerationRequest
 from memedit.server.lookups import Lookups
 from memedit.server.problems import ApiError
-from memedit.server.serving import listen, run
+from memedit.server.runner import listen, run
 
 
 class NoEngine:

@@ -12,7 +12,7 @@ import uvicorn
 from memedit.server import ServerSettings, create_app
 from memedit.server.engines.base import Engine
 from memedit.server.lookups import Lookups
-from memedit.server.serving import listen, server_of
+from memedit.server.runner import listen, server_of
 
 
 @dataclass

@@ -24,7 +24,7 @@ from memedit.consolidation.verdicts import Gate, Verdict
 from memedit.consolidation.versions import VersionStore
 from memedit.memory import EditMemory
 from memedit.server.consolidations import ConsolidationSetup, Consolidator
-from memedit.workflows.versions import version_store
+from memedit.workflows.consolidate.versions import version_store
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = os.environ.get("MEMEDIT_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")

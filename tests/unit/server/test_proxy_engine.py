@@ -19,13 +19,13 @@ from scripted_upstream import ScriptedUpstream
 
 from memedit.consolidation.records import SolvedEdit
 from memedit.memory import EditMemory
+from memedit.server.active_weights import Served, ServedWeights
 from memedit.server.engines.base import Event, GenerationRequest, Provenance, Sampling, Started, Usage
 from memedit.server.engines.proxy import ProxyEngine
 from memedit.server.engines.proxy_bodies import harmless
 from memedit.server.engines.upstream import Upstream
 from memedit.server.lookups import Lookups
 from memedit.server.problems import ApiError
-from memedit.server.served import Served, ServedWeights
 
 QUESTION = "Who leads Norvik?"
 OTHER = "How long is a year?"

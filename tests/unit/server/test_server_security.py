@@ -16,7 +16,7 @@ from memedit.memory import EditMemory, Role
 from memedit.server.auth import Principal, RateLimiter
 from memedit.server.lookups import Lookups
 from memedit.server.problems import ApiError
-from memedit.server.serving import check_host
+from memedit.server.runner import check_host
 from memedit.server.settings import ServerSettings
 
 SKY = {"prompt": "The colour of the sky is", "target": "green", "subject": "sky"}

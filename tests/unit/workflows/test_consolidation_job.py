@@ -35,13 +35,13 @@ from memedit.models import LoadedModel
 from memedit.runtime import EditableModel
 from memedit.types import Edit, EditState
 from memedit.workflows import consolidate
-from memedit.workflows.consolidation import solving
-from memedit.workflows.consolidation.clock import JobProgress
-from memedit.workflows.consolidation.planning import ARTEFACTS, row_tokens
-from memedit.workflows.consolidation.probes import read_probes
-from memedit.workflows.consolidation.schedule import Schedule, due, run_schedule
-from memedit.workflows.consolidation.settings import JobSettings, ProbeFiles, settings_like
-from memedit.workflows.consolidation.states import only_runner
+from memedit.workflows.consolidate import solving
+from memedit.workflows.consolidate.clock import JobProgress
+from memedit.workflows.consolidate.planning import ARTEFACTS, row_tokens
+from memedit.workflows.consolidate.probes import read_probes
+from memedit.workflows.consolidate.schedule import Schedule, due, run_schedule
+from memedit.workflows.consolidate.settings import JobSettings, ProbeFiles, settings_like
+from memedit.workflows.consolidate.states import only_runner
 
 GENTLE = ConsolidationSettings(
     layers=(0, 1), steps=2, stop_loss=0.0, contexts=1, l2=1e9, null_space_threshold=1e9, sensitivity_tokens=64
@@ -267,7 +267,7 @@ def test_a_kill_between_promotion_and_states_loses_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("memedit.workflows.consolidation.job.sync_states", die)
+        patch.setattr("memedit.workflows.consolidate.job.sync_states", die)
         with pytest.raises(KeyboardInterrupt):
             consolidate.run(memory, loaded, store, SETTINGS)
     assert store.aliases().champion == "v0001"

@@ -8,7 +8,7 @@ import pytest
 
 from memedit.errors import DatasetError
 from memedit.evaluation.asks import read_asks
-from memedit.workflows.eval_asks import run_asks
+from memedit.workflows.evaluate.asks import run_asks
 
 sys.path.append(str(Path(__file__).parents[1] / "scope"))
 from scope_bench import HashedWords

@@ -14,10 +14,10 @@ from memedit.evaluation.protocols import Protocol
 from memedit.evaluation.settings import EvalSettings
 from memedit.evaluation.stream import StreamOrder
 from memedit.memory import EditMemory
-from memedit.workflows import eval_elder
-from memedit.workflows.eval_elder import TIMES, VARIANTS, ElderVariant
-from memedit.workflows.evaluate import EvaluationConfig, evaluate
-from memedit.workflows.train_elder import waiting_edits
+from memedit.training.elder.run import waiting_edits
+from memedit.workflows.evaluate import elder as eval_elder
+from memedit.workflows.evaluate.elder import TIMES, VARIANTS, ElderVariant
+from memedit.workflows.evaluate.run import EvaluationConfig, evaluate
 
 QUICK = replace(SETTINGS, shared_steps=4, steps=3)
 

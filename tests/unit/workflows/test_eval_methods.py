@@ -4,7 +4,7 @@ import pytest
 
 from memedit.errors import InputError, UnknownNameError
 from memedit.types import EditDraft, Encoding
-from memedit.workflows.eval_methods import PLAIN, OracleScope, parse_methods
+from memedit.workflows.evaluate.methods import PLAIN, OracleScope, parse_methods
 
 
 def test_the_baselines_always_stand_in_front() -> None:

@@ -17,10 +17,10 @@ from memedit.consolidation import ConsolidationSettings
 from memedit.evaluation.datasets import name_files
 from memedit.evaluation.runner import Progress
 from memedit.evaluation.settings import EvalSettings
-from memedit.workflows import evaluate as workflow
-from memedit.workflows.consolidation.settings import Check, JobSettings
-from memedit.workflows.eval_stage import Workbench
-from memedit.workflows.evaluate import EvaluationConfig, evaluate
+from memedit.workflows.consolidate.settings import Check, JobSettings
+from memedit.workflows.evaluate import run as workflow
+from memedit.workflows.evaluate.run import EvaluationConfig, evaluate
+from memedit.workflows.evaluate.stage import Workbench
 
 GENTLE = ConsolidationSettings(
     layers=(0, 1), steps=2, contexts=1, l2=1e9, null_space_threshold=1e9, sensitivity_tokens=64

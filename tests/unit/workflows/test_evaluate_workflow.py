@@ -21,9 +21,9 @@ from memedit.evaluation.report.results import TIMING_METRICS
 from memedit.evaluation.runner import Progress
 from memedit.evaluation.settings import EvalSettings
 from memedit.evaluation.stream import StreamOrder
-from memedit.workflows.eval_scope import run_laboratory
-from memedit.workflows.eval_suite import suite_files
-from memedit.workflows.evaluate import EvaluationConfig, evaluate
+from memedit.workflows.evaluate.run import EvaluationConfig, evaluate
+from memedit.workflows.evaluate.scope import run_laboratory
+from memedit.workflows.evaluate.suite import suite_files
 
 FORM = {"method", "model", "dataset", "edits", "queries", "protocol", "metrics"}
 
@@ -122,7 +122,7 @@ def test_a_finished_run_is_answered_from_its_journal(
 ) -> None:
     evaluate(config(data), tmp_path / "out", use_cache=False)
     before = (tmp_path / "out" / "results.json").read_text()
-    monkeypatch.setattr("memedit.workflows.eval_stage.fill_memory", lambda *_: pytest.fail("the memory was filled"))
+    monkeypatch.setattr("memedit.workflows.evaluate.stage.fill_memory", lambda *_: pytest.fail("the memory was filled"))
     evaluate(config(data), tmp_path / "out", use_cache=False)
     assert (tmp_path / "out" / "results.json").read_text() == before
     # another configuration in the same folder is another run

@@ -12,9 +12,9 @@ from tiny import tiny_model, tiny_tokenizer
 
 from memedit.errors import InputError, MissingExtraError
 from memedit.models import LoadedModel
-from memedit.workflows import lm_eval_tasks
 from memedit.workflows.answerers import BareAnswerer
-from memedit.workflows.lm_eval_tasks import HarnessTasks, harness_model, run_tasks
+from memedit.workflows.evaluate import lm_eval_tasks
+from memedit.workflows.evaluate.lm_eval_tasks import HarnessTasks, harness_model, run_tasks
 
 QUESTIONS = [{"q": f"Is {n} even?", "choices": [" yes", " no"], "label": n % 2} for n in range(8)]
 TASK = """

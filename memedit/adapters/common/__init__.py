@@ -1,1 +1,0 @@
-"""What the trained adapters share: examples, token rows, checkpoints."""

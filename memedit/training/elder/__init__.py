@@ -1,0 +1,1 @@
+"""Training ELDER: streams, passes and the trainer."""

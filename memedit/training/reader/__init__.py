@@ -1,0 +1,1 @@
+"""Training the reader: facts, examples, batches and the trainer."""

@@ -1,0 +1,1 @@
+"""Training RECIPE: its objective and trainer."""

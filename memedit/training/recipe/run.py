@@ -1,0 +1,154 @@
+"""Train RECIPE (arXiv 2405.03279) for a base model: knowledge encoder, sentinel and prompt head, jointly."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from memedit.adapters.recipe.network import (
+    RecipeNetwork,
+    RecipeRecord,
+    fingerprint_of,
+    load_network,
+    new_network,
+    save_network,
+)
+from memedit.encoders.knowledge import KnowledgeConfig
+from memedit.encoders.loading import encoder_fingerprint
+from memedit.models import LoadedModel
+from memedit.models.identity import BaseRecord
+from memedit.models.training import training_copy
+from memedit.training.checkpoints import NAME as CHECKPOINT
+from memedit.training.checkpoints import load_checkpoint, save_checkpoint
+from memedit.training.data import load_facts
+from memedit.training.recipe.trainer import RecipeSettings, RecipeTrainer, StepLosses
+from memedit.training.sampling import EditExample
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeProgress:
+    """How far training has come; ``seconds_left`` is an estimate."""
+
+    step: int
+    steps: int
+    losses: StepLosses
+    seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeReport:
+    """What came out of training; ``losses`` holds one value a step run here."""
+
+    folder: Path
+    steps: int
+    examples: int
+    seconds: float
+    losses: tuple[StepLosses, ...]
+
+
+def train_recipe(
+    base: LoadedModel,
+    *,
+    data: Sequence[Path | str] = (),
+    whole: Sequence[Path | str] = (),
+    out: Path | str,
+    settings: RecipeSettings | None = None,
+    knowledge: KnowledgeConfig | None = None,
+    prompt_tokens: int = 3,
+    encoder: str | Path = "minilm",
+    start: Path | str | None = None,
+    checkpoint_every: int = 50,
+    resume: bool = True,
+    progress: Callable[[RecipeProgress], None] | None = None,
+) -> RecipeReport:
+    """Train a RECIPE network for ``base`` and write it to ``out``.
+
+    Args:
+        base: the frozen model in float32; it is not changed.
+        data: record files (``.jsonl``; ``path:N`` reads the first N rows) of which the training half is used.
+        whole: record files (``path`` or ``path:N``) of which every row is used.
+        out: folder to write to; a checkpoint is kept there while training runs.
+        settings: see :class:`~memedit.training.recipe.trainer.RecipeSettings`.
+        knowledge: shape of the knowledge encoder.
+        prompt_tokens: continuous tokens per edit (l in the paper).
+        encoder: text encoder under it.
+        start: folder of a network for this base and encoder to go on from, whose shape it keeps; None begins afresh.
+        checkpoint_every: steps between checkpoints.
+        resume: go on from a checkpoint of the same run if ``out`` holds one.
+        progress: called after every step.
+
+    The same seed, settings, data and machine give the same network, also through a kill and a resume.
+
+    Raises:
+        DatasetError: a file cannot be read or holds no training rows.
+        InputError: ``out`` holds a checkpoint of another run.
+        FingerprintMismatchError: ``start`` was trained for another base or encoder.
+        ModelNotFoundError: there is no such encoder.
+    """
+    settings, knowledge, out = settings or RecipeSettings(), knowledge or KnowledgeConfig(), Path(out)
+    examples = [
+        EditExample(fact.prompt, fact.target, fact.asks, fact.off_topic, fact.source)
+        for fact in load_facts(data, whole=whole)
+        if fact.target
+    ]
+    identity = BaseRecord.of(base.model, base.tokenizer, base.name)
+    if start is None:
+        network = new_network(
+            base.model, encoder=encoder, knowledge=knowledge, prompt_tokens=prompt_tokens, seed=settings.seed
+        )
+    else:
+        network = _begun(Path(start), base, encoder)
+    trainer = RecipeTrainer(network, training_copy(base.model, settings.dtype), base.tokenizer, examples, settings)
+    described = {
+        "settings": asdict(settings),
+        "knowledge": asdict(network.encoder.config),
+        "prompts": asdict(network.prompts.config),
+        "start": None if start is None else fingerprint_of(network.trained_parameters(), identity.to_json()),
+        "encoder": encoder_fingerprint(encoder),
+        "base": identity.to_json(),
+        "examples": hashlib.sha256(json.dumps([asdict(e) for e in examples]).encode()).hexdigest(),
+    }
+    key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    began, losses = time.monotonic(), _run(trainer, out, key, every=checkpoint_every, resume=resume, progress=progress)
+    training = {"settings": asdict(settings), "examples": len(examples), "data": _names([*data, *whole])}
+    save_network(out, network, RecipeRecord(network.prompts.config, identity, training), encoder=encoder)
+    (out / CHECKPOINT).unlink(missing_ok=True)
+    return RecipeReport(out, settings.total, len(examples), time.monotonic() - began, tuple(losses))
+
+
+def _begun(folder: Path, base: LoadedModel, encoder: str | Path) -> RecipeNetwork:
+    """Read a network to go on from."""
+    network, record = load_network(folder, encoder=encoder)
+    record.base.check(base.model, base.tokenizer, f"the RECIPE network in {folder}")
+    for parameter in network.trained_parameters().values():
+        parameter.requires_grad_(True)
+    return network
+
+
+def _run(
+    trainer: RecipeTrainer,
+    out: Path,
+    key: str,
+    *,
+    every: int,
+    resume: bool,
+    progress: Callable[[RecipeProgress], None] | None,
+) -> list[StepLosses]:
+    total = trainer.settings.total
+    first = load_checkpoint(out, key=key, parameters=trainer.parameters, optimizer=trainer.optimizer) if resume else 0
+    losses: list[StepLosses] = []
+    began = time.monotonic()
+    for step in range(first, total):
+        losses.append(trainer.step(step))
+        if (step + 1) % every == 0 and step + 1 < total:
+            save_checkpoint(out, step=step + 1, key=key, parameters=trainer.parameters, optimizer=trainer.optimizer)
+        if progress is not None:
+            pace = (time.monotonic() - began) / (step + 1 - first)
+            progress(RecipeProgress(step + 1, total, losses[-1], pace * (total - step - 1)))
+    return losses
+
+
+def _names(paths: Sequence[Path | str]) -> list[str]:
+    return [Path(path).name for path in paths]

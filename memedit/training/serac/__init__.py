@@ -1,0 +1,1 @@
+"""Training SERAC: the choice of layers and the counterfactual model's trainer."""

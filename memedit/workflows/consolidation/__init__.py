@@ -1,1 +1,0 @@
-"""The parts of the consolidation job; :mod:`memedit.workflows.consolidate` joins them."""

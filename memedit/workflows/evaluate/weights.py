@@ -1,0 +1,124 @@
+"""Edits written into the weights, as methods of an evaluation: alone, or with the memory for what they leave over."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+from memedit.consolidation import applied, solve
+from memedit.consolidation.records import EditsInWeights, SolvedEdit
+from memedit.evaluation.answering import Generation, Scoring
+from memedit.evaluation.datasets import file_sha256
+from memedit.memory import EditMemory
+from memedit.models import LoadedModel
+from memedit.types import Edit, WeightDelta
+from memedit.workflows.answerers import BareAnswerer
+from memedit.workflows.consolidate.selecting import Selection
+from memedit.workflows.consolidate.settings import JobSettings
+from memedit.workflows.consolidate.solving import artefacts_of, settle, statistics_of
+
+SOLVING = "solving and checking"
+
+
+def job_description(settings: JobSettings) -> dict[str, Any]:
+    """Return the settings on which the weights and the edits left to them depend, as plain values."""
+    text = settings.statistics_text
+    return {
+        "solver": asdict(settings.solver),
+        "check": settings.check.value,
+        "chat": settings.chat,
+        "closing": settings.closing,
+        "rounds": settings.rounds,
+        "statistics": "own samples" if text is None else {"file": text.name, "sha256": file_sha256(text)},
+        "statistics_tokens": settings.statistics_tokens,
+    }
+
+
+def job_fingerprint(settings: JobSettings) -> str:
+    """Return a hash of :func:`job_description`."""
+    return hashlib.sha256(json.dumps(job_description(settings), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenWeights:
+    """A solution; ``delta`` None changes nothing. ``edits`` are those that the weights answer."""
+
+    delta: WeightDelta | None
+    edits: EditsInWeights
+
+    @contextmanager
+    def as_base(self, model: Any) -> Iterator[None]:
+        """Yield: outside of an answer the model has the base's weights anyway."""
+        yield
+
+
+def write_weights(
+    memory: EditMemory,
+    loaded: LoadedModel,
+    answerer: BareAnswerer,
+    edits: Sequence[Edit],
+    *,
+    settings: JobSettings,
+    checked: bool,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> WrittenWeights:
+    """Solve for edits; with ``checked`` every edit is asked, as a consolidation job does, else all are left in.
+
+    ``progress`` is called with (what is done, how much of it, of how much).
+    """
+
+    def told(what: str) -> Callable[[int, int], None] | None:
+        return None if progress is None else partial(progress, what)
+
+    selection = Selection(tuple(edits), (), tuple(edit.id for edit in edits), ())
+    statistics = statistics_of(loaded, settings, told("key statistics"))
+    artefacts = artefacts_of(memory, loaded, selection, settings, told("keys and targets"))
+    if not checked:
+        requests = selection.requests(closing=settings.closing)
+        delta = solve(
+            loaded, artefacts, statistics, settings.solver, settings.method, requests=requests, progress=told(SOLVING)
+        )
+        return WrittenWeights(delta, EditsInWeights([SolvedEdit(e.id, e.content_hash, True) for e in edits]))
+    solved = settle(
+        loaded, answerer, edits, artefacts, statistics=statistics, settings=settings, progress=told(SOLVING)
+    )
+    if solved is None:
+        return WrittenWeights(None, EditsInWeights())
+    kept = [SolvedEdit(c.edit.id, c.edit.content_hash, c.passed) for c in solved.checks]
+    return WrittenWeights(solved.delta, EditsInWeights(kept))
+
+
+class WeightsAnswerer(BareAnswerer):
+    """Another answerer with edited weights under it, for as long as each batch takes.
+
+    Args:
+        inner: the bare model, or the model with its memory.
+        loaded: the base model.
+        written: what its weights are to be.
+        fingerprint: hash of everything the outputs depend on.
+    """
+
+    def __init__(self, inner: BareAnswerer, loaded: LoadedModel, written: WrittenWeights, fingerprint: str) -> None:
+        super().__init__(replace(loaded, fingerprint=fingerprint), inner.end)
+        self._inner, self._loaded, self._written = inner, loaded, written
+
+    def generate(self, prompts: Sequence[str], *, max_new_tokens: int, stop_at_newline: bool) -> list[Generation]:
+        """See :class:`~memedit.evaluation.answering.Answerer`."""
+        with self._edited():
+            return self._inner.generate(prompts, max_new_tokens=max_new_tokens, stop_at_newline=stop_at_newline)
+
+    def score(self, prompts: Sequence[str], targets: Sequence[str]) -> list[Scoring]:
+        """See :class:`~memedit.evaluation.answering.Answerer`."""
+        with self._edited():
+            return self._inner.score(prompts, targets)
+
+    @contextmanager
+    def _edited(self) -> Iterator[None]:
+        if self._written.delta is None:
+            yield
+            return
+        with applied(self._loaded, self._written.delta):
+            yield
