@@ -24,6 +24,31 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def place_new(temporary: Path, path: Path) -> None:
+    """Flush a file to the disk and move it to ``path``, where nothing may be.
+
+    Raises:
+        FileExistsError: something is there.
+    """
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if path.exists():
+            raise FileExistsError(path) from None
+        os.rename(temporary, path)
+    else:
+        temporary.unlink()
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write text as UTF-8, whole."""
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -9,6 +9,7 @@ import typer
 
 from memedit.cli import (
     ask,
+    backup,
     bench,
     chat,
     consolidate,
@@ -59,6 +60,7 @@ demo.register(app)
 chat.register(app)
 ask.register(app)
 serve.register(app)
+backup.register(app)
 consolidate.register_withdraw(app)
 versions.register_rollback(app)
 app.add_typer(edit.app, name="edit")

@@ -199,6 +199,11 @@ class VersionStore:
                 self._write(Action.REMOVED, name, None)
             return removed
 
+    def settle(self) -> None:
+        """Clear away what a killed writer left, and let the links follow the ledger."""
+        with self._locked():
+            pass
+
     def problems(self) -> list[str]:
         """Look for what should not be: versions under an alias that are missing, files that are missing or changed."""
         found = [

@@ -25,7 +25,7 @@ from memedit.memory.following import ChangeFollower
 from memedit.memory.migrations import LATEST, check_version, migrate, recorded_version
 
 APPLICATION_ID = 0x4D454454  # "MEDT", in the header of every SQLite file of ours
-_PAGE_BYTES = 8192  # five 384-wide float32 vectors a page; the default of 4096 holds two and wastes a quarter
+PAGE_BYTES = 8192  # five 384-wide float32 vectors a page; the default of 4096 holds two and wastes a quarter
 _LOG_BYTES = 32 << 20  # the log is folded into the file when it reaches this size, not within every large commit
 _WRITE = "memedit_write"
 
@@ -42,13 +42,20 @@ class Database:
         read_only: refuse writes; a file that does not exist is not created.
         timeout: seconds to wait for another process's write lock, and for a server that is away.
         max_lag: seconds by which what this process knows of a server's changes may lag behind; 0 asks every time.
+        as_is: leave a schema of an older version as it is, and an empty store empty.
 
     Raises:
         StoreError: the store cannot be opened, is damaged, not an edit memory, or written by a newer memedit.
     """
 
     def __init__(
-        self, url: str | Path, *, read_only: bool = False, timeout: float = 30.0, max_lag: float = 0.0
+        self,
+        url: str | Path,
+        *,
+        read_only: bool = False,
+        timeout: float = 30.0,
+        max_lag: float = 0.0,
+        as_is: bool = False,
     ) -> None:
         self.path, self.url, remote = _locate(url)
         self.read_only = read_only
@@ -61,8 +68,17 @@ class Database:
         self.engine = postgres.make_engine(remote, timeout) if remote else self._sqlite()
         self.follower = ChangeFollower(self.engine, max_lag) if remote and max_lag > 0 else None
         with translated(self.url, self.path):
-            self._prepare()
+            self._prepare(as_is)
         self._file.opened()
+
+    @staticmethod
+    def path_of(url: str | Path) -> Path | None:
+        """Return the file that an address names; None where it names a server, or this process's memory.
+
+        Raises:
+            InputError: no address that can be used.
+        """
+        return _locate(url)[0]
 
     @property
     def sqlite(self) -> bool:
@@ -197,10 +213,10 @@ class Database:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA cache_size=-65536")
         connection.execute("PRAGMA journal_size_limit=67108864")
-        connection.execute(f"PRAGMA wal_autocheckpoint={_LOG_BYTES // _PAGE_BYTES}")
+        connection.execute(f"PRAGMA wal_autocheckpoint={_LOG_BYTES // PAGE_BYTES}")
         return connection
 
-    def _prepare(self) -> None:
+    def _prepare(self, as_is: bool) -> None:
         """Recognise the database and bring it to the newest schema; an up-to-date one is only read."""
         try:
             version = self._recognise()
@@ -210,7 +226,7 @@ class Database:
             del error
             version = self._recognise()
         check_version(version, self.url)
-        if version == LATEST:
+        if version == LATEST or as_is:
             return
         if self.read_only:
             raise StoreReadOnlyError(
@@ -243,7 +259,7 @@ class Database:
     def _set_up_file(self) -> None:
         """Give a new file its page size, mark and journal mode; none can be set inside a transaction."""
         self._raw(
-            f"PRAGMA page_size={_PAGE_BYTES}", f"PRAGMA application_id={APPLICATION_ID}", "PRAGMA journal_mode=WAL"
+            f"PRAGMA page_size={PAGE_BYTES}", f"PRAGMA application_id={APPLICATION_ID}", "PRAGMA journal_mode=WAL"
         )
 
     def _raw(self, *statements: str) -> None:
@@ -323,6 +339,15 @@ def exists(url: str | Path) -> bool:
     """
     path = _locate(url)[0]
     return path is None or path.exists()
+
+
+def url_text(url: str | Path) -> str:
+    """Return an address for messages: a password in it is hidden.
+
+    Raises:
+        InputError: no address that can be used.
+    """
+    return _locate(url)[1]
 
 
 def _locate(url: str | Path) -> tuple[Path | None, str, URL | None]:

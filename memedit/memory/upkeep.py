@@ -271,6 +271,14 @@ class MemoryUpkeep(MemoryCore):
             rows, off = checking.index_problems(connection, self._lookup.space(name)) if count else (0, [])
         return VerifyReport(count, vectors, rows, (*problems, *found, *wrong, *off))
 
+    def encode_missing(self, *, namespace: str | None = None, progress: Progress | None = None) -> int:
+        """Encode the texts that have no vector of the memory's encoder; return how many edits had such texts.
+
+        Raises:
+            StoreError: it could not be written; the steps before stay done.
+        """
+        return renewal.encode_missing(self._database, self._encoder, self._space(namespace), progress)
+
     def rebuild(self, *, namespace: str | None = None, progress: Progress | None = None) -> int:
         """Make the vector index anew from the store and save it; return its rows.
 
@@ -280,7 +288,7 @@ class MemoryUpkeep(MemoryCore):
             StoreError, VectorIndexError: something could not be written; what was there is untouched.
         """
         name = self._space(namespace)
-        renewal.encode_missing(self._database, self._encoder, name, progress)
+        self.encode_missing(namespace=name, progress=progress)
         return self._lookup.rebuild(name)
 
     def vacuum(self, *, forget_before: datetime | None = None) -> None:
