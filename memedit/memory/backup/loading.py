@@ -12,8 +12,11 @@ from memedit.memory import postgres
 from memedit.memory.backup.tables import copy_tables
 from memedit.memory.database import Database
 from memedit.memory.reading import store_revision
-from memedit.memory.schema import api_keys, changes, edits
+from memedit.memory.schema import counters, figures, leases, migrations, tables
 from memedit.whole_files import place_new
+
+_OF_AN_EMPTY_STORE = (migrations, counters, leases, figures)
+"""Tables with rows also where no memory is yet: a server has been started on the store, no more."""
 
 
 def check_empty(url: str) -> Path | None:
@@ -81,8 +84,8 @@ def _place(snapshot: Path, path: Path) -> None:
 
 
 def _refuse_full(connection: Connection, url: str) -> None:
-    for table in (edits, changes, api_keys):
-        if connection.execute(select(table).limit(1)).first() is not None:
+    for table in tables.sorted_tables:
+        if table not in _OF_AN_EMPTY_STORE and connection.execute(select(table).limit(1)).first() is not None:
             raise StoreError(
                 f"{url} holds a memory already, and a restore overwrites nothing; name another database, or another "
                 "schema with ?options=-csearch_path%3DNAME"

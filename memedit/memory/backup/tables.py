@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, column, inspect, select, table
+from sqlalchemy import Connection, Select, column, inspect, select, table
 
 from memedit.memory.schema import tables
 
@@ -35,7 +35,7 @@ def _copy_table(source: Connection, target: Connection, name: str) -> int:
 
 
 def _batches(source: Connection, name: str, columns: Sequence[str]) -> Iterator[list[tuple[Any, ...]]]:
-    query = select(*(column(each) for each in columns)).select_from(table(name))
+    query: Select[*tuple[Any, ...]] = select(*(column(each) for each in columns)).select_from(table(name))
     with source.execute(query, execution_options={"stream_results": True, "yield_per": _ROWS}) as result:
         for rows in result.partitions(_ROWS):
             yield [tuple(row) for row in rows]

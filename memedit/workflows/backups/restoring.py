@@ -19,7 +19,7 @@ from memedit.memory.backup import Rewound, check_empty, facts_of, load_snapshot,
 from memedit.memory.database import Database, url_text
 from memedit.workflows.backups.archive import MEMORY, VERSIONS, ArchiveReader
 from memedit.workflows.backups.making import LEDGER, default_root
-from memedit.workflows.consolidation.states import sync_states
+from memedit.workflows.consolidate.states import sync_states
 
 
 @dataclass(frozen=True, slots=True)
