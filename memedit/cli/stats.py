@@ -95,7 +95,9 @@ def register(root: typer.Typer) -> None:
             int | None, typer.Option(min=1, help="Layers of MLPs and attention restored at once.")
         ] = None,
         seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
-        image: Annotated[Path | None, typer.Option(dir_okay=False, help="Draw the heat-maps to this file.")] = None,
+        report: Annotated[
+            Path | None, typer.Option(dir_okay=False, help="Draw the heat maps on this HTML page.")
+        ] = None,
     ) -> None:
         """Find the layers in which a model recalls facts, by causal tracing, and propose layers for weight edits."""
         from memedit.workflows.consolidate.trace import trace_model
@@ -108,7 +110,7 @@ def register(root: typer.Typer) -> None:
                 noise=noise,
                 window=window,
                 seed=seed,
-                image=image,
+                report=report,
                 progress=progress,
             )
         session.output.emit(

@@ -7,7 +7,6 @@ answer's probability returns is the indirect effect of that place.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -228,23 +227,3 @@ class _Fact:
 def _inputs(ids: Tensor) -> Inputs:
     positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
     return Inputs(ids, positions, torch.ones_like(ids))
-
-
-def draw_trace(trace: Trace, name: str) -> Any:
-    """Return a matplotlib figure: one heat-map a kind, tokens down, layers across; the proposed layers are marked."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 7), layout="constrained")
-    titles = {
-        "state": "hidden state",
-        "mlp": f"MLP, {trace.window} layers",
-        "attention": f"attention, {trace.window} layers",
-    }
-    for axis, kind in zip(figure.subplots(len(KINDS), 1), KINDS, strict=True):
-        image = axis.imshow(trace.effects[kind], aspect="auto", cmap="Purples", interpolation="nearest", vmin=0.0)
-        axis.set_yticks(range(len(PLACES)), PLACES)
-        axis.set_title(f"{name}: probability of the answer that returns, restoring the {titles[kind]}", fontsize=10)
-        axis.axvspan(trace.layers[0] - 0.5, trace.layers[-1] + 0.5, fill=False, edgecolor="tab:orange", linewidth=1.5)
-        figure.colorbar(image, ax=axis)
-    axis.set_xlabel("layer")
-    return figure

@@ -30,7 +30,7 @@ class Estimate:
 
 
 def rate(successes: Sequence[bool]) -> Estimate:
-    """Return a share in percent with Wilson's interval (Wilson 1927).
+    """Return a share in percent with Wilson's interval (Wilson 1927), from scipy.
 
     Raises:
         InputError: there are no observations.
@@ -38,13 +38,10 @@ def rate(successes: Sequence[bool]) -> Estimate:
     n = len(successes)
     if n == 0:
         raise InputError("no observations: a rate needs at least one")
-    p, z2 = sum(successes) / n, _Z95**2
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    # At the ends the closed form is off by rounding; there the bound is the end itself.
-    low = 0.0 if p == 0 else max(0.0, centre - half)
-    high = 1.0 if p == 1 else min(1.0, centre + half)
-    return Estimate(100 * p, n, 100 * low, 100 * high)
+    from scipy.stats import binomtest
+
+    ends = binomtest(sum(successes), n).proportion_ci(0.95, method="wilson")
+    return Estimate(100 * sum(successes) / n, n, 100 * float(ends.low), 100 * float(ends.high))
 
 
 def mean(values: Sequence[float], *, seed: int = 0, weights: Sequence[float] | None = None) -> Estimate:
@@ -133,12 +130,9 @@ def _check_pairs(first: Sequence[object], second: Sequence[object]) -> None:
 
 def _binomial(gained: int, lost: int) -> float:
     """Return the two-sided exact p-value of ``gained`` among ``gained + lost`` fair coins."""
-    n, k = gained + lost, min(gained, lost)
-    if n == 0:
-        return 1.0
-    log_terms = [math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) for i in range(k + 1)]
-    tail = sum(math.exp(term - n * math.log(2)) for term in log_terms)
-    return min(1.0, 2 * tail)
+    from scipy.stats import binomtest
+
+    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
 def auc(positives: Sequence[float], negatives: Sequence[float]) -> Estimate:

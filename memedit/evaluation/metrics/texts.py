@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memedit.errors import InputError
@@ -68,36 +68,23 @@ def _entropy(found: Sequence[str], n: int) -> float:
     return -sum(c / total * math.log2(c / total) for c in counts.values()) if total else 0.0
 
 
-class TfIdf:
-    """Word vectors by smoothed tf-idf, fitted on a set of documents.
+def tfidf_similarities(pairs: Sequence[tuple[str, str]], documents: Sequence[str]) -> list[float]:
+    """Return the cosine in [0, 1] of each pair's word vectors by smoothed tf-idf; 0 where one text has no words.
 
-    ``idf = ln((1 + N) / (1 + df)) + 1``, as in scikit-learn.
+    Document frequencies are counted on ``documents`` alone; a word of a pair that stands in none of them weighs like
+    the rarest (``idf = ln((1 + N) / (1 + 0)) + 1``).
 
-    Args:
-        documents: the texts that document frequencies are counted on.
+    Raises:
+        InputError: there are no documents.
     """
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
-    def __init__(self, documents: Iterable[str]) -> None:
-        self._frequency: Counter[str] = Counter()
-        self._size = 0
-        for document in documents:
-            self._size += 1
-            self._frequency.update(set(words(document)))
-        if self._size == 0:
-            raise InputError("tf-idf needs at least one document")
-
-    def similarity(self, first: str, second: str) -> float:
-        """Return the cosine of two texts' vectors, in [0, 1]; 0 where one has no words."""
-        a, b = self._vector(first), self._vector(second)
-        dot = sum(weight * b[word] for word, weight in a.items() if word in b)
-        return dot / (self._norm(a) * self._norm(b)) if a and b else 0.0
-
-    def _vector(self, text: str) -> dict[str, float]:
-        return {
-            word: count * (math.log((1 + self._size) / (1 + self._frequency[word])) + 1)
-            for word, count in Counter(words(text)).items()
-        }
-
-    @staticmethod
-    def _norm(vector: dict[str, float]) -> float:
-        return math.sqrt(sum(weight * weight for weight in vector.values()))
+    if not documents:
+        raise InputError("tf-idf needs at least one document")
+    texts = [*documents, *(text for pair in pairs for text in pair)]
+    known = sorted({word for text in texts for word in words(text)})
+    if not known:
+        return [0.0] * len(pairs)
+    vectorizer = TfidfVectorizer(analyzer=words, vocabulary=known).fit(documents)
+    first, second = (vectorizer.transform([pair[side] for pair in pairs]) for side in (0, 1))
+    return [float(cosine) for cosine in first.multiply(second).sum(axis=1).A1]

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
-from memedit.evaluation.report.page import figure, number_cell, page, table
-from memedit.evaluation.report.svg import Series, line_chart
+from markupsafe import Markup
+
+from memedit.evaluation.report.rendering import page
+from memedit.evaluation.report.svg import Figure, Series, line_chart
 
 _KINDS = {
     "efficacy": "the new answer is likelier than the old one, at the edit's own prompt",
@@ -20,35 +21,19 @@ def growth_page(rows: Sequence[_Row]) -> str:
     """Return rows of ``memedit bench consolidation`` (the untouched model's are named ``base``) as one document."""
     edited = [row for row in rows if row["method"] != "base"]
     names = list(dict.fromkeys(_name(row) for row in edited))
-    body = [
-        "<h1>Edits written into the weights</h1>",
-        "<p class=\"dim\">Shares in percent with Wilson's 95% interval; perplexity beside the untouched model's.</p>",
-        _table(rows),
-        '<div class="plots">',
-        *(_chart(edited, names, kind, says) for kind, says in _KINDS.items()),
-        *_harm(rows, edited, names),
-        "</div>",
-    ]
-    return page("memedit: edits written into the weights", body)
+    figures = [(f"{kind.capitalize()}: {says}", _chart(edited, names, kind)) for kind, says in _KINDS.items()]
+    ordered = sorted(rows, key=lambda row: (row["edits"], row["method"] != "base"))
+    return page(
+        "growth.html",
+        title="memedit: edits written into the weights",
+        rows=[(_name(row), row) for row in ordered],
+        shown=[*_KINDS, "perplexity"],
+        figures=[*figures, *_harm(rows, edited, names)],
+    )
 
 
 def _name(row: _Row) -> str:
     return str(row["method"]) if row["stream"] == "batch" else f"{row['method']}, {row['stream']}"
-
-
-def _table(rows: Sequence[_Row]) -> str:
-    lines = []
-    for row in sorted(rows, key=lambda row: (row["edits"], row["method"] != "base")):
-        cells = number_cell(f"{row['edits']:,}") + "".join(_cell(row.get(kind)) for kind in (*_KINDS, "perplexity"))
-        lines.append(f"<tr><td>{escape(_name(row))}</td>{cells}</tr>")
-    return table(["solver", "edits", *_KINDS, "perplexity"], lines, numeric_from=1)
-
-
-def _cell(estimate: Mapping[str, float] | None) -> str:
-    if estimate is None:
-        return '<td class="num dim">–</td>'
-    interval = f"{estimate['ci_low']:.1f}–{estimate['ci_high']:.1f}, n={estimate['n']:,}"
-    return number_cell(f"{estimate['value']:.1f}", interval)
 
 
 def _grown(rows: Sequence[_Row], name: str) -> list[_Row]:
@@ -60,17 +45,16 @@ def _ticks(rows: Sequence[_Row]) -> list[float]:
     return [most * quarter / 4 for quarter in range(5)]
 
 
-def _chart(rows: Sequence[_Row], names: Sequence[str], kind: str, says: str) -> str:
+def _chart(rows: Sequence[_Row], names: Sequence[str], kind: str) -> Markup:
     series = []
     for name in names:
         own = _grown(rows, name)
         points = tuple((float(row["edits"]), row[kind]["value"]) for row in own)
         series.append(Series(name, points, tuple((row[kind]["ci_low"], row[kind]["ci_high"]) for row in own)))
-    chart = line_chart(series, x_label="edits", y_label="percent", y_range=(0, 100), x_ticks=_ticks(rows))
-    return figure(f"{kind.capitalize()}: {says}", chart)
+    return line_chart(series, x_label="edits", y_label="percent", y_range=(0, 100), x_ticks=_ticks(rows))
 
 
-def _harm(rows: Sequence[_Row], edited: Sequence[_Row], names: Sequence[str]) -> list[str]:
+def _harm(rows: Sequence[_Row], edited: Sequence[_Row], names: Sequence[str]) -> list[Figure]:
     """Return the growth of perplexity over the untouched model's; nothing where no text was given."""
     base = next((row["perplexity"]["value"] for row in rows if row["method"] == "base" and "perplexity" in row), None)
     if base is None:
@@ -83,4 +67,4 @@ def _harm(rows: Sequence[_Row], edited: Sequence[_Row], names: Sequence[str]) ->
     harms = [y for line in series for _, y in line.points]
     low, top = 4.0 * math.floor(min(0.0, *harms) / 4), 4.0 * math.ceil(max(4.0, *harms) / 4)
     chart = line_chart(series, x_label="edits", y_label="percent", y_range=(low, top), x_ticks=_ticks(edited))
-    return [figure("Harm: growth of perplexity", chart)]
+    return [("Harm: growth of perplexity", chart)]

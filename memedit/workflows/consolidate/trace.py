@@ -7,6 +7,7 @@ from typing import Any
 
 from memedit.consolidation.base import EditRequest
 from memedit.errors import InputError
+from memedit.whole_files import write_text
 
 FACTS = (
     ("The capital of France is the city of", "France"),
@@ -33,7 +34,7 @@ def trace_model(
     noise: float = 3.0,
     window: int | None = None,
     seed: int = 0,
-    image: Path | None = None,
+    report: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Trace facts through a model and propose layers for edits.
@@ -43,32 +44,32 @@ def trace_model(
         prompts: file of edits in any known form, whose prompts and subjects are traced; :data:`FACTS` when absent.
         facts: most prompts traced.
         noise, window, seed: see :func:`~memedit.consolidation.trace.trace_layers`.
-        image: file the heat-maps are drawn to (its suffix says how: .png, .svg, .pdf).
+        report: file of the HTML page that the heat maps are drawn on.
         progress: called with (prompts done, prompts).
 
     Returns:
         a JSON-able mapping with the mean effects, the layers proposed, and those the model's shape proposes.
 
     Raises:
-        InputError: no prompt can be traced, or the image's format is unknown.
+        InputError: no prompt can be traced, or the report cannot be written.
     """
-    from memedit.consolidation.trace import PLACES, draw_trace, trace_layers
+    from memedit.consolidation.trace import PLACES, trace_layers
+    from memedit.evaluation.report.trace_page import trace_page
     from memedit.models import ModelSpec, load_model
 
     loaded = load_model(model)
     found = trace_layers(loaded, _requests(prompts)[:facts], noise=noise, window=window, seed=seed, progress=progress)
-    if image is not None:
+    if report is not None:
         try:
-            image.parent.mkdir(parents=True, exist_ok=True)
-            draw_trace(found, loaded.name).savefig(image)
-        except (ValueError, OSError) as error:
-            raise InputError(f"the heat-map cannot be drawn to {image}: {error}") from error
+            write_text(report, trace_page(found, loaded.name))
+        except OSError as error:
+            raise InputError(f"the heat maps cannot be written to {report}: {error}") from error
     return {
         **asdict(found),
         "effects": {kind: values.round(5).tolist() for kind, values in found.effects.items()},
         "places": list(PLACES),
         "layers_by_shape": list(ModelSpec.of(loaded.model).consolidation_layers()),
-        "image": None if image is None else str(image),
+        "report": None if report is None else str(report),
     }
 
 

@@ -19,7 +19,7 @@ from memedit.evaluation.datasets import DataFile, file_sha256, read_cases
 from memedit.evaluation.journal import Journal
 from memedit.evaluation.outcome import Outcome
 from memedit.evaluation.protocols import Protocol
-from memedit.evaluation.report.html import report_page
+from memedit.evaluation.report.evaluation_page import report_page
 from memedit.evaluation.report.results import TIMING_METRICS, results_json, write_json
 from memedit.evaluation.runner import Clock, ProgressCallback
 from memedit.evaluation.settings import EvalSettings

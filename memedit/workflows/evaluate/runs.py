@@ -15,7 +15,7 @@ from memedit.evaluation.journal import Journal
 from memedit.evaluation.metrics.capability import Question, accuracy, capability_requests, read_tasks
 from memedit.evaluation.metrics.perplexity import perplexity, perplexity_requests, read_text
 from memedit.evaluation.metrics.statistics import Estimate, mean
-from memedit.evaluation.metrics.texts import TfIdf, ngram_entropy
+from memedit.evaluation.metrics.texts import ngram_entropy, tfidf_similarities
 from memedit.evaluation.outcome import MethodRun
 from memedit.evaluation.protocols import Protocol
 from memedit.evaluation.report.results import ResultRow
@@ -175,12 +175,14 @@ class StageRuns:
         places = {request: i for i, request in enumerate(dict.fromkeys(requests))}
         served = self._serve(method, queries, "continuations", list(places))
         references = _references(self.stage.cases)
-        tfidf = TfIdf(references.values())
+        texts = [_generation(served.results[places[request]]).text for request in requests]
+        pairs = [(text, references[asked.probe.answers[0]]) for asked, text in zip(chosen, texts, strict=True)]
         seen.raw.add("fluency")
-        for asked, request in zip(chosen, requests, strict=True):
-            text = _generation(served.results[places[request]]).text
+        for asked, text, consistency in zip(
+            chosen, texts, tfidf_similarities(pairs, list(references.values())), strict=True
+        ):
             seen.add("fluency", asked.index, ngram_entropy(text))
-            seen.add("consistency", asked.index, tfidf.similarity(text, references[asked.probe.answers[0]]))
+            seen.add("consistency", asked.index, consistency)
 
     def _shared_metrics(self, method: Method, queries: Queries) -> dict[str, Estimate]:
         """Return the metrics that are the same under both protocols: those of likelihoods and of the memory."""

@@ -128,9 +128,11 @@ def test_statistics_by_name_of_a_model(model: Path, text: Path, tmp_path: Path) 
 
 
 def test_tracing_by_name_of_a_model(model: Path, data: Path, tmp_path: Path) -> None:
-    found = trace_model(str(model), prompts=data, facts=3, image=tmp_path / "maps" / "trace.svg")
+    page = tmp_path / "maps" / "trace.html"
+    found = trace_model(str(model), prompts=data, facts=3, report=page)
     assert found["facts"] <= 3
     assert len(found["effects"]["mlp"][0]) == 3
-    assert (tmp_path / "maps" / "trace.svg").read_text().lstrip().startswith("<?xml")
-    with pytest.raises(InputError, match="cannot be drawn"):
-        trace_model(str(model), prompts=data, facts=1, image=tmp_path / "trace.docx")
+    assert page.read_text().count("<svg") == 3
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        trace_model(str(model), prompts=data, facts=1, report=tmp_path / "file" / "trace.html")

@@ -14,7 +14,18 @@ from memedit.cli.options import Needs, command
 from memedit.cli.session import Session
 from memedit.errors import ConflictError, MemeditError, UnknownNameError
 
-HEAVY = ("torch", "transformers", "faiss", "sentence_transformers", "sqlalchemy", "numpy", "peft", "matplotlib")
+HEAVY = (
+    "torch",
+    "transformers",
+    "faiss",
+    "sentence_transformers",
+    "sqlalchemy",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "peft",
+    "jinja2",
+)
 
 
 def test_importing_the_command_imports_nothing_heavy() -> None:

@@ -22,9 +22,9 @@ def test_a_wrong_setting_names_the_right_one(memedit: Any) -> None:
 
 
 def test_tracing_proposes_layers(memedit: Any, tmp_path: Path) -> None:
-    image = tmp_path / "trace.png"
-    found = memedit.json("trace", "--facts", "3", "--image", str(image))
+    page = tmp_path / "trace.html"
+    found = memedit.json("trace", "--facts", "3", "--report", str(page))
     assert found["layers"]
     assert len(found["effects"]["mlp"]) == len(found["places"])
-    assert image.read_bytes().startswith(b"\x89PNG")
+    assert page.read_text().count("<svg") == 3
     assert "layers" in memedit("trace", "--facts", "2").stdout

@@ -1,10 +1,13 @@
 """How answers are normalised and matched, and the measures of texts."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memedit.evaluation.metrics.texts import TfIdf, ngram_entropy, rouge_l, words
+from memedit.errors import InputError
+from memedit.evaluation.metrics.texts import ngram_entropy, rouge_l, tfidf_similarities, words
 from memedit.evaluation.protocols import first_line, is_contained, is_exact, is_prefix, normalise
 
 
@@ -98,8 +101,25 @@ def test_repetition_drives_entropy_down() -> None:
 
 
 def test_tfidf_weighs_rare_words_and_is_a_cosine() -> None:
-    tfidf = TfIdf(["the river aune", "the river ysk", "the mountain kerre"])
-    assert tfidf.similarity("the river aune", "the river aune") == pytest.approx(1)
-    assert tfidf.similarity("aune", "kerre") == 0
-    assert tfidf.similarity("the aune", "aune") > tfidf.similarity("the aune", "the")
+    documents = ["the river aune", "the river ysk", "the mountain kerre"]
+    pairs = [
+        ("the river aune", "the river aune"),
+        ("aune", "kerre"),
+        ("the aune", "aune"),
+        ("the aune", "the"),
+        ("", "the"),
+    ]
+    same, apart, rare, common, empty = tfidf_similarities(pairs, documents)
+    assert same == pytest.approx(1)
+    assert apart == empty == 0
+    assert rare > common
+    # a word that no document has: idf = ln(4 / 1) + 1, beside ln(4 / 4) + 1 of a word that all have
+    unseen = math.log(4) + 1
+    assert tfidf_similarities([("the stranger", "the")], documents) == pytest.approx([1 / math.hypot(unseen, 1)])
+    assert tfidf_similarities([("", "")], [""]) == [0]
+    with pytest.raises(InputError, match="at least one document"):
+        tfidf_similarities([], [])
+
+
+def test_words_are_case_folded_runs() -> None:
     assert words("Ilda's Straße_2") == ["ilda", "s", "strasse_2"]
