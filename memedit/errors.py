@@ -13,6 +13,7 @@
     ├── ConflictError                      the edit contradicts one already in force; names both
     ├── EditChangedError                   the edit is no longer at the version the caller saw
     ├── RepeatedRequestError               another request with the same idempotency key came first
+    ├── QuotaError                         a namespace or a key has as many edits as it may
     ├── StoreError                         the edit memory's database
     │   ├── StoreCorruptError              the file is damaged or not an edit memory
     │   ├── StoreReadOnlyError             no permission to write
@@ -142,6 +143,20 @@ class RepeatedRequestError(MemeditError):
     def __init__(self, key: str) -> None:
         self.key = key
         super().__init__(f"a request with the idempotency key {key!r} is being worked on; wait and ask again")
+
+
+class QuotaError(MemeditError):
+    """A change would give a namespace, or a key, more edits than its quota allows; nothing was written.
+
+    ``of`` is "namespace" or "key", ``name`` which; ``used`` of ``limit`` edits were there, ``more`` would have come.
+    """
+
+    def __init__(self, of: str, name: str, limit: int, used: int, more: int) -> None:
+        self.of, self.name, self.limit, self.used, self.more = of, name, limit, used, more
+        super().__init__(
+            f"{of} {name!r} has {used:,} of at most {limit:,} edits, so {more:,} more cannot be added; withdraw "
+            "some, or have an administrator raise the quota"
+        )
 
 
 class StoreError(MemeditError):

@@ -41,6 +41,12 @@ class Acting:
         finally:
             self._current.reset(token)
 
+    @property
+    def name(self) -> str | None:
+        """The actor's name, None when nobody is named."""
+        actor = self._current.get()
+        return None if actor is None else actor.name
+
     def record(self, connection: Connection, first: int, last: int) -> None:
         """Write who makes the changes ``first`` to ``last``; the write lock must be held.
 

@@ -10,10 +10,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from memedit.errors import FieldError, InputError
 from memedit.memory.database import Database
+from memedit.memory.quotas import Quota, check_limit
 from memedit.memory.schema import api_keys
 from memedit.memory.times import from_micros, now_micros, to_micros
 from memedit.memory.validation import check_namespace, check_text, check_time
@@ -36,7 +37,12 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as it is kept. ``namespaces`` None is every namespace; ``requests_per_minute`` None the server's limit."""
+    """A key as it is kept.
+
+    ``namespaces`` None is every namespace; ``requests_per_minute`` None the server's limit. ``edits`` and
+    ``tokens_per_minute`` are quotas, None is none. ``logged`` says whether its requests may stand in the request log.
+    ``last_used_at`` is right to about a minute.
+    """
 
     id: str
     name: str
@@ -46,6 +52,15 @@ class ApiKey:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    edits: int | None = None
+    tokens_per_minute: int | None = None
+    logged: bool = True
+    last_used_at: datetime | None = None
+
+    @property
+    def quota(self) -> Quota:
+        """Its limits."""
+        return Quota(self.edits, self.requests_per_minute, self.tokens_per_minute)
 
     def usable(self, at: datetime) -> bool:
         """Whether it opens anything at this time."""
@@ -68,6 +83,9 @@ class ApiKeys:
         roles: Sequence[Role | str],
         namespaces: Sequence[str] | None = None,
         requests_per_minute: int | None = None,
+        edits: int | None = None,
+        tokens_per_minute: int | None = None,
+        logged: bool = True,
         expires_at: datetime | None = None,
     ) -> tuple[ApiKey, str]:
         """Make a key; return it and its secret text, which is shown this once and kept nowhere.
@@ -77,6 +95,9 @@ class ApiKeys:
             roles: what it may do.
             namespaces: where; None is everywhere.
             requests_per_minute: its own limit, instead of the server's.
+            edits: how many edits, that are not withdrawn, it may have added.
+            tokens_per_minute: how many it may have read and written, prompts and answers together.
+            logged: its requests may stand in the request log.
             expires_at: it opens nothing from then on (timezone-aware).
 
         Raises:
@@ -87,8 +108,9 @@ class ApiKeys:
         spaces = None if namespaces is None else sorted({check_namespace(space) for space in namespaces})
         if spaces == []:
             raise InputError("namespaces is an empty list: give at least one, or None for all")
-        if requests_per_minute is not None and requests_per_minute < 1:
-            raise InputError(f"requests_per_minute={requests_per_minute} is below 1")
+        limits = _limits(
+            {"requests_per_minute": requests_per_minute, "edits": edits, "tokens_per_minute": tokens_per_minute}
+        )
         end = check_time(expires_at, "expires_at")
         key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
         row = {
@@ -97,7 +119,9 @@ class ApiKeys:
             "digest": _digest(secret),
             "roles": json.dumps(chosen),
             "namespaces": None if spaces is None else json.dumps(spaces, ensure_ascii=False),
-            "requests_per_minute": requests_per_minute,
+            **limits,
+            "logged": int(logged),
+            "last_used_at": None,
             "created_at": now_micros(),
             "expires_at": None if end is None else to_micros(end),
             "revoked_at": None,
@@ -127,6 +151,48 @@ class ApiKeys:
             return None
         return _api_key(row)
 
+    def get(self, key_id: str) -> ApiKey:
+        """Return a key, revoked or not.
+
+        Raises:
+            InputError: there is no key with this id.
+        """
+        with self._database.read() as connection:
+            return _api_key(_row(connection, key_id))
+
+    def change(self, key_id: str, *, logged: bool | None = None, **limits: int | None) -> ApiKey:
+        """Set limits of a key, and whether its requests may be logged; what is left out stays.
+
+        Args:
+            key_id: the key.
+            logged: see :meth:`create`; None leaves it.
+            limits: of ``edits``, ``requests_per_minute``, ``tokens_per_minute``; None is no limit.
+
+        Raises:
+            InputError: there is no key with this id, or a number that no limit can be.
+            StoreError: it could not be written.
+        """
+        values = _limits(limits) | ({} if logged is None else {"logged": int(logged)})
+        with self._database.write() as connection:
+            row = _row(connection, key_id)
+            if any(row[name] != value for name, value in values.items()):
+                connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(**values))
+                writer = Writer(self._database, connection)
+                writer.note(STORE_WIDE, "key changed", key_id)
+                writer.flush()
+        return _api_key({**row, **values})
+
+    def used(self, times: Mapping[str, datetime]) -> None:
+        """Keep when keys, by id, were last used. It is no change of the memory: its revision stays."""
+        if not times:
+            return
+        c = api_keys.c
+        with self._database.write() as connection:
+            for key_id, when in times.items():
+                at = to_micros(when)
+                later = (c.id == key_id) & (c.last_used_at.is_(None) | (c.last_used_at < at))
+                connection.execute(update(api_keys).where(later).values(last_used_at=at))
+
     def revoke(self, key_id: str) -> ApiKey:
         """Let a key open nothing from now on; twice is as once.
 
@@ -136,9 +202,7 @@ class ApiKeys:
         """
         mine = api_keys.c.id == key_id
         with self._database.write() as connection:
-            row = connection.execute(select(api_keys).where(mine)).mappings().first()
-            if row is None:
-                raise InputError(f"no API key has the id {key_id!r}; list them with `memedit keys list`")
+            row = _row(connection, key_id)
             if row["revoked_at"] is not None:
                 return _api_key(row)
             now = now_micros()
@@ -147,6 +211,18 @@ class ApiKeys:
             writer.note(STORE_WIDE, "key revoked", key_id)
             writer.flush()
         return _api_key({**row, "revoked_at": now})
+
+
+def _row(connection: Connection, key_id: str) -> Mapping[Any, Any]:
+    row = connection.execute(select(api_keys).where(api_keys.c.id == key_id)).mappings().first()
+    if row is None:
+        raise InputError(f"no API key has the id {key_id!r}; list them with `memedit keys list`")
+    return row
+
+
+def _limits(given: Mapping[str, int | None]) -> dict[str, int | None]:
+    least = {"requests_per_minute": 1, "edits": 0, "tokens_per_minute": 1}
+    return {name: check_limit(value, name, least[name]) for name, value in given.items()}
 
 
 def _roles(roles: Sequence[Role | str]) -> list[str]:
@@ -171,6 +247,14 @@ def _api_key(row: Mapping[Any, Any]) -> ApiKey:
         namespaces=None if row["namespaces"] is None else frozenset(json.loads(row["namespaces"])),
         requests_per_minute=row["requests_per_minute"],
         created_at=from_micros(row["created_at"]),
-        expires_at=None if row["expires_at"] is None else from_micros(row["expires_at"]),
-        revoked_at=None if row["revoked_at"] is None else from_micros(row["revoked_at"]),
+        expires_at=_time(row["expires_at"]),
+        revoked_at=_time(row["revoked_at"]),
+        edits=row["edits"],
+        tokens_per_minute=row["tokens_per_minute"],
+        logged=bool(row["logged"]),
+        last_used_at=_time(row["last_used_at"]),
     )
+
+
+def _time(value: int | None) -> datetime | None:
+    return None if value is None else from_micros(value)

@@ -16,11 +16,15 @@ from memedit.memory.api_keys import ApiKeys
 from memedit.memory.audit import AuditEntry, audit_entries
 from memedit.memory.core import MemoryCore
 from memedit.memory.doubts import read_doubts, settle_doubt
+from memedit.memory.feedback import FeedbackBook
+from memedit.memory.figures import FigureRing
 from memedit.memory.formats import export_edits, read_drafts, write_edits
 from memedit.memory.leases import Lease
 from memedit.memory.migrations import recorded_version
 from memedit.memory.planning import OnConflict, check_policy
+from memedit.memory.quotas import Quotas
 from memedit.memory.reports import ImportReport, MemoryStats, PossibleConflict, VerifyReport
+from memedit.memory.request_log import RequestLog
 from memedit.memory.requests import AnsweredRequests
 from memedit.memory.schema import edits, encoders
 from memedit.memory.validation import check_text, check_time
@@ -34,6 +38,26 @@ class MemoryUpkeep(MemoryCore):
     def keys(self) -> ApiKeys:
         """The API keys with which clients of a server use this memory."""
         return ApiKeys(self._database)
+
+    @property
+    def quotas(self) -> Quotas:
+        """The limits of namespaces: edits, requests and tokens a minute."""
+        return Quotas(self._database)
+
+    @property
+    def request_log(self) -> RequestLog:
+        """Requests that servers of this memory answered, where they were told to keep them."""
+        return RequestLog(self._database)
+
+    @property
+    def feedback(self) -> FeedbackBook:
+        """What people said of edits that fired, or did not."""
+        return FeedbackBook(self._database)
+
+    @property
+    def figures(self) -> FigureRing:
+        """What servers of this memory did, minute by minute."""
+        return FigureRing(self._database)
 
     @property
     def requests(self) -> AnsweredRequests:

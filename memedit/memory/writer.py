@@ -11,6 +11,7 @@ from sqlalchemy import bindparam as bind
 from memedit.encoders.base import Encoder
 from memedit.errors import FingerprintMismatchError
 from memedit.memory.database import Database
+from memedit.memory.growth import check_growth
 from memedit.memory.neighbour_writer import neighbour_writer
 from memedit.memory.rows import EditRow
 from memedit.memory.schema import ORDINAL_BITS, changes, edits, encoders, vectors
@@ -114,6 +115,7 @@ class Writer:
             log = [(first + i, *entry, self.now) for i, entry in enumerate(self._log)]
             _insert_many(self._connection, changes, log)
             self._database.acting.record(self._connection, first, first + len(log) - 1)
+            check_growth(self._connection, self._log, self._database.acting.name)
         self._inserts, self._expired, self._log, self._vectors = [], [], [], []
 
 
