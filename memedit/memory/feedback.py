@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 
-from memedit.errors import InputError
 from memedit.memory.database import Database
 from memedit.memory.ids import IdFactory
 from memedit.memory.reading import current_rows
@@ -105,17 +104,11 @@ class FeedbackBook:
         with self._database.read() as connection:
             return [_feedback(row) for row in connection.execute(query).mappings()]
 
-    def get(self, feedback_id: str) -> Feedback:
-        """Return a verdict.
-
-        Raises:
-            InputError: there is none with this id.
-        """
+    def get(self, feedback_id: str) -> Feedback | None:
+        """Return a verdict; None when there is none with this id."""
         with self._database.read() as connection:
             row = connection.execute(select(feedback).where(feedback.c.id == feedback_id)).mappings().first()
-        if row is None:
-            raise InputError(f"no feedback has the id {feedback_id!r}")
-        return _feedback(row)
+        return None if row is None else _feedback(row)
 
     def settle(self, outcomes: Mapping[str, str]) -> None:
         """Mark verdicts, by id, as acted upon; the values say how."""

@@ -188,6 +188,11 @@ class EditMemory(MemoryUpkeep):
             found = reading.current_rows(connection, self._space(namespace), ids)
         return [row_edit(found[edit_id]) for edit_id in ids]
 
+    def known(self, ids: Sequence[str], *, namespace: str | None = None) -> Edits:
+        """Return the current versions of those of the edits that are in the namespace, in no order."""
+        with self._database.read() as connection:
+            return [row_edit(row) for row in reading.rows_of(connection, self._space(namespace), ids).values()]
+
     def list(
         self,
         *,

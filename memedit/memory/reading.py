@@ -57,13 +57,19 @@ def current_rows(connection: Connection, namespace: str, ids: Sequence[str]) -> 
     Raises:
         EditNotFoundError: an id is not in the namespace.
     """
+    found = rows_of(connection, namespace, ids)
+    for edit_id in ids:
+        if edit_id not in found:
+            raise EditNotFoundError(edit_id, namespace)
+    return found
+
+
+def rows_of(connection: Connection, namespace: str, ids: Sequence[str]) -> dict[str, EditRow]:
+    """The current versions of those of the edits that are there, by id."""
     found: dict[str, EditRow] = {}
     for part in chunks(list(dict.fromkeys(ids))):
         query = select(edits).where(edits.c.id.in_(part), edits.c.namespace == namespace, CURRENT)
         found.update((row["id"], dict(row)) for row in connection.execute(query).mappings())
-    for edit_id in ids:
-        if edit_id not in found:
-            raise EditNotFoundError(edit_id, namespace)
     return found
 
 

@@ -33,7 +33,7 @@ async def answer(
     """
     within, seconds = state.deadlines.within, state.settings.request_timeout
     if stream:
-        events = merged([state.metrics.counted(state.engine.stream(one)) for one in asked])
+        events = merged([state.observer.stream(request, one) for one in asked])
         try:
             started, early = await unless_gone(request, _opened(events, len(asked)), within(seconds))
         except BaseException:
@@ -42,24 +42,20 @@ async def answer(
         chunks = _Chunks(shape, asked[0].sampling.n, started, usage)
         body = limited(chunks.of(_chained(early, events)), within(seconds))
         return EventStream(body, provenance_headers([one.provenance for one in started]))
-    completions = await unless_gone(request, _completed(state, asked), within(seconds))
+    completions = await unless_gone(request, _completed(request, state, asked), within(seconds))
     headers = provenance_headers([completion.provenance for completion in completions])
     return JSONResponse(shape.whole(completions), headers=headers)
 
 
-async def _completed(state: ServerState, asked: Sequence[GenerationRequest]) -> list[Completion]:
+async def _completed(request: Request, state: ServerState, asked: Sequence[GenerationRequest]) -> list[Completion]:
     """Answer every prompt; when one fails, the others are given up."""
-    tasks = [asyncio.ensure_future(state.engine.complete(one)) for one in asked]
+    tasks = [asyncio.ensure_future(state.observer.complete(request, one)) for one in asked]
     try:
-        completions = await asyncio.gather(*tasks)
+        return await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    for completion in completions:
-        state.metrics.started(completion.provenance)
-        state.metrics.used(completion.usage)
-    return completions
 
 
 async def _opened(events: AsyncIterator[Numbered], count: int) -> tuple[list[Started], list[Numbered]]:

@@ -28,6 +28,7 @@ from memedit.server.routes import (
     files,
     openai,
     operations,
+    requests,
     scope,
 )
 from memedit.server.settings import ServerSettings
@@ -42,6 +43,7 @@ ROUTERS = (
     conflicts.router,
     edits.router,
     administration.router,
+    requests.router,
     scope.router,
     console.router,
 )
@@ -81,6 +83,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await engine.start()
+        state.log.start()
+        await run_in_threadpool(state.upkeep.start)
         habits = [asyncio.create_task(habit) for habit in (_forget_requests(state), _follow(follower))]
         try:
             yield
@@ -90,6 +94,8 @@ def create_app(
             if consolidator is not None:
                 await run_in_threadpool(consolidator.stop)
             await engine.stop(drain=settings.drain)
+            await run_in_threadpool(state.log.close)
+            await run_in_threadpool(state.upkeep.close)
             state.changes.close()
             state.quick.close()
 

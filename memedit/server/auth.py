@@ -1,8 +1,7 @@
 """Who is asking, and what they may do."""
 
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -10,9 +9,10 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Query, Request, Security
 from fastapi.security import HTTPBearer
 
-from memedit.memory import ApiKeys, Role
+from memedit.memory import ApiKey, ApiKeys, Role
 from memedit.memory.validation import check_namespace
 from memedit.server.problems import ApiError
+from memedit.server.rates import RateLimiter, rate_name, rate_refusal
 
 _IMPLIED = {Role.EDIT: frozenset({Role.READ}), Role.ADMIN: frozenset(Role)}
 _bearer = HTTPBearer(auto_error=False, description="An API key made by `memedit keys create`.")
@@ -20,12 +20,24 @@ _bearer = HTTPBearer(auto_error=False, description="An API key made by `memedit 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is asking. ``namespaces`` None is every namespace; ``requests_per_minute`` None the server's limit."""
+    """Who is asking.
+
+    ``namespaces`` None is every namespace; ``requests_per_minute`` None the server's limit, ``tokens_per_minute`` None
+    is none. ``logged`` says whether their requests may stand in the request log.
+    """
 
     name: str
     roles: frozenset[Role]
     namespaces: frozenset[str] | None = None
     requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    logged: bool = True
+
+    @classmethod
+    def of(cls, key: ApiKey) -> "Principal":
+        """Return who has a key."""
+        name = f"{key.name}/{key.id}"
+        return cls(name, key.roles, key.namespaces, key.requests_per_minute, key.tokens_per_minute, key.logged)
 
     def may(self, role: Role) -> bool:
         """Whether this role is one of theirs, or implied by one (edit implies read, admin everything)."""
@@ -46,37 +58,20 @@ EVERYONE = Principal("anonymous", frozenset({Role.ADMIN}))
 """Who asks a server that wants no keys."""
 
 
-class RateLimiter:
-    """Token buckets by name: each holds up to a tenth of a minute's requests and refills steadily."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._buckets: dict[str, tuple[float, float]] = {}
-        self._lock = threading.Lock()
-
-    def take(self, name: str, per_minute: int) -> float:
-        """Take one request from the bucket; return 0, or the seconds until there is one when it is empty."""
-        now, size = self._clock(), max(1.0, per_minute / 10)
-        with self._lock:
-            level, since = self._buckets.get(name, (size, now))
-            level = min(size, level + (now - since) * per_minute / 60)
-            if level < 1:
-                return (1 - level) * 60 / per_minute
-            self._buckets[name] = (level - 1, now)
-            return 0.0
-
-
 class Authenticator:
     """Turns the Authorization header into a principal, and holds each to their rate.
 
     Args:
         keys: the memory's keys; None lets everyone do everything.
         requests_per_minute: limit of keys that have none of their own; 0 is no limit.
+        limiter: counts requests; one is made when none is given.
     """
 
-    def __init__(self, keys: ApiKeys | None, requests_per_minute: int) -> None:
+    def __init__(self, keys: ApiKeys | None, requests_per_minute: int, limiter: RateLimiter | None = None) -> None:
         self._keys, self._limit = keys, requests_per_minute
-        self._limiter = RateLimiter()
+        self.limiter = limiter or RateLimiter()
+        self._uses: dict[str, datetime] = {}
+        self._lock = threading.Lock()
 
     def principal(self, secret: str | None) -> Principal:
         """Return who has this key.
@@ -86,18 +81,31 @@ class Authenticator:
         """
         if self._keys is None:
             return EVERYONE
+        now = datetime.now(UTC)
         found = self._keys.find(secret) if secret else None
-        if found is None or not found.usable(datetime.now(UTC)):
+        if found is None or not found.usable(now):
             said = "no API key was given" if not secret else "this API key is unknown, expired or revoked"
             message = f"{said}; send one as 'Authorization: Bearer mek_...'"
             raise ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
-        who = Principal(f"{found.name}/{found.id}", found.roles, found.namespaces, found.requests_per_minute)
+        with self._lock:
+            self._uses[found.id] = now
+        who = Principal.of(found)
         limit = self._limit if who.requests_per_minute is None else who.requests_per_minute
-        wait = self._limiter.take(who.name, limit) if limit else 0.0
+        wait = self.limiter.take(rate_name("key", who.name, "requests_per_minute"), limit) if limit else 0.0
         if wait > 0:
-            headers = {"Retry-After": str(max(1, round(wait)))}
-            raise ApiError(429, f"more than {limit} requests a minute", code="rate_limited", headers=headers)
+            raise rate_refusal("key", who.name, "requests_per_minute", limit, wait)
         return who
+
+    def take_uses(self) -> dict[str, datetime]:
+        """Return when keys, by id, were last used since this was last asked."""
+        with self._lock:
+            uses, self._uses = self._uses, {}
+        return uses
+
+    def give_back(self, uses: Mapping[str, datetime]) -> None:
+        """Remember uses that could not be written."""
+        with self._lock:
+            self._uses = {**uses, **self._uses}
 
 
 def require(role: Role) -> Any:
@@ -146,7 +154,10 @@ def _access(role: Role) -> Any:
         ] = None,
     ) -> Access:
         asked = namespace if namespace is not None else x_memedit_namespace
-        return Access(who, chosen_namespace(who, asked, request.app.state.memedit.settings.namespace))
+        state = request.app.state.memedit
+        chosen = chosen_namespace(who, asked, state.settings.namespace)
+        state.quotas.admit(who, chosen)
+        return Access(who, chosen)
 
     return Depends(access)
 

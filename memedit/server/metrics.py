@@ -6,6 +6,7 @@ from time import perf_counter
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from memedit.errors import StoreError
 from memedit.memory import EditMemory
@@ -15,6 +16,9 @@ from memedit.server.lookups import Lookups
 from memedit.server.version_watcher import Follower
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+
+_ANSWERS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})
+"""Routes that answer prompts."""
 
 
 class Metrics:
@@ -90,6 +94,33 @@ class Metrics:
                 yield event
         finally:
             await events.aclose()  # type: ignore[attr-defined]
+
+    def totals(self) -> dict[str, float]:
+        """Return what the counters have come to, by short names, all labels together."""
+        answered = {"requests": 0.0, "errors": 0.0, "refused": 0.0}
+        for sample in self._samples(self._requests, "_total"):
+            status = sample.labels["status"]
+            answered["requests"] += sample.value if sample.labels["route"] in _ANSWERS else 0
+            answered["errors"] += sample.value if status.startswith("5") else 0
+            answered["refused"] += sample.value if status == "429" else 0
+        prompts = self._samples(self._prompts, "_total")
+        tokens = {sample.labels["kind"]: sample.value for sample in self._samples(self._tokens, "_total")}
+        return answered | {
+            "prompts": sum(sample.value for sample in prompts),
+            "edited": sum(sample.value for sample in prompts if sample.labels["edited"] == "yes"),
+            "read": tokens.get("prompt", 0.0),
+            "written": tokens.get("completion", 0.0),
+            "lookups": self._sum(self._scope, "_count"),
+            "lookup_seconds": self._sum(self._scope, "_sum"),
+            "firsts": self._sum(self._first, "_count"),
+            "first_seconds": self._sum(self._first, "_sum"),
+        }
+
+    def _samples(self, metric: Counter | Histogram, ending: str) -> list[Sample]:
+        return [sample for family in metric.collect() for sample in family.samples if sample.name.endswith(ending)]
+
+    def _sum(self, metric: Counter | Histogram, ending: str) -> float:
+        return sum(sample.value for sample in self._samples(metric, ending))
 
     def text(self) -> bytes:
         """Return everything in Prometheus's text format."""

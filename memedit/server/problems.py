@@ -17,6 +17,7 @@ from memedit.errors import (
     FieldError,
     InputError,
     MemeditError,
+    QuotaError,
     RepeatedRequestError,
     StoreBusyError,
     StoreFullError,
@@ -27,6 +28,7 @@ from memedit.errors import (
 _log = logging.getLogger("memedit.server")
 
 _LONGEST, _LONGEST_PLACE = 900, 120
+_QUOTA_SECONDS = 300
 _WHOLE = "body"
 _TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
@@ -102,6 +104,10 @@ def as_api_error(error: MemeditError) -> ApiError:
     if isinstance(error, ConflictError):
         found = {"new_id": error.new_id, "existing_id": error.existing_id}
         return ApiError(409, message, code="edit_conflict", details=found)
+    if isinstance(error, QuotaError):
+        quota = {"of": error.of, "name": error.name, "kind": "edits", "limit": error.limit, "used": error.used}
+        again = {"Retry-After": str(_QUOTA_SECONDS), "X-Should-Retry": "false"}  # waiting alone does not help
+        return ApiError(429, message, code="quota_exceeded", headers=again, details={"quota": quota})
     if isinstance(error, FieldError):
         return ApiError(400, message, code="invalid_field", param=error.field)
     if isinstance(error, StoreBusyError | StoreUnavailableError | StoreFullError):

@@ -111,3 +111,9 @@ def queued(route: Callable[..., T]) -> Callable[..., Awaitable[T]]:
         return await changes.run(values["access"].who.name, partial(route, **values))
 
     return run
+
+
+async def in_queue(state: Any, who: Any, change: Callable[[], T]) -> T:
+    """Make a change of the store on behalf of ``who`` when its turn has come; for routes without an ``access``."""
+    changes: ChangeQueue = state.changes
+    return await changes.run(who.name, change)

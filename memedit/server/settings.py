@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from memedit.server.keeping.request_log import LogLimits
+
 
 class ServerSettings(BaseModel):
     """Limits and habits of one server; sizes are bytes, times seconds."""
@@ -23,5 +25,18 @@ class ServerSettings(BaseModel):
     max_waiting_changes: int = Field(default=64, ge=1, description="changes of one key that may wait; more get 429")
     revision_wait: float = Field(default=5.0, ge=0, description="how long a request waits for a revision it asks for")
     idempotency_hours: float = Field(default=24.0, gt=0, description="how long answers are kept for repeated requests")
+    request_log: bool = Field(default=False, description="keep what was asked, and which edits fired, in the store")
+    request_log_rows: int = Field(default=100_000, ge=1, description="requests that are kept; the oldest go first")
+    request_log_days: float = Field(default=30.0, gt=0, description="days for which they are kept")
+    request_log_answers: bool = Field(default=False, description="keep the answers too")
+    request_log_redact: tuple[str, ...] = Field(default=(), description="regular expressions; what matches is not kept")
     show_edits: bool = Field(default=False, description="keys that may only generate see the texts of edits too")
     cors_origins: tuple[str, ...] = Field(default=(), description="web pages that may call; none unless listed")
+
+    @property
+    def log_limits(self) -> LogLimits | None:
+        """What the request log keeps; None where none is kept."""
+        if not self.request_log:
+            return None
+        answers, redact = self.request_log_answers, self.request_log_redact
+        return LogLimits(self.request_log_rows, self.request_log_days, answers, redact)

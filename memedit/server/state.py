@@ -9,6 +9,7 @@ from memedit.memory import EditMemory
 from memedit.server.auth import Authenticator
 from memedit.server.consolidations import Consolidator
 from memedit.server.engines.base import Engine
+from memedit.server.keeping import FigureKeeper, KeptGauges, Observer, QuotaKeeper, RequestRecorder, Upkeep
 from memedit.server.lookups import Lookups
 from memedit.server.metrics import Metrics
 from memedit.server.queues import ChangeQueue, QuickThreads
@@ -34,11 +35,22 @@ class ServerState:
     deadlines: Deadlines = field(default_factory=Deadlines)
     quick: QuickThreads = field(default_factory=QuickThreads)
     changes: ChangeQueue = field(init=False)
+    quotas: QuotaKeeper = field(init=False)
+    log: RequestRecorder = field(init=False)
+    observer: Observer = field(init=False)
+    figures: FigureKeeper = field(init=False)
+    upkeep: Upkeep = field(init=False)
     tradeoffs: Tradeoffs = field(init=False)
 
     def __post_init__(self) -> None:
         self.changes = ChangeQueue(self.settings.max_waiting_changes)
         self.tradeoffs = Tradeoffs(self.lookups)
+        self.quotas = QuotaKeeper(self.memory, self.authenticator.limiter)
+        self.log = RequestRecorder(self.memory, self.settings.log_limits)
+        self.observer = Observer(self.engine, self.metrics, self.quotas, self.log)
+        self.figures = FigureKeeper(self.memory, self.metrics, self.engine)
+        self.upkeep = Upkeep(self.memory, self.figures, self.log, self.quotas, self.authenticator)
+        self.metrics.registry.register(KeptGauges(self.memory, self.quotas, self.log))
 
     @property
     def memory(self) -> EditMemory:

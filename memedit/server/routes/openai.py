@@ -113,7 +113,9 @@ def _request(
 
 def _namespace(state: ServerState, who: Principal, body: SamplingIn, header: str | None) -> str:
     asked = body.memedit.namespace if body.memedit.namespace is not None else header
-    return chosen_namespace(who, asked, state.settings.namespace)
+    chosen = chosen_namespace(who, asked, state.settings.namespace)
+    state.quotas.admit(who, chosen, tokens=True)
+    return chosen
 
 
 def _shown(state: ServerState, who: Principal, body: SamplingIn) -> Shown:
