@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memedit.deprecation import renamed
+
 FloatArray = NDArray[np.float32]
 FloatMatrix = NDArray[np.floating[Any]]
 
@@ -114,15 +116,18 @@ class Candidate:
 class Hit:
     """A candidate judged by a scope: ``score`` in [0, 1], ``similarity`` as in :class:`Candidate`.
 
-    ``reasons`` holds the features behind the score by name, for people to read. ``direct`` is the probability that the
-    edit's target is what is asked for, and not something that follows from it; one half where the scope cannot tell.
+    ``reasons`` holds the features behind the score by name, for people to read. ``target_probability`` is the
+    probability that the edit's target is what is asked for, and not something that follows from it; one half where the
+    scope cannot tell.
     """
 
     edit: Edit
     score: float
     similarity: float
     reasons: Mapping[str, float] = field(default_factory=dict)
-    direct: float = 0.5
+    target_probability: float = 0.5
+
+    direct = renamed("direct", "target_probability")
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,14 +118,14 @@ def _forced(model: EditableModel, prompts: Sequence[Any]) -> list[_Said]:
 def _forced_one(model: EditableModel, prompt: Any, route: Route) -> _Said:
     """Return the fired target where it is what would be said, else a note of where the answer would leave it."""
     row, fired = prompt_row(model.tokenizer, prompt), [hit.edit.prompt for hit in route.fired]
-    own = model.wanted(row, route.fired)
+    own = model.target_prior(row, route.fired)
     if own is None:
         return "", fired
     if own.weight > 0.5:
         return str(model.tokenizer.decode(list(own.ids), skip_special_tokens=True)), fired
     edits = tuple(hit.edit for hit in route.fired)
     edited = EditedRows((0,), (row,), (edits,), {}, (own,))
-    base = Base(model.base, model.pad_token, model.context_length)
+    base = Base(model.base, model.pad_token_id, model.context_length)
     (score,) = score_rows(base, [row], [own.ids], [route], edited=edited, adapter=model.adapter)
     kept = own.ids if all(score.argmax) else own.ids[: score.argmax.index(False)]
     text = str(model.tokenizer.decode(list(kept), skip_special_tokens=True))

@@ -243,14 +243,14 @@ def consolidation(
         Path | None, typer.Option(file_okay=False, help="Folder for keys and targets, for another run.")
     ] = None,
     report: Annotated[Path | None, typer.Option(dir_okay=False, help="Page to draw the figures on (HTML).")] = None,
-    changes: Annotated[
+    overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A consolidation setting; repeatable.")
     ] = None,
 ) -> None:
     """Write growing numbers of edits into weights, method by method, beside the untouched model."""
     from memedit.bench.weights import Plan, run
     from memedit.cli.options import key_values
-    from memedit.config.overrides import with_changes
+    from memedit.config.overrides import with_overrides
     from memedit.consolidation.base import ConsolidationSettings
     from memedit.evaluation.report.growth_page import growth_page
     from memedit.whole_files import write_text
@@ -266,7 +266,7 @@ def consolidation(
         statistics_tokens=statistics_tokens,
         perplexity_text=perplexity,
         capability=capability,
-        settings=with_changes(ConsolidationSettings(), key_values("--set", changes)),
+        settings=with_overrides(ConsolidationSettings(), key_values("--set", overrides)),
         keep=keep,
     )
     with session.output.progress("consolidating") as progress:
@@ -291,14 +291,14 @@ def consolidation_undo(
     ] = None,
     statistics_tokens: Annotated[int, typer.Option(min=2, help="Tokens of it.")] = 20_000,
     seed: Seed = 0,
-    changes: Annotated[
+    overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A consolidation setting; repeatable.")
     ] = None,
 ) -> None:
     """Say how far weights and answers differ by the order of edits, and after withdrawing from never having had."""
     from memedit.bench.consolidation import run
     from memedit.cli.options import key_values
-    from memedit.config.overrides import with_changes
+    from memedit.config.overrides import with_overrides
     from memedit.consolidation.base import ConsolidationSettings
 
     with session.output.progress("consolidating") as progress:
@@ -307,7 +307,7 @@ def consolidation_undo(
             model=session.settings.model.name,
             method=method,
             data=data,
-            settings=with_changes(ConsolidationSettings(), key_values("--set", changes)),
+            settings=with_overrides(ConsolidationSettings(), key_values("--set", overrides)),
             statistics_text=statistics_text,
             statistics_tokens=statistics_tokens,
             seed=seed,

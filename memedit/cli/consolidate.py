@@ -59,7 +59,7 @@ Versions = Annotated[
     Path | None,
     typer.Option("--versions", file_okay=False, help="Folder of the versions. [default: beside the memory's file]"),
 ]
-Changes = Annotated[
+Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A setting, as rounds=1 or solver.l2=0.5; may be repeated."),
 ]
@@ -79,7 +79,7 @@ def run(
     check: Check = None,
     publish: Publish = True,
     again: Annotated[bool, typer.Option("--again", help="Solve even when there is nothing new.")] = False,
-    changes: Changes = None,
+    overrides: Overrides = None,
     versions: Versions = None,
     memory: MemoryUrl = None,
     namespace: Namespace = None,
@@ -95,7 +95,7 @@ def run(
 
     options = {"memory": memory, "namespace": namespace, "encoder": encoder, "model": model}
     with _opened(config, json_mode=json_mode, **options) as (session, job):
-        settings = _settings(job, method, check, changes)
+        settings = _settings(job, method, check, overrides)
         store_folder = versions or job.versions
         edits, wanted = session.memory(), key_values("--filter", filters) or dict(job.filter)
         store = workflow.version_store(edits, store_folder)
@@ -132,7 +132,7 @@ def schedule(
     filters: Filter = None,
     check: Check = None,
     publish: Publish = True,
-    changes: Changes = None,
+    overrides: Overrides = None,
     versions: Versions = None,
     memory: MemoryUrl = None,
     namespace: Namespace = None,
@@ -152,7 +152,7 @@ def schedule(
     with _opened(config, json_mode=json_mode, **options) as (session, job):
         age = None if max_age is None else timedelta(hours=max_age)
         when = schedule_of(job, every_edits=every, max_age=age, cron=cron, poll_seconds=poll)
-        settings = _settings(job, method, check, changes)
+        settings = _settings(job, method, check, overrides)
         edits, wanted = session.memory(), key_values("--filter", filters) or dict(job.filter)
         store = workflow.version_store(edits, versions or job.versions)
 
@@ -176,7 +176,7 @@ def register_withdraw(root: typer.Typer) -> None:
         session: "Session",
         *,
         edit_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of the edits.")],
-        changes: Changes = None,
+        overrides: Overrides = None,
         versions: Versions = None,
     ) -> None:
         """Withdraw edits from the memory and from the weights: all others are solved for again, from what is kept."""
@@ -186,8 +186,8 @@ def register_withdraw(root: typer.Typer) -> None:
         edits = session.memory()
         store = workflow.version_store(edits, versions or job.versions)
         # a withdrawal changes the edits and nothing else, unless told to
-        given = bool(changes) or bool(job.model_fields_set - {"versions"})
-        settings = _settings(job, None, None, changes) if given else None
+        given = bool(overrides) or bool(job.model_fields_set - {"versions"})
+        settings = _settings(job, None, None, overrides) if given else None
         with session.output.progress("withdrawing") as progress:
             result = workflow.withdraw(
                 edits, session.base_model(), store, edit_ids, settings, progress=_in_permille(progress)
@@ -209,13 +209,13 @@ def _opened(config: list[Path] | None, *, json_mode: bool, **options: Any) -> An
 
 
 def _settings(
-    job: "ConsolidationConfig", method: str | None, check: CheckKind | None, changes: list[str] | None
+    job: "ConsolidationConfig", method: str | None, check: CheckKind | None, overrides: list[str] | None
 ) -> "JobSettings":
     from memedit.workflows.consolidate.configuring import job_settings
 
     given = {"method": method, "check": None if check is None else check.value}
     config = job.model_copy(update={name: value for name, value in given.items() if value is not None})
-    return job_settings(config, key_values("--set", changes))
+    return job_settings(config, key_values("--set", overrides))
 
 
 def _in_permille(progress: Callable[[int, int], None]) -> Callable[[Any], None]:

@@ -86,6 +86,6 @@ def print_decision(out: Output, decision: "ScopeDecision") -> None:
         out.line(f"{mark:<6}  {hit.score:.3f}  {one_line(hit.edit.prompt)} => {one_line(hit.edit.target, 30)}")
         reasons = ", ".join(f"{name} {value:.2f}" for name, value in main_reasons(hit.reasons).items())
         out.line(
-            f"               {hit.edit.id}  cosine {hit.similarity:.2f}, direct {hit.direct:.2f}"
+            f"               {hit.edit.id}  cosine {hit.similarity:.2f}, target {hit.target_probability:.2f}"
             + (f"; {reasons}" if reasons else "")
         )

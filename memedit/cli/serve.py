@@ -121,7 +121,7 @@ def register(app: typer.Typer) -> None:
         what = session.settings.model.name if upstream is None else upstream
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         run(
-            create_app(parts.engine, lookups, limits, consolidator=parts.consolidator, follower=parts.follower),
+            create_app(parts.engine, lookups, limits, consolidator=parts.consolidator, watcher=parts.watcher),
             listener,
             drain=drain,
             started=lambda: say(f"memedit serves {what} on {url}", ""),

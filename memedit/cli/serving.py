@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from memedit.server.consolidations import ConsolidationSetup, Consolidator
     from memedit.server.engines.base import Engine
     from memedit.server.lookups import Lookups
-    from memedit.server.version_watcher import Follower
+    from memedit.server.version_watcher import VersionWatcher
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a server beside its look-ups; ``consolidator`` and ``follower`` None where there are none."""
+    """The parts of a server beside its look-ups; ``consolidator`` and ``watcher`` None where there are none."""
 
     engine: "Engine"
     consolidator: "Consolidator | None" = None
-    follower: "Follower | None" = None
+    watcher: "VersionWatcher | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,12 @@ def local_parts(
         MemeditError: the champion is to be followed and cannot be loaded.
     """
     if follow or _is_champion(setup.model.name):
-        model, setup, follower = _following(session, lookups, setup)
+        model, setup, watcher = _following(session, lookups, setup)
     else:
-        model, follower = _open_model(session, lookups, setup.model), None
+        model, watcher = _open_model(session, lookups, setup.model), None
         _pin(lookups, model)
     consolidator = _consolidator(setup) if model.version is None else None
-    return Parts(_engine(session, lookups, model, setup.model.name, limits), consolidator, follower)
+    return Parts(_engine(session, lookups, model, setup.model.name, limits), consolidator, watcher)
 
 
 def proxy_parts(session: "Session", lookups: "Lookups", upstream: UpstreamOptions) -> Parts:
@@ -73,7 +73,7 @@ def proxy_parts(session: "Session", lookups: "Lookups", upstream: UpstreamOption
         InputError: an option has a value that means nothing.
         ModelNotFoundError: the model's name is a version's, and there is no such version.
     """
-    from memedit.server.active_weights import Served, ServedWeights
+    from memedit.server.active_weights import ActiveVersion, ActiveWeights
     from memedit.server.engines.proxy import ProxyEngine
     from memedit.server.engines.upstream import Upstream
     from memedit.workflows.open import version_record
@@ -84,7 +84,7 @@ def proxy_parts(session: "Session", lookups: "Lookups", upstream: UpstreamOption
         raise InputError(f"--upstream {upstream.url!r} is no address; give one such as http://127.0.0.1:8001")
     record = version_record(session.settings.model.name, lookups.memory)
     if record is not None:
-        lookups.weights = ServedWeights(record.namespace, Served(record), None)
+        lookups.weights = ActiveWeights(record.namespace, ActiveVersion(record), None)
     client = Upstream(upstream.url, api_key=os.environ.get("MEMEDIT_UPSTREAM_KEY"), timeout=upstream.timeout)
     role: Any = upstream.edit_role
     return Parts(ProxyEngine(lookups, client, model=upstream.model, note_role=role, overlap=upstream.overlap))
@@ -94,7 +94,7 @@ def announcement(lookups: "Lookups", parts: Parts, setup: "ConsolidationSetup") 
     """Return who is answered by which weights; None on a plain server over a namespace without a champion."""
     weights = lookups.weights
     version, others = weights.own.version or "the plain base", "all other namespaces by the plain base"
-    if parts.follower is not None:
+    if parts.watcher is not None:
         return (
             f"namespace {weights.namespace!r} is answered by the champion's weights (now {version}), also those that "
             f"are published later; {others}"
@@ -121,18 +121,18 @@ def _champion(setup: "ConsolidationSetup", memory: "EditMemory") -> str | None:
 
 def _following(
     session: "Session", lookups: "Lookups", setup: "ConsolidationSetup"
-) -> "tuple[EditableModel, ConsolidationSetup, Follower]":
+) -> "tuple[EditableModel, ConsolidationSetup, VersionWatcher]":
     from memedit.consolidation.overlays import FrozenBase
-    from memedit.server.active_weights import ServedWeights
-    from memedit.server.version_watcher import Follower
+    from memedit.server.active_weights import ActiveWeights
+    from memedit.server.version_watcher import VersionWatcher
     from memedit.workflows.consolidate.versions import followed_base
 
     store = setup.store(lookups.memory)
     setup = replace(setup, model=followed_base(setup.model, store))
     model = _open_base(session, lookups, setup.model, store)
-    lookups.weights = ServedWeights(lookups.memory.namespace)
-    follower = Follower(lookups.weights, store, FrozenBase(model.base, model.tokenizer, setup.model.name))
-    return model, setup, follower
+    lookups.weights = ActiveWeights(lookups.memory.namespace)
+    watcher = VersionWatcher(lookups.weights, store, FrozenBase(model.base, model.tokenizer, setup.model.name))
+    return model, setup, watcher
 
 
 def _open_base(session: "Session", lookups: "Lookups", base: "ModelConfig", store: "VersionStore") -> "EditableModel":
@@ -160,10 +160,10 @@ def _open_model(session: "Session", lookups: "Lookups", model: "ModelConfig") ->
 def _pin(lookups: "Lookups", model: "EditableModel") -> None:
     """Let a model that was loaded as a version answer the version's namespace only."""
     from memedit.consolidation.loaded import LoadedVersion
-    from memedit.server.version_watcher import staying
+    from memedit.server.version_watcher import fixed_weights
 
     if isinstance(model.version, LoadedVersion):
-        lookups.weights = staying(model.version, model.base)
+        lookups.weights = fixed_weights(model.version, model.base)
 
 
 def _engine(

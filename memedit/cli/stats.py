@@ -29,7 +29,7 @@ def build(
         str | None, typer.Option(metavar="N,N...", help="Layers. [default: those the model's shape proposes]")
     ] = None,
     tokens: Annotated[int, typer.Option(min=2, help="Tokens read, or written by the model.")] = 100_000,
-    changes: Annotated[
+    overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A consolidation setting; repeatable.")
     ] = None,
     store: Annotated[Path | None, typer.Option(file_okay=False, help="Folder. [default: memedit's cache]")] = None,
@@ -39,17 +39,17 @@ def build(
 
     Kept under everything they depend on: a second call only reads them.
     """
-    from memedit.config.overrides import with_changes
+    from memedit.config.overrides import with_overrides
     from memedit.consolidation.base import ConsolidationSettings
     from memedit.workflows.consolidate import statistics
 
-    wanted = key_values("--set", changes) | ({} if layers is None else {"layers": f"[{layers}]"})
+    wanted = key_values("--set", overrides) | ({} if layers is None else {"layers": f"[{layers}]"})
     with session.output.progress("reading keys") as progress:
         found = statistics.build(
             session.settings.model.name,
             texts=text or (),
             dataset=dataset,
-            settings=with_changes(ConsolidationSettings(), wanted),
+            settings=with_overrides(ConsolidationSettings(), wanted),
             tokens=tokens,
             store=store,
             resume=resume,

@@ -23,7 +23,7 @@ Whole = Annotated[
     list[str] | None, typer.Option("--whole", metavar="FILE", help="Records, of which every row is used.")
 ]
 Out = Annotated[Path, typer.Option("--out", file_okay=False, help="Folder for weights, report and checkpoints.")]
-Changes = Annotated[
+Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A training setting, as steps=100; repeatable.")
 ]
 Start = Annotated[
@@ -40,7 +40,7 @@ def _train(
     data: list[str] | None,
     whole: list[str] | None,
     out: Path,
-    changes: list[str] | None,
+    overrides: list[str] | None,
     checkpoint_every: int,
     resume: bool,
     start: Path | None = None,
@@ -56,7 +56,7 @@ def _train(
             out=out,
             encoder=session.settings.encoder,
             start=start,
-            changes=key_values("--set", changes),
+            overrides=key_values("--set", overrides),
             checkpoint_every=checkpoint_every,
             resume=resume,
             progress=progress,
@@ -74,7 +74,7 @@ def reader(
     whole: Whole = None,
     out: Out = Path("runs/reader"),
     start: Start = None,
-    changes: Changes = None,
+    overrides: Overrides = None,
     checkpoint_every: Every = 50,
     resume: Resume = True,
 ) -> None:
@@ -86,7 +86,7 @@ def reader(
         whole=whole,
         out=out,
         start=start,
-        changes=changes,
+        overrides=overrides,
         checkpoint_every=checkpoint_every,
         resume=resume,
     )
@@ -100,7 +100,7 @@ def recipe(
     whole: Whole = None,
     out: Out = Path("runs/recipe"),
     start: Start = None,
-    changes: Changes = None,
+    overrides: Overrides = None,
     checkpoint_every: Every = 50,
     resume: Resume = True,
 ) -> None:
@@ -112,7 +112,7 @@ def recipe(
         whole=whole,
         out=out,
         start=start,
-        changes=changes,
+        overrides=overrides,
         checkpoint_every=checkpoint_every,
         resume=resume,
     )
@@ -125,7 +125,7 @@ def serac(
     data: Data = None,
     whole: Whole = None,
     out: Out = Path("runs/serac"),
-    changes: Changes = None,
+    overrides: Overrides = None,
     checkpoint_every: Every = 50,
     resume: Resume = True,
 ) -> None:
@@ -136,7 +136,7 @@ def serac(
         data=data,
         whole=whole,
         out=out,
-        changes=changes,
+        overrides=overrides,
         checkpoint_every=checkpoint_every,
         resume=resume,
     )
@@ -158,10 +158,10 @@ def scope(
     calibration: Annotated[
         Path | None, typer.Option(exists=True, file_okay=False, help="Take the calibration of this one.")
     ] = None,
-    changes: Changes = None,
+    overrides: Overrides = None,
 ) -> None:
     """Train and calibrate the scope classifier from the inventory of relations; it serves any language model."""
-    from memedit.config.overrides import with_changes
+    from memedit.config.overrides import with_overrides
     from memedit.training.scope.fitting import JudgeSettings
     from memedit.training.scope.run import train_judge
 
@@ -174,7 +174,7 @@ def scope(
             background=background or [],
             start=start,
             calibration=calibration,
-            settings=with_changes(JudgeSettings(), key_values("--set", changes)),
+            settings=with_overrides(JudgeSettings(), key_values("--set", overrides)),
             progress=lambda found: progress(found.step, found.steps),
         )
     emit(session.output, report)
@@ -198,10 +198,10 @@ def subjects(
         Path | None,
         typer.Option(file_okay=False, help="Folder of encoded texts, which runs share. [default: OUT/work]"),
     ] = None,
-    changes: Changes = None,
+    overrides: Overrides = None,
 ) -> None:
     """Train the tagger that finds subject and value in prompts and statements, and report on what it has not seen."""
-    from memedit.config.overrides import with_changes
+    from memedit.config.overrides import with_overrides
     from memedit.training.subjects.fitting import TaggerSettings
     from memedit.training.subjects.run import train_subjects
 
@@ -213,7 +213,7 @@ def subjects(
             encoder=session.settings.encoder,
             leave_out=leave_out or [],
             work=work,
-            settings=with_changes(TaggerSettings(), key_values("--set", changes)),
+            settings=with_overrides(TaggerSettings(), key_values("--set", overrides)),
             progress=lambda stage, done, total: progress(done, total),
         )
     emit(session.output, report)
@@ -224,7 +224,7 @@ def elder(
     session: "Session",
     *,
     out: Out = Path("runs/elder"),
-    changes: Changes = None,
+    overrides: Overrides = None,
     shape: Annotated[
         list[str] | None,
         typer.Option("--shape", metavar="NAME=VALUE", help="Shape of a new mixture, as rank=8; repeatable."),
@@ -244,7 +244,7 @@ def elder(
 
     memory = session.memory()
     if watch is not None:
-        options = {"out": out, "changes": key_values("--set", changes), "shape": key_values("--shape", shape)}
+        options = {"out": out, "overrides": key_values("--set", overrides), "shape": key_values("--shape", shape)}
         keep_training(
             session.settings,
             memory,
@@ -259,7 +259,7 @@ def elder(
             session.settings,
             memory,
             out=out,
-            changes=key_values("--set", changes),
+            overrides=key_values("--set", overrides),
             shape=key_values("--shape", shape),
             afresh=afresh,
             only_if_due=if_due,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from memedit.deprecation import renamed
 from memedit.types import Edit, EditKind, EditState
 
 Json = Mapping[str, Any]
@@ -14,8 +15,8 @@ Json = Mapping[str, Any]
 class FiredEdit:
     """An edit and how well it fits a prompt: ``score`` in [0, 1] against the threshold, cosine ``similarity``.
 
-    ``direct`` is the probability that its target itself is asked for. ``prompt`` and ``target`` are None for a key
-    that may not read edits.
+    ``target_probability`` is the probability that its target itself is asked for. ``prompt`` and ``target`` are None
+    for a key that may not read edits.
     """
 
     id: str
@@ -24,7 +25,9 @@ class FiredEdit:
     score: float
     similarity: float
     reasons: Mapping[str, float] = field(default_factory=dict)
-    direct: float = 0.5
+    target_probability: float = 0.5
+
+    direct = renamed("direct", "target_probability")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,7 @@ def audit_of(body: Json) -> AuditEntry:
 
 def fired_of(bodies: Any) -> tuple[FiredEdit, ...]:
     """Return judged edits."""
-    names = ("id", "prompt", "target", "score", "similarity", "reasons", "direct")
+    names = ("id", "prompt", "target", "score", "similarity", "reasons", "target_probability")
     return tuple(FiredEdit(**{name: body[name] for name in names if name in body}) for body in bodies or ())
 
 

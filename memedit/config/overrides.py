@@ -12,7 +12,7 @@ from memedit.registry import unknown_name_message
 Settings = TypeVar("Settings")
 
 
-def with_changes(settings: Settings, changes: Mapping[str, str]) -> Settings:
+def with_overrides(settings: Settings, overrides: Mapping[str, str]) -> Settings:
     """Return ``settings`` with fields set from text; ``"fit.steps"`` names a field of a field.
 
     A value is read as YAML ("16", "1e-3", "true", "null", "[1, 2]") and must be of the kind of the value it replaces.
@@ -21,7 +21,7 @@ def with_changes(settings: Settings, changes: Mapping[str, str]) -> Settings:
         InputError: a value is of another kind, or the settings refuse it.
         UnknownNameError: there is no such field; the message lists near matches.
     """
-    for name, text in changes.items():
+    for name, text in overrides.items():
         settings = _changed(settings, name, name.split("."), text)
     return settings
 

@@ -38,7 +38,7 @@ from memedit.consolidation.statistics import OWN, Statistics
 from memedit.consolidation.wordings import known_wordings, other_wordings
 from memedit.models import LoadedModel
 from memedit.models.fingerprint import tokenizer_digest
-from memedit.models.row_groups import of_like_length
+from memedit.models.row_groups import bucket_by_length
 from memedit.models.segments import Inputs, Segments, pad_right, unpadded
 from memedit.models.training import training_copy
 from memedit.types import WeightTerm
@@ -172,7 +172,7 @@ class _Descent:
     def _asked(self, rows: Sequence[AskedRow]) -> None:
         """Add the gradients of edits (rows with wanted tokens) and of prompts that are the base's to answer."""
         edits = sum(bool(row.wanted) for row in rows)
-        for part in of_like_length(rows, tokens=_ROW_TOKENS):
+        for part in bucket_by_length(rows, tokens=_ROW_TOKENS):
             loss = self._asked_loss(part, edits=edits, free=len(rows) - edits)
             loss.backward()  # type: ignore[no-untyped-call]
 

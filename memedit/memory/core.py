@@ -9,10 +9,10 @@ from memedit.encoders.base import Encoder
 from memedit.errors import InputError, MemeditError
 from memedit.index import INDEXES
 from memedit.memory import reading
+from memedit.memory.candidate_search import CandidateSearch
 from memedit.memory.conflicts import ConflictScorer, RelationJudge
 from memedit.memory.database import Database
 from memedit.memory.encoding import EncoderSource
-from memedit.memory.lookup import Lookup
 from memedit.memory.mutations import Mutations
 from memedit.memory.pgvector_tables import KINDS, check_request, check_server
 from memedit.memory.validation import check_namespace
@@ -54,7 +54,7 @@ class MemoryCore:
                 self._database.close()
                 raise
         self._index_kind = index
-        self._lookup = Lookup(self._database, self._encoder, index, index_options or {})
+        self._search = CandidateSearch(self._database, self._encoder, index, index_options or {})
         judge = RelationJudge(conflict_scorer, conflict_threshold, doubt_threshold, self._encoder.get)
         self._mutations = Mutations(self._database, self._encoder, judge)
 
@@ -79,8 +79,8 @@ class MemoryCore:
 
         With ``max_lag`` it is the newest this process knows of, which lags by no more than that.
         """
-        follower = self._database.follower
-        newest = None if follower is None else follower.newest()
+        watcher = self._database.watcher
+        newest = None if watcher is None else watcher.newest()
         if newest is not None:
             return newest
         with self._database.read() as connection:
@@ -108,8 +108,8 @@ class MemoryCore:
             newest = reading.store_revision(connection)
         if revision > newest:
             raise InputError(f"revision {revision} does not exist yet; the store is at {newest}")
-        if self._database.follower is not None:
-            self._database.follower.note(newest)
+        if self._database.watcher is not None:
+            self._database.watcher.note(newest)
 
     def namespaces(self) -> tuple[str, ...]:
         """Every namespace that has, or had, an edit."""
@@ -130,18 +130,18 @@ class MemoryCore:
         Raises:
             VectorIndexError: they could not be written; the earlier files are untouched.
         """
-        self._lookup.space(self._namespace)
+        self._search.space(self._namespace)
         with self._database.read() as connection:
-            self._lookup.save(connection)
+            self._search.save(connection)
 
     def close(self) -> None:
         """Close the store, saving the vector index when this memory has changed it by more than a little."""
         written = self._mutations.rows_written
         try:
-            if written and any(space.outdated for space in self._lookup.loaded()):
+            if written and any(space.outdated for space in self._search.loaded()):
                 with self._database.read() as connection:
-                    self._lookup.save(connection, only_loaded=True)
-            elif written >= _MANY_ROWS and self._lookup.folder is not None:
+                    self._search.save(connection, only_loaded=True)
+            elif written >= _MANY_ROWS and self._search.folder is not None:
                 self.save_index()
         except MemeditError:
             pass  # a cache that cannot be written is made again from the store

@@ -21,8 +21,8 @@ from memedit.memory.actor import Acting
 from memedit.memory.dialect import fold
 from memedit.memory.failures import committing, translated
 from memedit.memory.files import OpenFile
-from memedit.memory.following import ChangeFollower
 from memedit.memory.migrations import LATEST, check_version, migrate, recorded_version
+from memedit.memory.revision_watcher import RevisionWatcher
 
 APPLICATION_ID = 0x4D454454  # "MEDT", in the header of every SQLite file of ours
 PAGE_BYTES = 8192  # five 384-wide float32 vectors a page; the default of 4096 holds two and wastes a quarter
@@ -66,7 +66,7 @@ class Database:
         self._advanced = 0
         self._file = OpenFile(self.path)
         self.engine = postgres.make_engine(remote, timeout) if remote else self._sqlite()
-        self.follower = ChangeFollower(self.engine, max_lag) if remote and max_lag > 0 else None
+        self.watcher = RevisionWatcher(self.engine, max_lag) if remote and max_lag > 0 else None
         with translated(self.url, self.path):
             self._prepare(as_is)
         self._file.opened()
@@ -120,8 +120,8 @@ class Database:
                 postgres.rolled_back(transaction)
                 raise
             self._file.check(written=True)
-            if self.follower is not None:
-                self.follower.note(self._advanced)
+            if self.watcher is not None:
+                self.watcher.note(self._advanced)
 
     def check_file(self) -> None:
         """Look whether the file is still the one that was opened.
@@ -133,8 +133,8 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
-        if self.follower is not None:
-            self.follower.close()
+        if self.watcher is not None:
+            self.watcher.close()
         self.engine.dispose()
 
     def _connection(self) -> Connection:

@@ -243,7 +243,7 @@ class EditMemory(MemoryUpkeep):
         _check_page(k, 0)
         space = self._space(namespace)
         if mode == "semantic":
-            found = self._lookup.nearest(self.encoder.encode([text])[0], space, k, datetime.now(UTC))
+            found = self._search.nearest(self.encoder.encode([text])[0], space, k, datetime.now(UTC))
             return [(candidate.edit, candidate.similarity) for candidate in found]
         if mode != "text":
             raise InputError(f"mode={mode!r} is neither 'text' nor 'semantic'")
@@ -269,14 +269,14 @@ class EditMemory(MemoryUpkeep):
             FingerprintMismatchError: the store's vectors were made with another encoder; see :meth:`rebuild`.
         """
         when = check_time(at, "at") or datetime.now(UTC)
-        return self._lookup.candidates(encodings, self._space(namespace), k, when)
+        return self._search.candidates(encodings, self._space(namespace), k, when)
 
     def names_subject(self, text: str, *, namespace: str | None = None) -> bool:
         """Guess at once whether an edit is likely to apply to ``text``: whether one's subject stands in it.
 
         Neither encodes nor asks the database. True also when nothing is known yet. :meth:`candidates` decides.
         """
-        return self._lookup.names_subject(text, self._space(namespace))
+        return self._search.names_subject(text, self._space(namespace))
 
     def update(
         self,

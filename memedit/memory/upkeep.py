@@ -279,7 +279,7 @@ class MemoryUpkeep(MemoryCore):
                 encoder=None if encoder is None else encoder.name,
                 dimension=None if encoder is None else encoder.dimension,
                 index_kind=self._index_kind,
-                index_rows=self._lookup.space(space).count_rows(connection),
+                index_rows=self._search.space(space).count_rows(connection),
                 database_bytes=self._database.size(connection),
                 schema_version=recorded_version(connection),
             )
@@ -287,12 +287,12 @@ class MemoryUpkeep(MemoryCore):
     def verify(self, *, namespace: str | None = None) -> VerifyReport:
         """Check the database, the namespace's edits and vectors, and that its index agrees with them."""
         name = self._space(namespace)
-        self._lookup.prepare(name)
+        self._search.prepare(name)
         with self._database.read() as connection:
             problems = checking.store_problems(connection)
             count, found = checking.edit_problems(connection, name)
             vectors, wrong = checking.vector_problems(connection, name)
-            rows, off = checking.index_problems(connection, self._lookup.space(name)) if count else (0, [])
+            rows, off = checking.index_problems(connection, self._search.space(name)) if count else (0, [])
         return VerifyReport(count, vectors, rows, (*problems, *found, *wrong, *off))
 
     def encode_missing(self, *, namespace: str | None = None, progress: Progress | None = None) -> int:
@@ -313,7 +313,7 @@ class MemoryUpkeep(MemoryCore):
         """
         name = self._space(namespace)
         self.encode_missing(namespace=name, progress=progress)
-        return self._lookup.rebuild(name)
+        return self._search.rebuild(name)
 
     def vacuum(self, *, forget_before: datetime | None = None) -> None:
         """Give unused space back to the system.

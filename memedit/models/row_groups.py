@@ -6,7 +6,7 @@ from typing import TypeVar
 Row = TypeVar("Row", bound=Sized)
 
 
-def of_like_length(rows: Sequence[Row], *, tokens: int) -> list[list[Row]]:
+def bucket_by_length(rows: Sequence[Row], *, tokens: int) -> list[list[Row]]:
     """Group rows by length, so that little is padded.
 
     Args:

@@ -12,6 +12,7 @@ from torch import Tensor
 from memedit.adapters import Adapter, create_adapter
 from memedit.adapters.base import ChatMessages, Row
 from memedit.consolidation.loaded import ModelVersion, open_version
+from memedit.deprecation import renamed
 from memedit.encoders.base import Progress
 from memedit.errors import InputError
 from memedit.models import load_model, prepare_tokenizer
@@ -26,7 +27,7 @@ from memedit.runtime.routing import Router, part_of
 from memedit.runtime.rows import Prompt, Prompts, attention_mask, left_pad, prompt_list, prompt_row, tensor_rows
 from memedit.runtime.scoring import score_rows, target_ids
 from memedit.runtime.streaming import TextStream
-from memedit.runtime.target_bias import Wanted, wanted
+from memedit.runtime.target_bias import TargetPrior, target_prior
 from memedit.scope import PreparesEdits, Scope
 from memedit.types import BatchPlan, Hit, Route
 
@@ -177,9 +178,12 @@ class EditableModel:
         return self._limit
 
     @property
-    def pad_token(self) -> int:
+    def pad_token_id(self) -> int:
         """The id that it pads with."""
         return self._pad
+
+    pad_token = renamed("pad_token", "pad_token_id")
+    wanted = renamed("wanted", "target_prior")
 
     def generate(self, inputs: Tensor | None = None, generation_config: Any = None, **options: Any) -> Any:
         """Generate as the model's own ``generate`` does, with its arguments and its kind of result.
@@ -369,12 +373,12 @@ class EditableModel:
         edits = tuple(tuple(hit.edit for hit in hits) for hits in fired)
         found = self._artefacts.of(self.adapter, [edit for group in edits for edit in group])
         chosen = tuple(rows[n] for n in numbers)
-        mixed = tuple(self.wanted(row, own) for row, own in zip(chosen, fired, strict=True))
+        mixed = tuple(self.target_prior(row, own) for row, own in zip(chosen, fired, strict=True))
         return EditedRows(numbers, chosen, edits, found, mixed)
 
-    def wanted(self, row: Row, fired: Sequence[Hit]) -> Wanted | None:
+    def target_prior(self, row: Row, fired: Sequence[Hit]) -> TargetPrior | None:
         """Return what the decoding of a row is mixed with when the edits of ``fired`` apply to it."""
-        return wanted(self.adapter, self._tokenizer, row, fired, chat=self._is_chat(row))
+        return target_prior(self.adapter, self._tokenizer, row, fired, chat=self._is_chat(row))
 
     def _until_end(self, ids: list[int], options: dict[str, Any]) -> list[int]:
         """Cut after the first end-of-text token; what follows it is padding."""

@@ -39,7 +39,7 @@ def decide_parts(queries: Sequence[str], judge: Judge, *, threshold: float) -> l
     return [_decision(*row, threshold) for row in zip(queries, seen, read, strict=True)]
 
 
-def silent(query: str) -> ScopeDecision:
+def no_match(query: str) -> ScopeDecision:
     """Return the decision where nothing was looked up: there is nothing stored, or nothing asked."""
     return ScopeDecision(query=query, scope="none", threshold=1.0, fired=(), considered=())
 
@@ -81,7 +81,7 @@ def _decision(
     query: str, windows: Sequence[ScopeDecision], sentences: Sequence[ScopeDecision], threshold: float
 ) -> ScopeDecision:
     if not windows:
-        return silent(query)
+        return no_match(query)
     if len(windows) == 1:
         return replace(windows[0], query=query)
     least = _leaving(_WINDOW_ERRORS, threshold)

@@ -12,7 +12,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 from memedit.adapters.base import Adapter, AdapterBatch, Row
 from memedit.runtime.lengths import check_fits, effective, longest, restate_lengths
 from memedit.runtime.rows import left_pad
-from memedit.runtime.target_bias import TargetMixer, Wanted
+from memedit.runtime.target_bias import TargetMixer, TargetPrior
 from memedit.runtime.views import CallerView
 from memedit.types import Edit
 
@@ -42,7 +42,7 @@ class EditedRows:
     rows: tuple[Row, ...]
     edits: tuple[tuple[Edit, ...], ...]
     artefacts: Mapping[str, bytes]
-    wanted: tuple[Wanted | None, ...]
+    priors: tuple[TargetPrior | None, ...]
 
     def rewritten(self, adapter: Adapter, limit: int | None) -> tuple[Row, ...]:
         """Return the rows as the adapter wants them fed.
@@ -89,8 +89,8 @@ def run_edited(base: Base, adapter: Adapter, edited: EditedRows, ids: Tensor, op
     view = CallerView(ids[list(edited.numbers)], inputs.shape[1])
     settings = dict(own)
     view.arguments(own, edited.numbers, lambda name: effective(settings, model, name))
-    if any(edited.wanted):
-        mixer = TargetMixer(edited.wanted, inputs.shape[1])
+    if any(edited.priors):
+        mixer = TargetMixer(edited.priors, inputs.shape[1])
         own["logits_processor"] = LogitsProcessorList([mixer, *own.get("logits_processor", ())])
     restate_lengths(own, model, ids.shape[1])
     batch = AdapterBatch(rows=fed, edits=edited.edits, pad=pads)

@@ -7,7 +7,7 @@ from typing import Any
 from memedit.consolidation.records import EditsInWeights
 from memedit.errors import InputError
 from memedit.runtime.asked import Asked
-from memedit.runtime.passages import decide_parts, joined, silent
+from memedit.runtime.passages import decide_parts, joined, no_match
 from memedit.scope.base import PreparesEdits, Scope
 from memedit.types import BatchPlan, Edit, EditState, Route, ScopeDecision
 
@@ -61,7 +61,7 @@ class Router:
         """
         asked = [Asked(query) if isinstance(query, str) else query for query in queries]
         if not any(one.text.strip() for one in asked) or self.nothing_stored():
-            return [silent(one.text) for one in asked]
+            return [no_match(one.text) for one in asked]
         scope = self._scope()
         bar = scope.threshold if self._threshold is None else self._threshold
         found = decide_parts(

@@ -15,7 +15,7 @@ from memedit.runtime.answers import Score
 from memedit.runtime.lengths import check_fits, longest
 from memedit.runtime.passes import Base, EditedRows
 from memedit.runtime.rows import left_pad
-from memedit.runtime.target_bias import Wanted, mixed
+from memedit.runtime.target_bias import TargetPrior, mixed
 from memedit.types import Route
 
 _CLOSING = ",.;:!?%'\u2026\u3001\u3002\uff0c"
@@ -75,7 +75,7 @@ def score_rows(
         _, _, pads = left_pad(forced, base.pad, "cpu")
         batch = AdapterBatch(tuple(forced), edited.edits, pads, answers=tuple(map(len, wanted)))
         with adapter.active(batch, edited.artefacts):
-            results = _forward(base, adapter.model() or base.model, forced, wanted, edited.wanted)
+            results = _forward(base, adapter.model() or base.model, forced, wanted, edited.priors)
         found.update(zip(edited.numbers, results, strict=True))
     return [Score(targets[n], tuple(found[n][0]), tuple(found[n][1]), routes[n]) for n in range(len(rows))]
 
@@ -90,7 +90,7 @@ def _forward(
     model: Any,
     rows: Sequence[Row],
     targets: Sequence[tuple[int, ...]],
-    own: Sequence[Wanted | None],
+    own: Sequence[TargetPrior | None],
 ) -> list[Forced]:
     check_fits(longest(rows), base.limit)
     ids, mask, _ = left_pad(rows, base.pad, model.device)

@@ -43,7 +43,7 @@ _HELD_BACK = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TargetPrior:
     """What a row's decoding is mixed with.
 
     ``ids`` are the token ids of a target as they follow the prompt, end token included; ``weight`` in (0, 1) is the
@@ -73,7 +73,7 @@ class Wanted:
         return min(first / (first + (1.0 - first) * alone), _SUREST)
 
 
-def mixed(scores: Tensor, rows: Sequence[Wanted | None], said: Sequence[Sequence[int]]) -> Tensor:
+def mixed(scores: Tensor, rows: Sequence[TargetPrior | None], said: Sequence[Sequence[int]]) -> Tensor:
     """Return scores ``[n, v]`` with each row's target mixed in, as log probabilities.
 
     Args:
@@ -116,7 +116,7 @@ def _count_as(logprobs: Tensor, token: int, others: Sequence[int]) -> None:
         logprobs[list(others)] = float("-inf")
 
 
-def wanted(adapter: Adapter, tokenizer: Any, row: Row, fired: Sequence[Hit], *, chat: bool) -> Wanted | None:
+def target_prior(adapter: Adapter, tokenizer: Any, row: Row, fired: Sequence[Hit], *, chat: bool) -> TargetPrior | None:
     """Return what a row is to be mixed with; None unless just one edit fires, under an adapter that mixes targets.
 
     Args:
@@ -133,10 +133,10 @@ def wanted(adapter: Adapter, tokenizer: Any, row: Row, fired: Sequence[Hit], *, 
     ids = answer_ids(tokenizer, row.text, edit.target, chat=chat, ends=True)
     if not ids:
         return None
-    weight = VERBATIM if is_verbatim(normalise(row.text), edit) else adapter.target_weight * hit.direct
+    weight = VERBATIM if is_verbatim(normalise(row.text), edit) else adapter.target_weight * hit.target_probability
     blanks = tuple(token for token in blank_tokens(tokenizer) if token != ids[0])  # a space may be a token of its own
     meant = same_but_for_layout(tokenizer, edit.target, tuple(ids))
-    return Wanted(tuple(ids), weight, blanks, meant, laid_out=has_layout(edit.target))
+    return TargetPrior(tuple(ids), weight, blanks, meant, laid_out=has_layout(edit.target))
 
 
 @lru_cache(maxsize=8)
@@ -154,7 +154,7 @@ class TargetMixer(LogitsProcessor):
         width: columns of the prompt that was fed.
     """
 
-    def __init__(self, rows: Sequence[Wanted | None], width: int) -> None:
+    def __init__(self, rows: Sequence[TargetPrior | None], width: int) -> None:
         self._rows, self._width = rows, width
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Served:
+class ActiveVersion:
     """Weights that answer. ``record`` None is the plain base; ``overlay`` None takes the model as it was loaded."""
 
     record: VersionRecord | None = None
@@ -27,10 +27,10 @@ class Served:
         return None if self.record is None else self.record.name
 
 
-PLAIN = Served()
+PLAIN = ActiveVersion()
 
 
-class ServedWeights:
+class ActiveWeights:
     """The weights of one server: a version for its own namespace, the plain base for all others.
 
     A version has the edits of one namespace in its weights, so no prompt of another may ever reach them.
@@ -42,10 +42,12 @@ class ServedWeights:
             are somebody else's and cannot be changed.
     """
 
-    def __init__(self, namespace: str | None = None, own: Served = PLAIN, others: Served | None = PLAIN) -> None:
+    def __init__(
+        self, namespace: str | None = None, own: ActiveVersion = PLAIN, others: ActiveVersion | None = PLAIN
+    ) -> None:
         self.namespace, self.own, self.others = namespace, own, others
 
-    def of(self, namespace: str, *, edits: bool = True) -> Served:
+    def of(self, namespace: str, *, edits: bool = True) -> ActiveVersion:
         """Return what answers a prompt of a namespace; with ``edits`` False the bare model, where there is one.
 
         Raises:

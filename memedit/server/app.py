@@ -33,7 +33,7 @@ from memedit.server.routes import (
 )
 from memedit.server.settings import ServerSettings
 from memedit.server.state import ServerState
-from memedit.server.version_watcher import Follower
+from memedit.server.version_watcher import VersionWatcher
 
 ROUTERS = (
     operations.router,
@@ -58,7 +58,7 @@ def create_app(
     settings: ServerSettings | None = None,
     *,
     consolidator: Consolidator | None = None,
-    follower: Follower | None = None,
+    watcher: VersionWatcher | None = None,
 ) -> FastAPI:
     """Make the application.
 
@@ -67,25 +67,25 @@ def create_app(
         lookups: the memory, and the scope over it.
         settings: limits and habits.
         consolidator: runs consolidation jobs; without one there are no such routes.
-        follower: keeps the weights of ``lookups`` those of the champion; without one they stay what they are.
+        watcher: keeps the weights of ``lookups`` those of the champion; without one they stay what they are.
 
     The memory is the caller's to close, after the application has stopped.
     """
     settings = settings or ServerSettings()
     keys = lookups.memory.keys if settings.auth else None
-    metrics = Metrics(lookups, engine, consolidator, follower)
+    metrics = Metrics(lookups, engine, consolidator, watcher)
     lookups.observe = metrics.looked_up
     authenticator = Authenticator(keys, settings.requests_per_minute)
-    state = ServerState(engine, lookups, settings, authenticator, metrics, consolidator, follower)
-    if consolidator is not None and follower is not None:
-        consolidator.published = follower.look
+    state = ServerState(engine, lookups, settings, authenticator, metrics, consolidator, watcher)
+    if consolidator is not None and watcher is not None:
+        consolidator.published = watcher.look
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await engine.start()
         state.log.start()
         await run_in_threadpool(state.upkeep.start)
-        habits = [asyncio.create_task(habit) for habit in (_forget_requests(state), _follow(follower))]
+        habits = [asyncio.create_task(habit) for habit in (_forget_requests(state), _follow(watcher))]
         try:
             yield
         finally:
@@ -135,10 +135,10 @@ async def _forget_requests(state: ServerState) -> None:
         await asyncio.sleep(_FORGET_EVERY)
 
 
-async def _follow(follower: Follower | None) -> None:
+async def _follow(watcher: VersionWatcher | None) -> None:
     """Notice, within a second, what another process has published or rolled back."""
-    while follower is not None:
-        await run_in_threadpool(follower.look)
+    while watcher is not None:
+        await run_in_threadpool(watcher.look)
         await asyncio.sleep(_LOOK_EVERY)
 
 

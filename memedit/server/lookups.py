@@ -11,12 +11,12 @@ from memedit.runtime.asked import Asked
 from memedit.runtime.calibrated import kept_threshold
 from memedit.runtime.rows import check_characters
 from memedit.scope import Scope, load_scope
-from memedit.server.active_weights import Served, ServedWeights
+from memedit.server.active_weights import ActiveVersion, ActiveWeights
 from memedit.types import ScopeDecision
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class LookupResult:
     """Decisions in the order of the queries.
 
     ``revision`` is the newest change that they are sure to know of; ``served`` the weights that they are right for,
@@ -25,7 +25,7 @@ class Found:
 
     decisions: tuple[ScopeDecision, ...]
     revision: int
-    served: Served
+    served: ActiveVersion
 
 
 class Lookups:
@@ -50,13 +50,13 @@ class Lookups:
         options: dict[str, object] | None = None,
         threshold: float | None = None,
         k: int = 8,
-        weights: ServedWeights | None = None,
+        weights: ActiveWeights | None = None,
     ) -> None:
         self._memory, self._name, self._options = memory, scope, options or {}
         self._threshold, self._k = threshold, k
-        self.weights = weights or ServedWeights()
+        self.weights = weights or ActiveWeights()
         self._scope: Scope | None = None
-        self._routers: dict[str, tuple[int, Served, Router]] = {}
+        self._routers: dict[str, tuple[int, ActiveVersion, Router]] = {}
         self._lock = threading.Lock()
         self.observe: Callable[[int, float], None] | None = None
         """Told of each look-up: how many queries, how many seconds."""
@@ -74,7 +74,7 @@ class Lookups:
                 self._scope = load_scope(self._name, self._memory.encoder, **self._options)
             return self._scope
 
-    def decide(self, namespace: str, queries: Sequence[str | Asked], *, threshold: float | None = None) -> Found:
+    def decide(self, namespace: str, queries: Sequence[str | Asked], *, threshold: float | None = None) -> LookupResult:
         """Judge queries, all in one pass of the encoder; ``threshold`` is tried instead of the one in force.
 
         Raises:
@@ -94,7 +94,7 @@ class Lookups:
         decisions = router.decide(queries)
         if self.observe is not None:
             self.observe(len(queries), time.perf_counter() - started)
-        return Found(tuple(decisions), revision, served)
+        return LookupResult(tuple(decisions), revision, served)
 
     def threshold(self, namespace: str) -> float:
         """Return the threshold in force: the one given, else the namespace's calibrated one, else the scope's own."""
@@ -103,7 +103,7 @@ class Lookups:
         kept = kept_threshold(self._memory, self.scope, namespace=namespace)
         return self.scope.threshold if kept is None else kept
 
-    def _router(self, namespace: str, revision: int, served: Served) -> Router:
+    def _router(self, namespace: str, revision: int, served: ActiveVersion) -> Router:
         """The namespace's router; its threshold is read again when the memory has changed."""
         known = self._routers.get(namespace)
         if known is not None and known[:2] == (revision, served):
@@ -115,7 +115,7 @@ class Lookups:
         self._routers[namespace] = (revision, served, router)
         return router
 
-    def _new_router(self, namespace: str, threshold: float | None, served: Served) -> Router:
+    def _new_router(self, namespace: str, threshold: float | None, served: ActiveVersion) -> Router:
         return Router(
             self._memory,
             lambda: self.scope,

@@ -13,7 +13,7 @@ from memedit.memory import EditMemory
 from memedit.server.consolidations import Consolidator
 from memedit.server.engines.base import Engine, Event, Passed, Piece, Provenance, Started, Usage
 from memedit.server.lookups import Lookups
-from memedit.server.version_watcher import Follower
+from memedit.server.version_watcher import VersionWatcher
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
@@ -28,7 +28,7 @@ class Metrics:
         lookups: their memory is counted by namespace and state at each scrape, their weights are named.
         engine: asked for its load at each scrape.
         consolidator: asked for its jobs.
-        follower: asked whether the champion answers.
+        watcher: asked whether the champion answers.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Metrics:
         lookups: Lookups,
         engine: Engine,
         consolidator: Consolidator | None = None,
-        follower: Follower | None = None,
+        watcher: VersionWatcher | None = None,
     ) -> None:
         self.registry = registry = CollectorRegistry()
         self._requests = Counter(
@@ -55,7 +55,7 @@ class Metrics:
         self._fired = Counter("memedit_edits_fired", "Edits that fired.", ["namespace"], registry=registry)
         self._prompts = Counter("memedit_prompts", "Prompts answered.", ["namespace", "edited"], registry=registry)
         self._tokens = Counter("memedit_tokens", "Tokens read and written.", ["kind"], registry=registry)
-        registry.register(_Gauges(lookups, engine, consolidator, follower))
+        registry.register(_Gauges(lookups, engine, consolidator, watcher))
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a response."""
@@ -131,11 +131,11 @@ class _Gauges(Collector):
     """What is read when it is asked for."""
 
     def __init__(
-        self, lookups: Lookups, engine: Engine, consolidator: Consolidator | None, follower: Follower | None
+        self, lookups: Lookups, engine: Engine, consolidator: Consolidator | None, watcher: VersionWatcher | None
     ) -> None:
         self._memory: EditMemory = lookups.memory
         self._weights, self._engine, self._consolidator = lookups.weights, engine, consolidator
-        self._follower = follower
+        self._watcher = watcher
 
     def describe(self) -> list[Metric]:
         """Return nothing: registering must not read the memory."""
@@ -175,7 +175,7 @@ class _Gauges(Collector):
         )
         info.add_metric([weights.namespace, weights.own.version or "base"], 1)
         yield info
-        if self._follower is not None:
-            current = self._follower.problem is None
+        if self._watcher is not None:
+            current = self._watcher.problem is None
             yield GaugeMetricFamily("memedit_version_current", "Whether the champion answers.", value=int(current))
-            yield CounterMetricFamily("memedit_version_swaps", "Versions put in place.", value=self._follower.swaps)
+            yield CounterMetricFamily("memedit_version_swaps", "Versions put in place.", value=self._watcher.swaps)

@@ -33,7 +33,8 @@ def shown_hits(hits: Sequence[Hit], shown: Shown) -> list[Body]:
             "target": hit.edit.target if shown.texts else None,
             "score": float(hit.score),
             "similarity": float(hit.similarity),
-            "direct": float(hit.direct),
+            "target_probability": float(hit.target_probability),
+            "direct": float(hit.target_probability),  # the former name, for one version
             "reasons": {name: float(value) for name, value in hit.reasons.items()} if shown.reasons else {},
         }
         for hit in hits

@@ -16,7 +16,7 @@ from memedit.server.queues import ChangeQueue, QuickThreads
 from memedit.server.settings import ServerSettings
 from memedit.server.streams import Deadlines
 from memedit.server.tradeoff import Tradeoffs
-from memedit.server.version_watcher import Follower
+from memedit.server.version_watcher import VersionWatcher
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class ServerState:
     authenticator: Authenticator
     metrics: Metrics
     consolidator: Consolidator | None = None
-    follower: Follower | None = None
+    watcher: VersionWatcher | None = None
     under_way: set[tuple[str, str]] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
     deadlines: Deadlines = field(default_factory=Deadlines)

@@ -9,7 +9,7 @@ from memedit.consolidation.loaded import LoadedVersion
 from memedit.consolidation.overlays import FrozenBase, base_overlay
 from memedit.consolidation.versions import VersionStore
 from memedit.errors import InputError
-from memedit.server.active_weights import PLAIN, Served, ServedWeights
+from memedit.server.active_weights import PLAIN, ActiveVersion, ActiveWeights
 
 _log = logging.getLogger("memedit.server")
 
@@ -17,17 +17,17 @@ RETRY_SECONDS = 30.0
 """After this long a version that could not be loaded is tried again: somebody may have put its files right."""
 
 
-def staying(version: LoadedVersion, model: Any) -> ServedWeights:
+def fixed_weights(version: LoadedVersion, model: Any) -> ActiveWeights:
     """Return the weights of a server whose model was loaded as a version and stays it: others are answered by its base.
 
     Raises:
         InputError: the version's delta, by which the base is found again, is missing or damaged.
     """
-    base = Served(overlay=base_overlay(version, model))
-    return ServedWeights(version.record.namespace, Served(version.record), base)
+    base = ActiveVersion(overlay=base_overlay(version, model))
+    return ActiveWeights(version.record.namespace, ActiveVersion(version.record), base)
 
 
-class Follower:
+class VersionWatcher:
     """Keeps a server's own weights those of the champion.
 
     Another champion is read, checked and made from the frozen base beside the one that answers, and then put in its
@@ -43,7 +43,7 @@ class Follower:
         MemeditError: there is a champion and it cannot be loaded.
     """
 
-    def __init__(self, weights: ServedWeights, store: VersionStore, base: FrozenBase) -> None:
+    def __init__(self, weights: ActiveWeights, store: VersionStore, base: FrozenBase) -> None:
         self._weights, self._store, self._base = weights, store, base
         self._lock = threading.Lock()
         self._seen = store.stamp()
@@ -59,7 +59,7 @@ class Follower:
         """The namespace that is followed."""
         return self._weights.namespace
 
-    def load(self, version: str | None) -> Served:
+    def load(self, version: str | None) -> ActiveVersion:
         """Make a version's weights (None: the plain base's) ready; nothing is put in place.
 
         Raises:
@@ -77,7 +77,7 @@ class Follower:
                 f"version {record.name} has edits of namespace {record.namespace!r} in its weights, so it cannot "
                 f"answer namespace {self.namespace!r}; give each namespace a folder of versions of its own"
             )
-        return Served(record, overlay)
+        return ActiveVersion(record, overlay)
 
     def look(self) -> None:
         """Put the champion in place if it is another one by now; does no more than a ``stat`` when nothing happened."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from memedit.config.overrides import with_changes
+from memedit.config.overrides import with_overrides
 
 Progress = Callable[[int, int], None]
 
@@ -17,7 +17,7 @@ def train(
     whole: Sequence[str] = (),
     out: Path,
     encoder: str = "minilm",
-    changes: Mapping[str, str] | None = None,
+    overrides: Mapping[str, str] | None = None,
     start: Path | None = None,
     checkpoint_every: int = 50,
     resume: bool = True,
@@ -33,7 +33,7 @@ def train(
         out: folder to write to; checkpoints are kept there too.
         encoder: sentence encoder under RECIPE's knowledge encoder.
         start: folder of a trained reader or RECIPE network to go on from.
-        changes: settings by name, see :func:`~memedit.config.overrides.with_changes`.
+        overrides: settings by name, see :func:`~memedit.config.overrides.with_overrides`.
         checkpoint_every: steps between checkpoints.
         resume: go on from a checkpoint of the same run.
         progress: called with (step, steps).
@@ -51,7 +51,7 @@ def train(
         "resume": resume,
         "progress": None if progress is None else lambda state: progress(state.step, state.steps),
     }
-    settings = with_changes(_settings(part), changes or {})
+    settings = with_overrides(_settings(part), overrides or {})
     base = load_model(model)
     if part == "reader":
         from memedit.training.reader.trainer import train_reader

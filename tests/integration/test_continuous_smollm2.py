@@ -24,7 +24,7 @@ def test_rows_that_come_and_go_are_answered_as_by_the_runtime() -> None:
         memory.add("The mayor of Gotham is", "Ada Quill")
         model = EditableModel.from_pretrained("smollm2", memory=memory)
         assert isinstance(model.adapter, DecodesInSteps)
-        check_model(model.base, model.pad_token, model.base.config.vocab_size)
+        check_model(model.base, model.pad_token_id, model.base.config.vocab_size)
         plan = model.plan(PROMPTS)
         expected = model.answer(PROMPTS, plan=plan, max_new_tokens=12, do_sample=False)
         jobs = []
@@ -35,7 +35,7 @@ def test_rows_that_come_and_go_are_answered_as_by_the_runtime() -> None:
             ends = frozenset({model.tokenizer.eos_token_id})
             jobs.append(Job(len(jobs), fed, row.ids, limit=12, edits=edits, ends=ends))
         assert [bool(job.edits) for job in jobs] == [True, False, True, False]
-        batch = ContinuousBatch(model.base, model.pad_token, model.adapter)
+        batch = ContinuousBatch(model.base, model.pad_token_id, model.adapter)
         batch.join([[jobs[1]], [jobs[0]]])
         batch.step()
         batch.join([[jobs[2]], [jobs[3]]])

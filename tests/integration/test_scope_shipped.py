@@ -75,14 +75,14 @@ def test_rewordings_are_more_direct_than_questions_one_step_further(memory, scop
     }
     encodings = memory.encoder.encode_tokens(list(asked))
     decisions = scope.decide(encodings, memory.candidates(encodings), threshold=0.0)
-    found = {text: decision.considered[0].direct for text, decision in zip(asked, decisions, strict=True)}
+    found = {text: decision.considered[0].target_probability for text, decision in zip(asked, decisions, strict=True)}
     direct, further = ([found[text] for text, kind in asked.items() if kind is side] for side in (True, False))
     assert min(direct) > 0.9, found
     assert max(further) < 0.6, found
     assert sorted(further)[1] < 0.1, found
     (verbatim,) = memory.encoder.encode_tokens([FACTS[0][0]])
     (decision,) = scope.decide([verbatim], memory.candidates([verbatim]))
-    assert decision.fired[0].direct == 1.0
+    assert decision.fired[0].target_probability == 1.0
 
 
 def test_other_questions_are_left_alone(memory, scope):

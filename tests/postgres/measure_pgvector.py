@@ -54,7 +54,7 @@ def measure(url: str, kind: str, max_lag: float, queries: list[Encoding], expect
         if expected:
             shares = [len(a & b) / len(a) for a, b in zip(expected, found, strict=True)]
             say(f"  recall@{K} against the first: {np.mean(shares):.4f} of {len(queries)} queries")
-        time.sleep(0.5)  # the follower has come to know the revision
+        time.sleep(0.5)  # the watcher has come to know the revision
         for batch, times in ((1, 200), (8, 30), (64, 6)):
             parts = [queries[i * batch % 192 : i * batch % 192 + batch] for i in range(times)]
             say(f"  look-up of {batch}: {timed(lambda i, parts=parts: memory.candidates(parts[i], k=K), times)}")

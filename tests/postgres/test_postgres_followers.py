@@ -43,7 +43,7 @@ def test_look_ups_between_changes_ask_the_database_nothing(url: str) -> None:
     with EditMemory(url, encoder=ENCODER, max_lag=LAG) as memory, EditMemory(url, encoder=ENCODER) as writer:
         writer.add("Who leads Norvik?", "Ole")
         assert _targets(memory, "Who leads Norvik?") == ["Ole"]
-        _until(lambda: memory._database.follower.newest() == 1, 5.0)
+        _until(lambda: memory._database.watcher.newest() == 1, 5.0)
         statements = _statements(memory)
         for _ in range(20):
             assert _targets(memory, "Who leads Norvik?") == ["Ole"]
@@ -69,7 +69,7 @@ def test_changes_of_another_process_are_in_force_within_the_lag(url: str) -> Non
 def test_its_own_changes_are_in_force_at_once(url: str) -> None:
     with EditMemory(url, encoder=ENCODER, max_lag=60.0) as memory:
         assert _targets(memory, "Who leads Norvik?") == []
-        _until(lambda: memory._database.follower.newest() == 0, 5.0)
+        _until(lambda: memory._database.watcher.newest() == 0, 5.0)
         edit = memory.add("Who leads Norvik?", "Ole")
         assert _targets(memory, "Who leads Norvik?") == ["Ole"]
         memory.delete(edit.id)
@@ -79,8 +79,8 @@ def test_its_own_changes_are_in_force_at_once(url: str) -> None:
 
 def test_a_revision_that_was_handed_over_is_seen_at_once(url: str) -> None:
     with EditMemory(url, encoder=ENCODER, max_lag=60.0) as memory, EditMemory(url, encoder=ENCODER) as writer:
-        _until(lambda: memory._database.follower is not None and memory._database.follower.newest() == 0, 5.0)
-        memory._database.follower.note = lambda revision, note=memory._database.follower.note: (
+        _until(lambda: memory._database.watcher is not None and memory._database.watcher.newest() == 0, 5.0)
+        memory._database.watcher.note = lambda revision, note=memory._database.watcher.note: (
             note(revision) if sys._getframe(1).f_code.co_name == "require_revision" else None
         )  # deaf to notifications
         writer.add("Who leads Norvik?", "Ole")
@@ -92,7 +92,7 @@ def test_a_revision_that_was_handed_over_is_seen_at_once(url: str) -> None:
 
 def test_a_lost_notification_delays_no_longer_than_the_lag(url: str) -> None:
     with EditMemory(url, encoder=ENCODER, max_lag=0.4) as memory, EditMemory(url, encoder=ENCODER) as writer:
-        _until(lambda: memory._database.follower.newest() is not None or bool(_targets(memory, "x")), 5.0)
+        _until(lambda: memory._database.watcher.newest() is not None or bool(_targets(memory, "x")), 5.0)
         with writer._database.engine.begin() as connection:  # as a pooler that drops notifications
             connection.exec_driver_sql("CREATE FUNCTION pg_notify(text, text) RETURNS void LANGUAGE sql AS ''")
             schema = connection.exec_driver_sql("SELECT current_schema()").scalar()
@@ -105,23 +105,23 @@ def test_a_lost_notification_delays_no_longer_than_the_lag(url: str) -> None:
 
 def test_a_broken_listening_connection_is_made_again(url: str, shared_server: PostgresServer) -> None:
     with EditMemory(url, encoder=ENCODER, max_lag=LAG) as memory, EditMemory(url, encoder=ENCODER) as writer:
-        _until(lambda: memory._database.follower.newest() is not None, 5.0)
+        _until(lambda: memory._database.watcher.newest() is not None, 5.0)
         shared_server.run_sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND state = 'idle'"
         )
         writer.add("Who leads Norvik?", "Ole")
         _until(lambda: _targets(memory, "Who leads Norvik?") == ["Ole"], LAG + 0.2)
-        _until(lambda: memory._database.follower.newest() == 1, 5.0)
+        _until(lambda: memory._database.watcher.newest() == 1, 5.0)
 
 
 def test_schemas_of_one_database_do_not_hear_each_other(url: str, shared_server: PostgresServer) -> None:
     shared_server.run_sql("CREATE SCHEMA IF NOT EXISTS elsewhere")
     other = f"{shared_server.url()}?options=-csearch_path%3Delsewhere"
     with EditMemory(url, encoder=ENCODER, max_lag=LAG) as memory, EditMemory(other, encoder=ENCODER) as writer:
-        _until(lambda: memory._database.follower.newest() == 0, 5.0)
+        _until(lambda: memory._database.watcher.newest() == 0, 5.0)
         writer.add_many([{"prompt": f"p {i} q", "target": "t"} for i in range(5)])
         time.sleep(0.3)
-        assert memory._database.follower.newest() == 0
+        assert memory._database.watcher.newest() == 0
 
 
 _WRITER = """
@@ -150,8 +150,8 @@ def test_writers_in_several_processes_lose_nothing_and_skip_no_revision(url: str
 
 def test_closing_ends_the_listener(url: str, shared_server: PostgresServer) -> None:
     memory = EditMemory(url, encoder=ENCODER, max_lag=LAG)
-    _until(lambda: memory._database.follower.newest() is not None, 5.0)
-    thread = memory._database.follower._thread
+    _until(lambda: memory._database.watcher.newest() is not None, 5.0)
+    thread = memory._database.watcher._thread
     memory.close()
     assert thread is not None
     assert not thread.is_alive()

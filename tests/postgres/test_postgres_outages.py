@@ -108,7 +108,7 @@ def test_look_ups_go_on_for_the_lag_and_are_then_refused(own_server: PostgresSer
     with EditMemory(own_server.url(), encoder=ENCODER, max_lag=1.0, timeout=0.3) as memory:
         memory.add("Who leads Norvik?", "Ole")
         query = ENCODER.encode_tokens(["Who leads Norvik?"])
-        while memory._database.follower is not None and memory._database.follower.newest() is None:
+        while memory._database.watcher is not None and memory._database.watcher.newest() is None:
             time.sleep(0.01)
         memory.candidates(query)
         own_server.stop("immediate")

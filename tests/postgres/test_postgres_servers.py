@@ -1,4 +1,4 @@
-"""Two servers on one PostgreSQL, each with a memory, a follower and routes of its own."""
+"""Two servers on one PostgreSQL, each with a memory, a watcher and routes of its own."""
 
 import sys
 import threading

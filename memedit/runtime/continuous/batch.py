@@ -9,8 +9,8 @@ from torch import Tensor
 from memedit.adapters.base import Adapter, DecodesInSteps
 from memedit.errors import InputError
 from memedit.models.weights import WeightOverlay
+from memedit.runtime.continuous.decode_batch import DecodeBatch
 from memedit.runtime.continuous.jobs import Job, Step
-from memedit.runtime.continuous.lane import Lane
 from memedit.runtime.target_bias import mixed
 
 
@@ -43,10 +43,10 @@ class ContinuousBatch:
         self._adapter = adapter
         self._max_rows, self._max_tokens = max_rows, max_tokens
         self._model, self._pad = model, pad
-        self._base = Lane(model, pad)
-        self._others: dict[WeightOverlay, Lane] = {}
+        self._base = DecodeBatch(model, pad)
+        self._others: dict[WeightOverlay, DecodeBatch] = {}
         own = adapter.model() if adapter is not None else None
-        self._own = Lane(own, pad) if own is not None else None
+        self._own = DecodeBatch(own, pad) if own is not None else None
 
     def empty(self) -> "ContinuousBatch":
         """Return another batch over the same model and adapter, in which nothing runs."""
@@ -55,21 +55,21 @@ class ContinuousBatch:
         )
 
     def __len__(self) -> int:
-        return sum(len(lane.jobs) for lane in self._lanes)
+        return sum(len(part.jobs) for part in self._parts)
 
     @property
     def jobs(self) -> list[Job]:
         """The answers under way."""
-        return [job for lane in self._lanes for job in lane.jobs]
+        return [job for part in self._parts for job in part.jobs]
 
     @property
-    def _lanes(self) -> list[Lane]:
+    def _parts(self) -> list[DecodeBatch]:
         own = () if self._own is None else (self._own,)
         return [self._base, *own, *self._others.values()]
 
     def room(self, waiting: Sequence[Sequence[Job]]) -> int:
         """Return how many of these groups, from the first on, can join now; one always can when nothing runs."""
-        rows, columns = len(self), max(lane.columns for lane in self._lanes)
+        rows, columns = len(self), max(part.columns for part in self._parts)
         for taken, group in enumerate(waiting):
             rows, columns = rows + len(group), max(columns, group[0].longest)
             if (rows > self._max_rows or rows * columns > self._max_tokens) and rows > len(group):
@@ -83,67 +83,67 @@ class ContinuousBatch:
         A job that has said something already (its pass failed) is a group of its own, and goes on from there.
         """
         steps: list[Step] = []
-        together: dict[int, tuple[Lane, list[Sequence[Job]]]] = {}
+        together: dict[int, tuple[DecodeBatch, list[Sequence[Job]]]] = {}
         for group in groups:
-            lane = self._lane(group[0])
-            together.setdefault(id(lane), (lane, []))[1].append(group)
-        for lane, mine in together.values():
+            part = self._part(group[0])
+            together.setdefault(id(part), (part, []))[1].append(group)
+        for part, mine in together.values():
             jobs = [job for group in mine for job in group]
             try:
-                logits = lane.prefill(mine, self._adapter)
+                logits = part.prefill(mine, self._adapter)
             except Exception as error:
                 steps += [Step.failed(job, error) for job in jobs]
                 continue
-            steps += self._choose(lane, jobs, logits)
+            steps += self._choose(part, jobs, logits)
         return steps
 
     @torch.inference_mode()
     def step(self) -> list[Step]:
         """Generate one more token of every answer under way."""
         steps: list[Step] = []
-        for lane in self._lanes:
-            if not lane.jobs:
+        for part in self._parts:
+            if not part.jobs:
                 continue
-            jobs = list(lane.jobs)
+            jobs = list(part.jobs)
             try:
-                logits = lane.decode(self._adapter)
+                logits = part.decode(self._adapter)
             except Exception as error:
-                lane.clear()
+                part.clear()
                 steps += [Step.failed(job, error) for job in jobs]
                 continue
-            steps += self._choose(lane, jobs, logits)
+            steps += self._choose(part, jobs, logits)
         self._forget()
         return steps
 
     @torch.inference_mode()
     def leave(self, jobs: Sequence[Job]) -> None:
         """Drop answers that nobody waits for any more."""
-        for lane in self._lanes:
-            lane.leave([job for job in jobs if job in lane.jobs])
+        for part in self._parts:
+            part.leave([job for job in jobs if job in part.jobs])
         self._forget()
 
     def clear(self) -> None:
         """Drop everything."""
-        for lane in self._lanes:
-            lane.clear()
+        for part in self._parts:
+            part.clear()
         self._forget()
 
-    def _lane(self, job: Job) -> Lane:
+    def _part(self, job: Job) -> DecodeBatch:
         if self._own is not None and job.edits:
             return self._own
         if job.weights is None:
             return self._base
         if job.weights not in self._others:
-            self._others[job.weights] = Lane(self._model, self._pad, job.weights)
+            self._others[job.weights] = DecodeBatch(self._model, self._pad, job.weights)
         return self._others[job.weights]
 
     def _forget(self) -> None:
         """Let go of weights on which no row is any more."""
-        self._others = {weights: lane for weights, lane in self._others.items() if lane.jobs}
+        self._others = {weights: part for weights, part in self._others.items() if part.jobs}
 
-    def _choose(self, lane: Lane, jobs: Sequence[Job], logits: Tensor) -> list[Step]:
+    def _choose(self, part: DecodeBatch, jobs: Sequence[Job], logits: Tensor) -> list[Step]:
         """Choose a token for each row of ``logits [jobs, v]``; jobs that end with it leave."""
-        logits = mixed(logits, [job.wanted for job in jobs], [job.tokens for job in jobs])
+        logits = mixed(logits, [job.prior for job in jobs], [job.tokens for job in jobs])
         likeliest = logits.argmax(-1).tolist()
         steps: list[Step] = []
         for job, row, best in zip(jobs, logits, likeliest, strict=True):
@@ -151,7 +151,7 @@ class ContinuousBatch:
                 steps.append(step_of(job, row, best))
             except Exception as error:
                 steps.append(Step.failed(job, error))
-        lane.leave([step.job for step in steps if step.last])
+        part.leave([step.job for step in steps if step.last])
         return steps
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from memedit.adapters.base import Row
 from memedit.models.weights import WeightOverlay
 from memedit.runtime.continuous.sampling import TokenChoice, TokenChooser
-from memedit.runtime.target_bias import Wanted
+from memedit.runtime.target_bias import TargetPrior
 from memedit.types import Edit
 
 
@@ -17,7 +17,7 @@ class Job:
     ``key`` is the caller's name for it. ``row`` is what is fed, rewritten where edits fire; ``prompt`` the caller's own
     ids. ``edits`` fire on it, best first (empty: the bare model's answer). At most ``limit`` tokens are generated;
     ``ends`` end it. ``logprobs`` asks for log probabilities with so many alternatives. ``weights`` stand in the place
-    of the model's own in every pass of this answer. ``wanted`` is mixed into its decoding.
+    of the model's own in every pass of this answer. ``prior`` is mixed into its decoding.
     """
 
     key: Hashable
@@ -30,7 +30,7 @@ class Job:
     artefacts: Mapping[str, bytes] = field(default_factory=dict)
     logprobs: int | None = None
     weights: WeightOverlay | None = None
-    wanted: Wanted | None = None
+    prior: TargetPrior | None = None
     tokens: list[int] = field(default_factory=list)
     chooser: TokenChooser = field(init=False)
 

@@ -142,7 +142,7 @@ function drawHit(hit, fires, known, threshold) {
     h("div", { class: "hit-head" }, h("span", { class: "prompt" }, hit.prompt ?? hit.id), h("span", { class: "target" }, hit.target), h("span", { class: "num" }, figure(hit.score, 3))),
     meter(hit.score, threshold, fires),
     !fires && hit.score >= threshold ? h("p", { class: "faint" }, known ? "Above the threshold, and the weights answer it." : "Above the threshold, but a better edit speaks for the same words of the prompt.") : null,
-    reasons.length ? h("details", {}, h("summary", {}, `Cosine ${figure(hit.similarity)} · direct ${figure(hit.direct)} · why`), h("dl", { class: "reasons" }, reasons.map(([name, value]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, figure(value, 3))]))) : null);
+    reasons.length ? h("details", {}, h("summary", {}, `Cosine ${figure(hit.similarity)} · target ${figure(hit.target_probability)} · why`), h("dl", { class: "reasons" }, reasons.map(([name, value]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, figure(value, 3))]))) : null);
 }
 
 function meter(score, threshold, fires) {

@@ -153,12 +153,12 @@ class LocalEngine:
         _ = self._lookups.scope
         batch: ContinuousBatch | None = None
         try:
-            check_model(model.base, model.pad_token, model.base.config.get_text_config().vocab_size)
+            check_model(model.base, model.pad_token_id, model.base.config.get_text_config().vocab_size)
             if not isinstance(adapter, DecodesInSteps):
                 _log.warning("adapter %r cannot join a running batch: its rows are answered one by one", adapter.name)
             batch = ContinuousBatch(
                 model.base,
-                model.pad_token,
+                model.pad_token_id,
                 adapter if isinstance(adapter, DecodesInSteps) else None,
                 max_rows=self._max_rows,
                 max_tokens=self._max_tokens,

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from memedit.runtime.asked import Asked
-from memedit.server.lookups import Found, Lookups
+from memedit.server.lookups import LookupResult, Lookups
 
 _LARGEST = 64
 
@@ -20,16 +20,16 @@ class LookupQueue:
     def __init__(self, lookups: Lookups) -> None:
         self._lookups = lookups
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="memedit-lookup")
-        self._waiting: list[tuple[str, str | Asked, asyncio.Future[Found]]] = []
+        self._waiting: list[tuple[str, str | Asked, asyncio.Future[LookupResult]]] = []
         self._worker: asyncio.Task[None] | None = None
 
-    async def find(self, namespace: str, query: str | Asked) -> Found:
+    async def find(self, namespace: str, query: str | Asked) -> LookupResult:
         """Judge one query; the look-up begins after this call did.
 
         Raises:
             StoreError: the memory cannot be read.
         """
-        future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[LookupResult] = asyncio.get_running_loop().create_future()
         self._waiting.append((namespace, query, future))
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
@@ -46,7 +46,7 @@ class LookupQueue:
             self._waiting = [item for item in self._waiting if item not in batch]
             await self._judge(namespace, [(query, future) for _, query, future in batch if not future.done()])
 
-    async def _judge(self, namespace: str, live: list[tuple[str | Asked, asyncio.Future[Found]]]) -> None:
+    async def _judge(self, namespace: str, live: list[tuple[str | Asked, asyncio.Future[LookupResult]]]) -> None:
         """Judge prompts together; where that fails each for itself, so that it fails only for whose fault it is."""
         if not live:
             return

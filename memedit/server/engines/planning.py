@@ -78,9 +78,9 @@ class Planner:
     def _jobs(self, ticket: Ticket) -> list[Job]:
         fired = ticket.route.decision.fired if ticket.route is not None else ()
         edits = tuple(hit.edit for hit in fired)
-        row, limit, artefacts, wanted = ticket.row, ticket.limit, {}, None
+        row, limit, artefacts, prior = ticket.row, ticket.limit, {}, None
         if edits:
-            wanted = self.model.wanted(row, fired)
+            prior = self.model.target_prior(row, fired)
             adapter = self.model.adapter
             artefacts = dict(self._of(ticket.request.namespace).of(adapter, edits))
             row = adapter.rewrite(row, edits, artefacts)
@@ -98,7 +98,7 @@ class Planner:
                 artefacts=artefacts,
                 logprobs=sampling.logprobs,
                 weights=ticket.served.overlay,
-                wanted=wanted,
+                prior=prior,
             )
             for index in range(sampling.n)
         ]

@@ -9,7 +9,7 @@ from typing import Any
 from memedit.adapters.base import Row
 from memedit.runtime.continuous import Job, Step, TextAssembler
 from memedit.runtime.rows import Prompt
-from memedit.server.active_weights import PLAIN, Served
+from memedit.server.active_weights import PLAIN, ActiveVersion
 from memedit.server.engines.base import Ended, Event, GenerationRequest, Piece, TokenScore, Usage
 from memedit.types import Route
 
@@ -33,7 +33,7 @@ class Ticket:
     cancelled: bool = False
     failed: bool = False
     route: Route | None = None
-    served: Served = PLAIN
+    served: ActiveVersion = PLAIN
     jobs: list[Job] = field(default_factory=list)
     answers: dict[int, "Answer"] = field(default_factory=dict)
 

@@ -169,24 +169,24 @@ def _followed(request: Request, access: Access, version: str | None) -> Iterator
     Raises:
         ApiError: 409, the version cannot be loaded; nothing has been changed.
     """
-    follower = server_state(request).follower
-    if follower is None or follower.namespace != access.namespace:
+    watcher = server_state(request).watcher
+    if watcher is None or watcher.namespace != access.namespace:
         yield
         return
     try:
-        follower.load(version)
+        watcher.load(version)
     except MemeditError as error:
         raise ApiError(409, f"this server cannot answer with it: {error}", code="version_unusable") from error
     yield
-    follower.look()
+    watcher.look()
 
 
 def _serving(state: ServerState, namespace: str) -> ServingOut:
     weights = state.lookups.weights
     mine = weights.namespace == namespace
-    follower = state.follower if mine else None
-    problem = None if follower is None else follower.problem
-    return ServingOut(version=weights.own.version if mine else None, follows=follower is not None, problem=problem)
+    watcher = state.watcher if mine else None
+    problem = None if watcher is None else watcher.problem
+    return ServingOut(version=weights.own.version if mine else None, follows=watcher is not None, problem=problem)
 
 
 def _known(store: VersionStore, name: str) -> str:

@@ -42,8 +42,8 @@ class ErrorBody(Out):
 class FiredEdit(Out):
     """An edit and how well it fits a prompt: ``score`` in [0, 1] against the threshold, cosine ``similarity``.
 
-    ``direct`` is the probability that its target itself is asked for. ``prompt`` and ``target`` are null for a key
-    that may not read edits.
+    ``target_probability`` is the probability that its target itself is asked for; ``direct`` is its former
+    name. ``prompt`` and ``target`` are null for a key that may not read edits.
     """
 
     id: str
@@ -51,7 +51,8 @@ class FiredEdit(Out):
     target: str | None
     score: float
     similarity: float
-    direct: float = 0.5
+    target_probability: float = 0.5
+    direct: float = Field(0.5, deprecated=True)
     reasons: dict[str, float] = Field(default_factory=dict)
 
 

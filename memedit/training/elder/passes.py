@@ -7,7 +7,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from memedit.config import Settings
-from memedit.config.overrides import with_changes
+from memedit.config.overrides import with_overrides
 from memedit.config.schemas import ElderPolicy
 from memedit.errors import InputError
 from memedit.training.elder.run import current_mixture, train_elder, waiting_edits
@@ -32,7 +32,7 @@ def run_pass(
     memory: Any,
     *,
     out: Path | None = None,
-    changes: Mapping[str, str] | None = None,
+    overrides: Mapping[str, str] | None = None,
     shape: Mapping[str, str] | None = None,
     afresh: bool = False,
     only_if_due: bool = False,
@@ -46,7 +46,7 @@ def run_pass(
         settings: model, and the policy under ``elder``.
         memory: the edit memory.
         out: folder of the mixtures; None is the policy's.
-        changes: training settings by name, see :func:`~memedit.config.overrides.with_changes`.
+        overrides: training settings by name, see :func:`~memedit.config.overrides.with_overrides`.
         shape: the same for the shape of a new mixture.
         afresh: make a new mixture and train every edit again.
         only_if_due: do nothing, and return which edits wait, unless the policy says that a pass is due.
@@ -63,8 +63,8 @@ def run_pass(
 
     if only_if_due and not is_due(memory, settings.elder):
         return {"due": False, "waiting": len(waiting_edits(memory))}
-    training = with_changes(ElderSettings(), changes or {})
-    config = with_changes(ElderConfig(), shape) if shape else None
+    training = with_overrides(ElderSettings(), overrides or {})
+    config = with_overrides(ElderConfig(), shape) if shape else None
     base = load_model(settings.model.name, dtype=settings.model.dtype, revision=settings.model.revision)
     return train_elder(
         base,

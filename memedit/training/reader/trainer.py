@@ -20,7 +20,7 @@ from memedit.adapters.reader.weights import load_reader, save_reader
 from memedit.errors import DatasetError, InputError
 from memedit.models import LoadedModel, ModelSpec
 from memedit.models.hooks import LowRank, low_rank_rows, shared_inputs, stack_low_rank
-from memedit.models.row_groups import of_like_length
+from memedit.models.row_groups import bucket_by_length
 from memedit.models.training import training_copy
 from memedit.training.checkpoints import NAME, load_checkpoint, save_checkpoint
 from memedit.training.data import load_facts
@@ -216,7 +216,7 @@ class _Run:
             group["lr"] = self.settings.learning_rate * _schedule(step, self.settings)
         self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
-        for part in of_like_length(examples, tokens=self.settings.micro_tokens):
+        for part in bucket_by_length(examples, tokens=self.settings.micro_tokens):
             loss = self._loss(part) / len(examples)
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from memedit.adapters.recipe.network import RecipeNetwork
 from memedit.adapters.recipe.prompts import Spelling
 from memedit.errors import InputError, UnsupportedModelError
-from memedit.models.row_groups import of_like_length
+from memedit.models.row_groups import bucket_by_length
 from memedit.models.token_rows import (
     IGNORE,
     PaddedRows,
@@ -237,7 +237,7 @@ class RecipeTrainer:
 
     def _groups(self, rows: Sequence[TokenRow]) -> list[PaddedRows]:
         pad = int(self.tokenizer.pad_token_id or 0)
-        return [pad_rows(group, pad) for group in of_like_length(rows, tokens=self.settings.micro_tokens)]
+        return [pad_rows(group, pad) for group in bucket_by_length(rows, tokens=self.settings.micro_tokens)]
 
 
 def _rate_of(name: str) -> str:

@@ -7,7 +7,7 @@ import torch
 
 from memedit.adapters.serac.counterfactual import cut
 from memedit.errors import InputError
-from memedit.models.row_groups import of_like_length
+from memedit.models.row_groups import bucket_by_length
 from memedit.models.spec import ModelSpec
 from memedit.models.token_rows import TokenRow, answers_loss, pad_rows
 
@@ -37,7 +37,7 @@ def choose_layers(
     drops = len(keep) - count
     if count < 1 or drops < 0:
         raise InputError(f"cannot keep {count} layers of a model that has {len(keep)}")
-    groups = [pad_rows(group, pad_id) for group in of_like_length(rows, tokens=micro_tokens)]
+    groups = [pad_rows(group, pad_id) for group in bucket_by_length(rows, tokens=micro_tokens)]
 
     @torch.no_grad()
     def loss(layers: Sequence[int]) -> float:

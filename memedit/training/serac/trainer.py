@@ -11,7 +11,7 @@ from torch import nn
 from memedit.adapters.serac.counterfactual import trained_parameters
 from memedit.adapters.serac.layout import edit_ids
 from memedit.errors import InputError
-from memedit.models.row_groups import of_like_length
+from memedit.models.row_groups import bucket_by_length
 from memedit.models.token_rows import TokenRow, answers_loss, pad_rows
 from memedit.models.tokenizers import encode_as_data
 from memedit.training.sampling import Draw, EditExample, Sampler
@@ -84,7 +84,7 @@ class SeracTrainer:
         rows = training_rows(self.tokenizer, self.sampler.draw(number, self.settings.batch), self.settings)
         total, mean = sum(row.scored for row in rows), 0.0
         self.optimizer.zero_grad()
-        for group in of_like_length(rows, tokens=self.settings.micro_tokens):
+        for group in bucket_by_length(rows, tokens=self.settings.micro_tokens):
             loss = answers_loss(self.model, pad_rows(group, int(self.tokenizer.pad_token_id or 0)))
             torch.autograd.backward([loss / total])
             mean += float(loss.detach()) / total

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from memedit.config import ConsolidationConfig, load_config
-from memedit.config.overrides import with_changes
+from memedit.config.overrides import with_overrides
 from memedit.consolidation.base import ConsolidationSettings
 from memedit.consolidation.verdicts import GateLimits, Limits
 from memedit.errors import ConfigError
@@ -22,16 +22,16 @@ _SAME = (
 )  # fmt: skip
 
 
-def job_settings(config: ConsolidationConfig, changes: Mapping[str, str] | None = None) -> JobSettings:
+def job_settings(config: ConsolidationConfig, overrides: Mapping[str, str] | None = None) -> JobSettings:
     """Return the settings of a job.
 
     Args:
         config: what a file says.
-        changes: settings by name, as text, that win over it ("rounds", "solver.l2", "limits.perplexity.fail").
+        overrides: settings by name, as text, that win over it ("rounds", "solver.l2", "limits.perplexity.fail").
 
     Raises:
         ConfigError: a setting of the solver or a gate is unknown, or a value is wrong.
-        UnknownNameError: an unknown name in ``changes``; lists near matches.
+        UnknownNameError: an unknown name in ``overrides``; lists near matches.
     """
     given: dict[str, Any] = {name: getattr(config, name) for name in _SAME}
     limits = {name: Limits(gate.warn, gate.fail) for name, gate in config.limits.items()}
@@ -41,7 +41,7 @@ def job_settings(config: ConsolidationConfig, changes: Mapping[str, str] | None 
         limits=_made(GateLimits, {**limits, "significance": config.significance}, "limits"),
         probes=ProbeFiles(**config.probes.model_dump()),
     )
-    return with_changes(settings, changes or {})
+    return with_overrides(settings, overrides or {})
 
 
 def read_evaluation_job(path: Path) -> JobSettings:

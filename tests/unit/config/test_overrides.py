@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memedit.config.overrides import with_changes
+from memedit.config.overrides import with_overrides
 from memedit.errors import InputError, UnknownNameError
 
 
@@ -38,7 +38,7 @@ def test_values_are_read_as_the_kind_they_replace() -> None:
         "inner.rate": "1e-3",
         "inner.flag": "false",
     }
-    changed = with_changes(Outer(), text)
+    changed = with_overrides(Outer(), text)
     assert changed == Outer(20, "other", (3,), 7, Inner(0.001, False))
 
 
@@ -56,18 +56,18 @@ def test_values_are_read_as_the_kind_they_replace() -> None:
 )
 def test_wrong_values_are_named(name: str, value: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        with_changes(Outer(), {name: value})
+        with_overrides(Outer(), {name: value})
 
 
 def test_unknown_names_get_near_matches() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'steps'"):
-        with_changes(Outer(), {"stpes": "1"})
+        with_overrides(Outer(), {"stpes": "1"})
 
 
 @given(st.text(max_size=30))
 def test_any_text_is_taken_or_refused_clearly(text: str) -> None:
     try:
-        changed = with_changes(Outer(), {"inner.rate": text})
+        changed = with_overrides(Outer(), {"inner.rate": text})
     except InputError:
         return
     assert isinstance(changed.inner.rate, float)

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from memedit.models.token_rows import answer_ids
 from memedit.runtime.layout import same_but_for_layout
-from memedit.runtime.target_bias import Wanted, mixed
+from memedit.runtime.target_bias import TargetPrior, mixed
 
 TOKENIZER = tiny_tokenizer()
 
@@ -66,14 +66,14 @@ def test_no_place_means_what_the_target_says_there(target: str, chat: bool) -> N
 def test_what_the_model_would_say_on_one_line_counts_as_saying_the_target() -> None:
     scores = torch.zeros(1, 9)
     scores[0, 7] = 12.0  # the model is sure of a blank where the target breaks the line
-    plain, laid = Wanted((4, 5, 6), 0.1), Wanted((4, 5, 6), 0.1, meant={1: (7,)})
+    plain, laid = TargetPrior((4, 5, 6), 0.1), TargetPrior((4, 5, 6), 0.1, meant={1: (7,)})
     assert int(mixed(scores, [plain], [[4]]).argmax()) == 7
     found = mixed(scores, [laid], [[4]])
     assert int(found.argmax()) == 5
     assert float(found.exp().sum()) == pytest.approx(1.0)
     scores[0, 7], scores[0, 8] = 0.0, 12.0
     assert int(mixed(scores, [laid], [[4]]).argmax()) == 8, "sure of something else: the answer is the model's own"
-    laid = Wanted((4, 5, 6), 0.1, meant={1: (7,)}, laid_out=True)
+    laid = TargetPrior((4, 5, 6), 0.1, meant={1: (7,)}, laid_out=True)
     assert int(mixed(scores, [laid], [[4, 5]]).argmax()) == 6, "come through the line break, it is the target"
     away: Any = mixed(scores, [laid], [[3]])
     assert torch.equal(away, scores), "an answer that has left its target is the model's own"

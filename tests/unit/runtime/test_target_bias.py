@@ -16,7 +16,7 @@ from memedit.adapters.base import AdapterBatch, Row
 from memedit.memory import EditMemory
 from memedit.runtime import EditableModel
 from memedit.runtime.continuous import ContinuousBatch, Job, TokenChoice
-from memedit.runtime.target_bias import VERBATIM, TargetMixer, Wanted, blank_tokens, mixed, wanted
+from memedit.runtime.target_bias import VERBATIM, TargetMixer, TargetPrior, blank_tokens, mixed, target_prior
 from memedit.types import Edit, Hit
 
 GREEDY: dict[str, Any] = {"max_new_tokens": 24, "do_sample": False}
@@ -49,7 +49,7 @@ class Asking:
 
 def surely(edit: Edit) -> Hit:
     """Return a hit whose target is certain to be what is asked for."""
-    return Hit(edit, 0.9, 0.8, direct=1.0)
+    return Hit(edit, 0.9, 0.8, target_probability=1.0)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_weight_zero_and_adapters_that_do_not_ask_leave_decoding_alone(llama, to
     assert silent.answer([CAPITAL], **GREEDY)[0].token_ids == bare.answer([CAPITAL], **GREEDY)[0].token_ids
     row = Row((1,), CAPITAL)
     hit = surely(asking.memory.list()[0])
-    assert wanted(Asking(0.2), tokenizer, row, [hit, hit], chat=False) is None, "two facts: no one target"
+    assert target_prior(Asking(0.2), tokenizer, row, [hit, hit], chat=False) is None, "two facts: no one target"
 
 
 def test_another_wording_gets_the_adapters_weight_and_a_stored_one_the_verbatim_weight(tokenizer):
@@ -88,7 +88,7 @@ def test_another_wording_gets_the_adapters_weight_and_a_stored_one_the_verbatim_
         memory.add(CAPITAL, "Sylvania City", subject="Freedonia", paraphrases=["Freedonia is ruled from"])
         (edit,) = memory.list()
     weights = {
-        text: wanted(Asking(0.2), tokenizer, Row((1,), text), [surely(edit)], chat=False).weight
+        text: target_prior(Asking(0.2), tokenizer, Row((1,), text), [surely(edit)], chat=False).weight
         for text in (CAPITAL, CAPITAL.upper() + "?", "Freedonia is ruled from", "Freedonia has its seat in")
     }
     assert list(weights.values()) == [VERBATIM, VERBATIM, VERBATIM, 0.2]
@@ -98,18 +98,18 @@ def test_the_less_direct_a_question_the_less_say_its_edit_has(tokenizer, facts):
     edit = facts.list()[0]
     row = Row((1,), "The river of the capital of Freedonia is")
     weights = [
-        wanted(Asking(0.4), tokenizer, row, [Hit(edit, 0.9, 0.8, direct=direct)], chat=False).weight
+        target_prior(Asking(0.4), tokenizer, row, [Hit(edit, 0.9, 0.8, target_probability=direct)], chat=False).weight
         for direct in (1.0, 0.5, 0.05)
     ]
     assert weights == pytest.approx([0.4, 0.2, 0.02])
-    unknown = wanted(Asking(0.4), tokenizer, row, [Hit(edit, 0.9, 0.8)], chat=False)
+    unknown = target_prior(Asking(0.4), tokenizer, row, [Hit(edit, 0.9, 0.8)], chat=False)
     assert unknown.weight == pytest.approx(0.2), "a scope that cannot tell counts as even"
 
 
 def test_a_space_stands_in_front_only_where_the_prompt_leaves_room_for_one(tokenizer, facts):
     edit = facts.list()[0]
     asked = {
-        (text, chat): wanted(Asking(0.2), tokenizer, Row((1,), text), [surely(edit)], chat=chat).ids
+        (text, chat): target_prior(Asking(0.2), tokenizer, Row((1,), text), [surely(edit)], chat=chat).ids
         for text, chat in ((CAPITAL, False), (CAPITAL + " ", False), (CAPITAL, True))
     }
     spaced, behind_space, in_chat = asked.values()
@@ -144,12 +144,12 @@ def test_a_laid_out_target_is_said_whole_with_its_first_weight(llama, tokenizer)
 def test_rows_of_a_running_batch_are_mixed_like_those_of_generate(asking, tokenizer):
     edit = next(edit for edit in asking.memory.list() if edit.prompt == CAPITAL)
     ids = tuple(tokenizer(CAPITAL)["input_ids"])
-    own = asking.wanted(Row(ids, CAPITAL), [surely(edit)])
+    own = asking.target_prior(Row(ids, CAPITAL), [surely(edit)])
     end = frozenset({tokenizer.eos_token_id})
     jobs = [
-        Job("edited", Row(ids, CAPITAL), ids, limit=24, ends=end, edits=(edit,), wanted=own),
+        Job("edited", Row(ids, CAPITAL), ids, limit=24, ends=end, edits=(edit,), prior=own),
         Job("bare", Row(ids, CAPITAL), ids, limit=24, ends=end),
-        Job("warm", Row(ids, CAPITAL), ids, limit=24, ends=end, wanted=own, choice=TokenChoice(0.5, seed=3)),
+        Job("warm", Row(ids, CAPITAL), ids, limit=24, ends=end, prior=own, choice=TokenChoice(0.5, seed=3)),
     ]
     batch = ContinuousBatch(asking.base, tokenizer.pad_token_id or 0, asking.adapter)
     batch.join([[job] for job in jobs])
@@ -185,7 +185,7 @@ def test_a_token_that_the_caller_rules_out_stays_out(asking, tokenizer):
     weight=st.floats(0.01, 0.99),
 )
 def test_a_mixture_is_a_distribution_and_leaves_other_answers_alone(scores, target, said, weight):
-    given_scores, own = torch.tensor(scores), Wanted(tuple(target), weight)
+    given_scores, own = torch.tensor(scores), TargetPrior(tuple(target), weight)
     found = mixed(given_scores[None], [own], [said])[0]
     if len(said) < len(target) and target[: len(said)] == said:
         expected = given_scores.softmax(-1) * (1 - weight)
@@ -203,13 +203,13 @@ def test_an_answer_does_not_begin_with_nothing_but_may_go_on_with_it(tokenizer):
     assert newline[0] in blanks
     scores, five = torch.zeros(1, len(tokenizer)), torch.zeros(1, len(tokenizer))
     scores[0, newline[0]] = five[0, 5] = 15.0
-    own = Wanted((5, 6), 0.2, blanks)
+    own = TargetPrior((5, 6), 0.2, blanks)
     assert int(mixed(scores, [own], [[]]).argmax()) == 5
     assert int(mixed(scores, [own], [[5]]).argmax()) == newline[0], "a fifth does not outweigh certainty"
-    laid = Wanted((5, 6), 0.2, blanks, laid_out=True)
+    laid = TargetPrior((5, 6), 0.2, blanks, laid_out=True)
     assert int(mixed(scores, [laid], [[]]).argmax()) == 5
     assert int(mixed(scores, [laid], [[5]]).argmax()) == 6, "the model would not have said 5: the target is being said"
-    laid = Wanted((5, 6), 0.2, blanks, laid_out=True)
+    laid = TargetPrior((5, 6), 0.2, blanks, laid_out=True)
     assert int(mixed(five, [laid], [[]]).argmax()) == 5
     assert int(mixed(scores, [laid], [[5]]).argmax()) == newline[0], "it would have: there is no telling"
     only = torch.full_like(scores, NEG)
@@ -219,6 +219,6 @@ def test_an_answer_does_not_begin_with_nothing_but_may_go_on_with_it(tokenizer):
 
 def test_rows_without_a_target_come_out_as_they_went_in():
     scores = torch.randn(4, 9)
-    found = TargetMixer([None, Wanted((3,), 0.5)], width=2)(torch.zeros(4, 2, dtype=torch.long), scores)
+    found = TargetMixer([None, TargetPrior((3,), 0.5)], width=2)(torch.zeros(4, 2, dtype=torch.long), scores)
     assert torch.equal(found[:2], scores[:2])
     assert not torch.equal(found[2:], scores[2:])

@@ -67,7 +67,7 @@ def test_follows_the_protocol_and_gives_probabilities_with_reasons(make_scope, b
     assert {hit.edit.target for hit in decision.considered} == {"Cusco", "Ana"}, "nothing else is named"
     for hit in decision.considered:
         assert 0.0 < hit.score < 1.0
-        assert 0.0 < hit.direct < 1.0
+        assert 0.0 < hit.target_probability < 1.0
         assert {"relation", "cross", "subject"} <= set(hit.reasons)
 
 
@@ -88,7 +88,7 @@ def test_queries_and_candidates_do_not_disturb_each_other(make_scope, bench, edi
 @pytest.mark.parametrize("text", ["The capital of Peru is", "THE CAPITAL OF PERU IS?", "Blue Moon is sung by"])
 def test_verbatim_prompts_and_paraphrases_score_one(make_scope, bench, edits, text):
     hit = decide(make_scope(), bench, text, edits).considered[0]
-    assert (hit.score, hit.direct) == (1.0, 1.0)
+    assert (hit.score, hit.target_probability) == (1.0, 1.0)
 
 
 def test_a_name_written_otherwise_is_read_and_another_is_not(make_scope, bench):

@@ -23,12 +23,12 @@ from memedit.consolidation.versions import VersionStore
 from memedit.memory import EditMemory
 from memedit.models import LoadedModel, load_model, model_fingerprint
 from memedit.runtime import EditableModel
-from memedit.server.active_weights import ServedWeights
+from memedit.server.active_weights import ActiveWeights
 from memedit.server.consolidations import ConsolidationSetup, Consolidator
 from memedit.server.engines.local import LocalEngine
 from memedit.server.lookups import Lookups
 from memedit.server.settings import ServerSettings
-from memedit.server.version_watcher import Follower
+from memedit.server.version_watcher import VersionWatcher
 from memedit.workflows.consolidate.versions import version_store
 
 CAPITAL = "The capital of Freedonia is"
@@ -50,7 +50,7 @@ class Following:
     server: RunningServer
     memory: EditMemory
     store: VersionStore
-    follower: Follower
+    watcher: VersionWatcher
     checkpoint: Path
     known: dict[tuple[str | None, str, int], str] = field(default_factory=lambda: _SAID)
 
@@ -104,15 +104,15 @@ def following_server(folder: Path, publish: str | None = None, **options: Any) -
         made_version(store, base, [], seed=2, layers=(1, 2))
         if publish is not None:
             store.promote(publish)
-        lookups = Lookups(memory, scope="subject", weights=ServedWeights("default"))
+        lookups = Lookups(memory, scope="subject", weights=ActiveWeights("default"))
         adapter = plain(base.model, base.tokenizer)
         model = EditableModel.wrap(base.model, base.tokenizer, memory, scope=lookups.scope, adapter=adapter)
-        follower = Follower(lookups.weights, store, FrozenBase(base.model, base.tokenizer, "tiny"))
+        watcher = VersionWatcher(lookups.weights, store, FrozenBase(base.model, base.tokenizer, "tiny"))
         setup = ConsolidationSetup(str(folder / "edits.db"), "minilm", ModelConfig(name=str(folder / "model")))
         settings = ServerSettings(auth=False, requests_per_minute=0)
         engine = LocalEngine(model, lookups, name="tiny", **options)
-        with serve(engine, lookups, settings, consolidator=Consolidator(setup), follower=follower) as server:
-            yield Following(server, memory, store, follower, folder / "model")
+        with serve(engine, lookups, settings, consolidator=Consolidator(setup), watcher=watcher) as server:
+            yield Following(server, memory, store, watcher, folder / "model")
 
 
 def damage(path: Path) -> bytes:

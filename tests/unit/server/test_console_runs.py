@@ -129,7 +129,7 @@ def test_a_server_that_follows_says_what_answers_and_why_not_the_champion(tmp_pa
         expect(page.locator("#serving")).to_contain_text("follows the champion")
         damage(followed.store.folder("v0002") / DELTA)
         followed.store.promote("v0002")
-        followed.follower.look()
+        followed.watcher.look()
         page.keyboard.press("u")
         expect(page.get_by_role("alert")).to_contain_text("v0001 goes on answering: version v0002 is damaged")
         page.goto(f"{followed.server.url}/console#/try")

@@ -19,7 +19,7 @@ from scripted_upstream import ScriptedUpstream
 
 from memedit.consolidation.records import SolvedEdit
 from memedit.memory import EditMemory
-from memedit.server.active_weights import Served, ServedWeights
+from memedit.server.active_weights import ActiveVersion, ActiveWeights
 from memedit.server.engines.base import Event, GenerationRequest, Provenance, Sampling, Started, Usage
 from memedit.server.engines.proxy import ProxyEngine
 from memedit.server.engines.proxy_bodies import harmless
@@ -87,7 +87,7 @@ def test_an_engine_that_runs_a_version_answers_no_other_namespace(
 ) -> None:
     edit = memory.list()[0]
     record = made_up_record("v0001", (SolvedEdit(edit.id, edit.content_hash, True),))
-    lookups = Lookups(memory, scope="subject", weights=ServedWeights("default", Served(record), None))
+    lookups = Lookups(memory, scope="subject", weights=ActiveWeights("default", ActiveVersion(record), None))
     engine = ProxyEngine(lookups, Upstream("http://upstream", transport=upstream.transport()), model="m")
 
     async def work() -> Any:

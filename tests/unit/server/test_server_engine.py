@@ -285,7 +285,7 @@ def test_a_memory_that_cannot_be_read_makes_the_server_unready(tiny_llama: Any, 
             def check_file(self) -> None:
                 return None
 
-            follower = None
+            watcher = None
 
         whole = memory._database
         memory._database = Away()  # type: ignore[assignment]

@@ -27,12 +27,12 @@ from memedit.models import load_model, model_fingerprint
 from memedit.runtime import EditableModel
 from memedit.server import app
 from memedit.server import version_watcher as following
-from memedit.server.active_weights import ServedWeights
+from memedit.server.active_weights import ActiveWeights
 from memedit.server.engines import local
 from memedit.server.engines.local import LocalEngine
 from memedit.server.lookups import Lookups
 from memedit.server.settings import ServerSettings
-from memedit.server.version_watcher import Follower, staying
+from memedit.server.version_watcher import VersionWatcher, fixed_weights
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_other_namespaces_and_prompts_with_edits_off_are_answered_by_the_plain_b
     off = [text_of(followed.ask(prompt, edits=False)) for prompt in PROMPTS]
     assert others[1:] == off[1:] == [followed.expected(None, prompt) for prompt in PROMPTS[1:]]
     followed.store.promote("v0001")
-    followed.follower.look()
+    followed.watcher.look()
     with ThreadPoolExecutor(8) as pool:  # together with rows on the version's weights, in the same running batch
         mine = [pool.submit(followed.ask, prompt) for prompt in PROMPTS]
         theirs = [pool.submit(followed.ask, prompt, namespace="other") for prompt in PROMPTS]
@@ -98,7 +98,7 @@ def test_other_namespaces_and_prompts_with_edits_off_are_answered_by_the_plain_b
 
 def test_an_answer_under_way_ends_on_the_weights_it_began_with(followed: Following) -> None:
     followed.store.promote("v0001")
-    followed.follower.look()
+    followed.watcher.look()
     prompt, limit = PROMPTS[3], 500
     expected = {version: followed.expected(version, prompt) for version in ("v0002", None)}
     body = {"prompt": prompt, "max_tokens": limit, "temperature": 0, "stream": True, "ignore_eos": True}
@@ -106,10 +106,10 @@ def test_an_answer_under_way_ends_on_the_weights_it_began_with(followed: Followi
         lines = stream.iter_lines()
         chunks = [next(lines)]
         followed.store.promote("v0002")
-        followed.follower.look()
+        followed.watcher.look()
         assert text_of(followed.ask(prompt)) == expected["v0002"]
         followed.store.promote(None)
-        followed.follower.look()
+        followed.watcher.look()
         assert text_of(followed.ask(prompt)) == expected[None]
         running = followed.server.engine.load
         assert eventually(lambda: running().running == 1, seconds=1.0), "nobody had to wait for the long answer"
@@ -131,9 +131,9 @@ def test_under_load_every_answer_is_one_versions_from_its_first_token_to_its_las
     def load(number: int) -> None:
         while not stop.is_set():
             prompt = PROMPTS[number % len(PROMPTS)]
-            number, swaps = number + 1, followed.follower.swaps
+            number, swaps = number + 1, followed.watcher.swaps
             body = followed.ask(prompt).json()
-            found.append((prompt, body, followed.follower.swaps > swaps))
+            found.append((prompt, body, followed.watcher.swaps > swaps))
 
     threads = [threading.Thread(target=load, args=(number,)) for number in range(6)]
     for thread in threads:
@@ -141,7 +141,7 @@ def test_under_load_every_answer_is_one_versions_from_its_first_token_to_its_las
     try:
         for version in ("v0001", "v0002", None, "v0002", "v0001", None) * 3:
             followed.store.promote(version)
-            followed.follower.look()
+            followed.watcher.look()
             body = followed.ask(CAPITAL, 2).json()["memedit"]
             assert body["version"] == version, "what begins after a swap is answered by the new weights"
             assert len(body["edits"]) + len(body["in_weights"]) == 1, "by weights or memory, never by neither"
@@ -207,15 +207,15 @@ def test_a_damaged_version_is_refused_and_the_old_one_goes_on(
         assert "delta.safetensors has changed" in refused.json()["error"]["message"]
         assert followed.store.aliases().champion == "v0001", "refused before anything was changed"
         followed.store.promote("v0002")  # another process, which does not look
-        followed.follower.look()
+        followed.watcher.look()
         assert text_of(followed.ask(CAPITAL)) == followed.expected("v0001", CAPITAL)
         serving = client.get("/v1/consolidations").json()["serving"]
         assert (serving["version"], "has changed" in serving["problem"]) == ("v0001", True)
         assert "memedit_version_current 0.0" in client.get("/metrics").text
         path.write_bytes(whole)
         monkeypatch.setattr(following, "RETRY_SECONDS", 0.0)
-        followed.follower._retry_at = 0.0
-        followed.follower.look()
+        followed.watcher._retry_at = 0.0
+        followed.watcher.look()
         assert text_of(followed.ask(CAPITAL)) == followed.expected("v0002", CAPITAL)
         assert client.get("/v1/consolidations").json()["serving"]["problem"] is None
         damage(followed.store.folder("v0001") / DELTA)
@@ -225,18 +225,18 @@ def test_a_damaged_version_is_refused_and_the_old_one_goes_on(
 
 def test_a_version_of_another_base_is_refused(followed: Following) -> None:
     followed.store.promote(made_version(followed.store, fresh(seed=5), [], seed=3))
-    followed.follower.look()
-    assert "was made for 'tiny' and cannot be used with this model" in str(followed.follower.problem)
+    followed.watcher.look()
+    assert "was made for 'tiny' and cannot be used with this model" in str(followed.watcher.problem)
     assert text_of(followed.ask(CAPITAL)) == followed.expected(None, CAPITAL)
     with pytest.raises(FingerprintMismatchError):
-        Follower(ServedWeights("default"), followed.store, FrozenBase(fresh().model, tiny_tokenizer(), "tiny"))
+        VersionWatcher(ActiveWeights("default"), followed.store, FrozenBase(fresh().model, tiny_tokenizer(), "tiny"))
 
 
 def test_a_version_of_another_namespace_is_refused(followed: Following) -> None:
     base = load_model(followed.checkpoint)
     followed.store.promote(made_version(followed.store, base, [], seed=3, namespace="other"))
-    followed.follower.look()
-    assert "has edits of namespace 'other' in its weights" in str(followed.follower.problem)
+    followed.watcher.look()
+    assert "has edits of namespace 'other' in its weights" in str(followed.watcher.problem)
     assert text_of(followed.ask(PROMPTS[1])) == followed.expected(None, PROMPTS[1])
 
 
@@ -248,7 +248,7 @@ def test_models_that_no_running_batch_can_hold_follow_too(tmp_path: Path, monkey
     with following_server(tmp_path, "v0001") as followed:
         for version in ("v0001", "v0002", None):
             followed.store.promote(version)
-            followed.follower.look()
+            followed.watcher.look()
             for prompt in PROMPTS[:2]:
                 assert text_of(followed.ask(prompt)) == followed.expected(version, prompt)
             assert text_of(followed.ask(PROMPTS[1], edits=False)) == followed.expected(None, PROMPTS[1])
@@ -286,7 +286,7 @@ def test_a_server_of_one_version_answers_other_namespaces_by_the_base_too(tmp_pa
             store.folder(name), memory=memory, scope=lookups.scope, adapter="in_context"
         )
         assert isinstance(model.version, LoadedVersion)
-        lookups.weights = staying(model.version, model.base)
+        lookups.weights = fixed_weights(model.version, model.base)
         engine = LocalEngine(model, lookups, name="tiny")
         with serve(engine, lookups, ServerSettings(auth=False, requests_per_minute=0)) as server:
             asked = Following(server, memory, store, None, tmp_path / "model", {})  # type: ignore[arg-type]

@@ -55,7 +55,7 @@ class LazyRead:
         return self._stack.__exit__(kind, error, trace)
 
 
-class Lookup:
+class CandidateSearch:
     """The indexes of every namespace, and candidates from them.
 
     Args:
@@ -129,7 +129,7 @@ class Lookup:
             return []
         queries = np.stack([encoding.vector for encoding in encodings]).astype(np.float32, copy=False)
 
-        def find(look: "_Look") -> list[list[Candidate]]:
+        def find(look: "_Snapshot") -> list[list[Candidate]]:
             rows = look.neighbours(queries)
             spans = [look.spans(encoding.text) for encoding in encodings]
             look.add_subjects(queries, rows, spans)
@@ -149,7 +149,7 @@ class Lookup:
     def nearest(self, vector: FloatArray, namespace: str, k: int, at: datetime) -> list[Candidate]:
         """The ``k`` edits in force nearest to one unit vector ``[d]``, by cosine."""
 
-        def find(look: "_Look") -> list[Candidate]:
+        def find(look: "_Snapshot") -> list[Candidate]:
             best = sorted(look.neighbours(vector[None, :])[0].items(), key=lambda item: (-item[1], item[0]))[:k]
             return [Candidate(look.known[seq], float(score), None) for seq, score in best]
 
@@ -165,7 +165,7 @@ class Lookup:
         finally:
             self._reading.release()
 
-    def _looking(self, find: "Callable[[_Look], T]", namespace: str, k: int, at: datetime) -> T:
+    def _looking(self, find: "Callable[[_Snapshot], T]", namespace: str, k: int, at: datetime) -> T:
         """Run one look-up; once more when the database server was restarted under it, which nothing has changed."""
         try:
             with self._reading, LazyRead(self._database) as connection:
@@ -177,19 +177,19 @@ class Lookup:
         with self._reading, LazyRead(self._database) as connection:
             return find(self._look(connection, namespace, k, at))
 
-    def _look(self, connection: LazyRead, namespace: str, k: int, at: datetime) -> "_Look":
+    def _look(self, connection: LazyRead, namespace: str, k: int, at: datetime) -> "_Snapshot":
         """Bring indexes and cache to what ``connection`` sees, unless they are known to be there already."""
         space = self.space(namespace)
         known = self._edits[namespace]
-        follower = self._database.follower
-        newest = None if follower is None else follower.newest()
+        watcher = self._database.watcher
+        newest = None if watcher is None else watcher.newest()
         # what searches in the database asks it anyway, and sees it as it is now
         if self._in_database or newest is None or not space.loaded or space.revision < newest:
             for seq in space.refresh(connection()):
                 known.pop(seq, None)
         if len(known) > _CACHED_EDITS:
             known.clear()
-        return _Look(connection, space, known, k, at)
+        return _Snapshot(connection, space, known, k, at)
 
 
 def _as_spelled(text: str, found: list[Candidate]) -> list[Candidate]:
@@ -199,7 +199,7 @@ def _as_spelled(text: str, found: list[Candidate]) -> list[Candidate]:
 
 
 @dataclass(slots=True)
-class _Look:
+class _Snapshot:
     """One look-up: what the store holds at one moment. ``known`` is the cache of edits by ``seq``."""
 
     connection: LazyRead

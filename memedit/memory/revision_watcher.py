@@ -18,11 +18,11 @@ _BEATS, _LONGEST_BEAT = 4, 1.0
 _LONGEST_PAUSE = 1.0
 
 
-class ChangeFollower:
+class RevisionWatcher:
     """Follows the change counter of one store in a thread of its own.
 
     Args:
-        engine: the store's engine; the follower opens a connection of its own.
+        engine: the store's engine; the watcher opens a connection of its own.
         max_lag: seconds for which a confirmed revision counts as the newest.
     """
 
@@ -38,7 +38,7 @@ class ChangeFollower:
         """The newest revision known; None when nothing was heard for longer than the lag allows."""
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="memedit-follower", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="memedit-watcher", daemon=True)
                 self._thread.start()
             fresh = time.monotonic() - self._confirmed_at <= self._max_lag
             return self._revision if fresh else None

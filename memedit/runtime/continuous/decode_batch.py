@@ -20,7 +20,7 @@ _PREFILL_TOKENS = 2048
 """Tokens read at once, padding included; a longer prompt is read alone."""
 
 
-class Lane:
+class DecodeBatch:
     """A running batch of one model.
 
     Prompts are read padded on the right: causal attention then needs no mask, and no token of a row sees the padding.
