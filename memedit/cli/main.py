@@ -18,6 +18,7 @@ from memedit.cli import (
     index,
     keys,
     models,
+    quotas,
     scope,
     serve,
     stats,
@@ -65,6 +66,7 @@ consolidate.register_withdraw(app)
 versions.register_rollback(app)
 app.add_typer(edit.app, name="edit")
 app.add_typer(keys.app, name="keys")
+app.add_typer(quotas.app, name="quotas")
 app.add_typer(scope.app, name="scope")
 app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")

@@ -49,6 +49,19 @@ def register(app: typer.Typer) -> None:
             bool,
             typer.Option("--show-edits", help="Let keys that may only generate see the texts of edits that fired."),
         ] = False,
+        request_log: Annotated[
+            bool,
+            typer.Option("--request-log", help="Keep in the memory what was asked and which edits fired."),
+        ] = False,
+        request_log_rows: Annotated[int, typer.Option(min=1, help="Requests that are kept.")] = 100_000,
+        request_log_days: Annotated[float, typer.Option(min=0.01, help="Days for which they are kept.")] = 30.0,
+        request_log_answers: Annotated[
+            bool, typer.Option("--request-log-answers", help="Keep the answers too.")
+        ] = False,
+        redact: Annotated[
+            list[str] | None,
+            typer.Option(metavar="PATTERN", help="Regular expression; what matches is not logged. May be repeated."),
+        ] = None,
         cors_origin: Annotated[
             list[str] | None, typer.Option(help="Web page that may call, may be repeated. [default: none]")
         ] = None,
@@ -101,6 +114,11 @@ def register(app: typer.Typer) -> None:
             drain=drain,
             requests_per_minute=requests_per_minute,
             show_edits=show_edits,
+            request_log=request_log,
+            request_log_rows=request_log_rows,
+            request_log_days=request_log_days,
+            request_log_answers=request_log_answers,
+            request_log_redact=tuple(redact or ()),
             cors_origins=tuple(cors_origin or ()),
         )
         memory = session.memory(max_lag=MAX_LAG, absent="make")

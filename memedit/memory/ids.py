@@ -5,7 +5,7 @@ import re
 import threading
 import time
 
-RESERVED = frozenset({"as-of", "batch", "conflicts", "explain", "export", "import", "search"})
+RESERVED = frozenset({"as-of", "batch", "conflicts", "explain", "export", "import", "search", "withdraw"})
 """Names that stand in the place of an id in the server's paths."""
 
 _USABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")

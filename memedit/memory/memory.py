@@ -201,22 +201,25 @@ class EditMemory(MemoryUpkeep):
         limit: int | None = None,
         offset: int = 0,
         after: str | None = None,
+        order: str = "added",
         namespace: str | None = None,
     ) -> Edits:
-        """Return edits in the order they were first added.
+        """Return edits in the order they were first added, or another.
 
         Args:
             state: only this state; None is every edit not withdrawn, "all" every edit.
             metadata: only edits whose metadata has these values under these keys.
             limit: at most so many, from ``offset`` on.
-            after: only edits that were added later than the one with this id.
+            after: only edits that come later, in this order, than the one with this id.
+            order: added, changed (when an edit last was), prompt, target or subject; with "-" in front the other way
+                round.
             namespace: another namespace than the memory's own.
         """
         _check_page(limit, offset)
         space = self._space(namespace)
         with self._database.read() as connection:
             return reading.list_edits(
-                connection, space, state=state, metadata=metadata, limit=limit, offset=offset, after=after
+                connection, space, state=state, metadata=metadata, limit=limit, offset=offset, after=after, order=order
             )
 
     def count(

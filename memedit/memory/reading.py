@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, tuple_
 
 from memedit.errors import EditNotFoundError, FieldError, InputError
 from memedit.memory.conflicts import Member
@@ -112,17 +112,45 @@ def list_edits(
     limit: int | None,
     offset: int,
     after: str | None = None,
+    order: str = "added",
 ) -> list[Edit]:
-    """Edits in the order they were first added; ``after``: only those added later than the edit with this id.
+    """Edits in an order; ``after``: only those that come later in it than the edit with this id.
 
     Raises:
         EditNotFoundError: ``after`` is not in the namespace.
+        InputError: no such order.
     """
-    query = select(edits).where(*_list_filter(connection, namespace, state, metadata)).order_by(edits.c.seq)
+    column, down = _order(order)
+    query = select(edits).where(*_list_filter(connection, namespace, state, metadata))
     if after is not None:
-        query = query.where(edits.c.seq > current_rows(connection, namespace, [after])[after]["seq"])
+        last = select(column, edits.c.seq).where(
+            edits.c.seq == current_rows(connection, namespace, [after])[after]["seq"]
+        )
+        place = tuple_(column, edits.c.seq)
+        value = tuple_(*connection.execute(last.where(CURRENT)).one())
+        query = query.where(place < value if down else place > value)
+    query = query.order_by(*(part.desc() if down else part.asc() for part in (column, edits.c.seq)))
     query = query.limit(limit) if limit is not None else query.limit(2**31 - 1) if offset else query
     return [row_edit(row) for row in connection.execute(query.offset(offset) if offset else query).mappings()]
+
+
+def _order(name: str) -> tuple[ColumnElement[Any], bool]:
+    """What to order by, and whether downwards.
+
+    Raises:
+        InputError: no such order.
+    """
+    c = edits.c
+    known = {
+        "added": c.seq,
+        "changed": c.created_at,
+        "prompt": func.lower(c.prompt),
+        "target": func.lower(c.target),
+        "subject": func.lower(func.coalesce(c.subject, "")),
+    }
+    if name.removeprefix("-") not in known:
+        raise InputError(unknown_name_message("order", name, [*known, *(f"-{one}" for one in known)]))
+    return known[name.removeprefix("-")], name.startswith("-")
 
 
 def stream_edits(connection: Connection, namespace: str, state: EditState | str | None) -> Iterator[Edit]:

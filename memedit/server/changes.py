@@ -134,7 +134,7 @@ class ClientChange:
         if before.revision is None:
             return None
         entries = self._state.memory.audit(before=before.revision + 1, limit=1)
-        many = any(part in self._path for part in ("/batch", "/import", "/conflicts/"))
+        many = any(part in self._path for part in ("/batch", "/import", "/conflicts/", "/withdraw"))
         if not entries or entries[0].after is None or many:
             return None
         return edit_response(entries[0].after, status)

@@ -1,4 +1,4 @@
-"""For administrators: who changed what, and which namespaces there are."""
+"""Who changed what, and which namespaces there are."""
 
 from typing import Annotated
 
@@ -6,8 +6,10 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from memedit.server.auth import Admin, Reader
 from memedit.server.min_revision import awaited_revision
+from memedit.server.routes.keys import quota_uses
+from memedit.server.schemas.administration import AuditList, AuditOut, NamespaceList, NamespaceOut
 from memedit.server.schemas.common import responses
-from memedit.server.schemas.edits import AuditList, AuditOut, NamespaceList, NamespaceOut
+from memedit.server.schemas.keys import QuotaOut
 from memedit.server.state import server_state
 
 router = APIRouter(prefix="/v1", tags=["administration"], dependencies=[Depends(awaited_revision)])
@@ -34,7 +36,18 @@ def audit(
 
 @router.get("/namespaces", operation_id="list_namespaces", responses=responses())
 def list_namespaces(request: Request, who: Reader) -> NamespaceList:
-    """Return the namespaces that the key may look into, and how many edits they have in each state."""
-    counts = server_state(request).memory.counts()
-    mine = {name: states for name, states in counts.items() if who.namespaces is None or name in who.namespaces}
-    return NamespaceList(data=[NamespaceOut(name=name, edits=states) for name, states in mine.items()])
+    """Return the namespaces that the key may look into, and how many edits they have, by state, with quotas."""
+    state = server_state(request)
+    counts, quotas, used = state.memory.counts(), state.memory.quotas.all(), quota_uses(state, "namespace")
+    names = [name for name in sorted({*counts, *quotas}) if who.namespaces is None or name in who.namespaces]
+    return NamespaceList(
+        data=[
+            NamespaceOut(
+                name=name,
+                edits=counts.get(name, {}),
+                quota=QuotaOut.of(quotas[name]) if name in quotas else None,
+                used=used.get(name),
+            )
+            for name in names
+        ]
+    )

@@ -26,9 +26,11 @@ from memedit.server.schemas.edits import (
     OnConflictValue,
     ScoredEdit,
     SearchOut,
+    WithdrawIn,
+    WithdrawnOut,
 )
 from memedit.server.state import server_state
-from memedit.types import Edit
+from memedit.types import Edit, EditState
 
 router = APIRouter(prefix="/v1/edits", tags=["edits"], dependencies=[Depends(awaited_revision)])
 
@@ -39,6 +41,10 @@ Policy = Annotated[
 ]
 Limit = Annotated[int, Query(ge=1, le=1_000, description="At most so many.")]
 State = Literal["pending", "active", "consolidated", "retired", "all"]
+
+Order = Literal[
+    "added", "-added", "changed", "-changed", "prompt", "-prompt", "target", "-target", "subject", "-subject"
+]
 
 
 def _memory(request: Request) -> EditMemory:
@@ -83,6 +89,24 @@ def create_many(
     return once.make(access, change)
 
 
+@router.post(
+    "/withdraw", operation_id="withdraw_many_edits", response_model=WithdrawnOut, responses=responses(404, 409)
+)
+@queued
+def withdraw_many(*, request: Request, access: EditAccess, body: WithdrawIn, once: Once) -> Response:
+    """Withdraw edits in one transaction: all of them, or none."""
+
+    def change() -> Response:
+        memory, space = _memory(request), access.namespace
+        before = memory.get_many(body.ids, namespace=space)
+        memory.delete_many(body.ids, namespace=space)
+        found = memory.get_many(body.ids, namespace=space)
+        already = [edit.id for edit in before if edit.state is EditState.RETIRED]
+        return reply(WithdrawnOut(data=[EditOut.of(edit) for edit in found], already=already))
+
+    return once.make(access, change)
+
+
 @router.get("", operation_id="list_edits", responses=responses(404))
 def list_edits(
     *,
@@ -92,14 +116,15 @@ def list_edits(
     metadata: Annotated[
         str | None, Query(max_length=4_096, description='JSON object of values to match, such as {"batch": "may"}.')
     ] = None,
-    after: Annotated[str | None, Query(max_length=200, description="Only edits added later than this one.")] = None,
+    after: Annotated[str | None, Query(max_length=200, description="Only edits that come later than this one.")] = None,
     limit: Limit = 100,
+    order: Annotated[Order, Query(description="Sort by this; with - in front the other way round.")] = "added",
     count: Annotated[bool, Query(description="Say also how many there are on all pages.")] = False,
 ) -> EditList:
-    """List edits in the order in which they were added."""
+    """List edits, as a rule in the order in which they were added."""
     wanted = _metadata(metadata)
     found = _memory(request).list(
-        state=state, metadata=wanted, limit=limit + 1, after=after, namespace=access.namespace
+        state=state, metadata=wanted, limit=limit + 1, after=after, order=order, namespace=access.namespace
     )
     total = _memory(request).count(state=state, metadata=wanted, namespace=access.namespace) if count else None
     return _page(found, limit).model_copy(update={"total": total})

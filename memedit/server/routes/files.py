@@ -17,12 +17,21 @@ from memedit.server.auth import EditAccess, ReadAccess
 from memedit.server.changes import ClientChange, IdempotencyKey, reply
 from memedit.server.min_revision import awaited_revision
 from memedit.server.schemas.common import responses
-from memedit.server.schemas.edits import BatchOut, OnConflictValue
+from memedit.server.schemas.edits import OnConflictValue
+from memedit.server.schemas.files import ImportOut
 from memedit.server.state import server_state
 
 router = APIRouter(prefix="/v1/edits", tags=["edits"], dependencies=[Depends(awaited_revision)])
 
 LINES = "application/x-ndjson"
+KINDS = {
+    LINES: ".jsonl",
+    "application/json": ".json",
+    "text/csv": ".csv",
+    "text/tab-separated-values": ".tsv",
+    "text/markdown": ".md",
+}
+"""Types of bodies to import, and the names of files that are read so."""
 _PART = 1 << 16
 Form = Literal["jsonl", "counterfact", "zsre", "knowedit", "mem0"]
 
@@ -58,9 +67,11 @@ def export_edits(
 @router.post(
     "/import",
     operation_id="import_edits",
-    response_model=BatchOut,
+    response_model=ImportOut,
     responses=responses(409),
-    openapi_extra={"requestBody": {"required": True, "content": {LINES: {"schema": {"type": "string"}}}}},
+    openapi_extra={
+        "requestBody": {"required": True, "content": {kind: {"schema": {"type": "string"}} for kind in KINDS}}
+    },
 )
 async def import_edits(
     *,
@@ -69,11 +80,14 @@ async def import_edits(
     format: Annotated[Form | Literal["auto"], Query(description="Form of the rows; auto looks at the first.")] = "auto",
     paraphrases: Annotated[bool, Query(description="Take over a data set's rephrasings.")] = False,
     on_conflict: Annotated[OnConflictValue, Query(description="What to do with contradictions.")] = "error",
+    skip_invalid: Annotated[bool, Query(description="Go on where a row cannot be used; such rows are listed.")] = False,
+    dry_run: Annotated[bool, Query(description="Write nothing: say what would become of it.")] = False,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Add the edits of a JSONL or JSON body in one transaction: all of them, or none."""
+    """Add the edits of a body (JSONL, JSON, a table or Markdown) in one transaction: all of them, or none."""
     with tempfile.TemporaryDirectory(prefix="memedit-import-") as folder:
-        path = Path(folder) / "body"
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        path = Path(folder) / f"body{KINDS.get(kind, '')}"
         digest = await _received(request, path)
         state = server_state(request)
         change = ClientChange(state, request, digest, idempotency_key)
@@ -85,10 +99,14 @@ async def import_edits(
                     format=format,
                     paraphrases=paraphrases,
                     on_conflict=on_conflict,
+                    skip_invalid=skip_invalid,
+                    dry_run=dry_run,
                     namespace=access.namespace,
                 )
-            return reply(BatchOut.of(report))
+            return reply(ImportOut.of(report))
 
+        if dry_run:
+            return await run_in_threadpool(add)
         return await state.changes.run(access.who.name, partial(change.make, access, add))
 
 

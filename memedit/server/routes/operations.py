@@ -1,5 +1,6 @@
 """For those who run the server: is it alive, is it ready, what is it doing."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
@@ -9,11 +10,43 @@ from pydantic import BaseModel
 from memedit.errors import MemeditError
 from memedit.memory import EditMemory, Role
 from memedit.server.auth import Principal, require
+from memedit.server.keeping.figures import STEP
 from memedit.server.problems import ApiError
 from memedit.server.schemas.common import responses
 from memedit.server.state import server_state
 
 router = APIRouter(tags=["operations"])
+
+
+class FigureOut(BaseModel):
+    """What happened in the minute up to ``at``. ``running`` and ``waiting`` are as they were then; times are seconds.
+
+    ``errors`` are answers with a status of 500 and above, ``refused`` those with 429; ``read`` and ``written`` tokens.
+    """
+
+    at: datetime
+    servers: int
+    requests: float
+    errors: float
+    refused: float
+    prompts: float
+    edited: float
+    read: float
+    written: float
+    lookups: float
+    lookup_seconds: float
+    firsts: float
+    first_seconds: float
+    running: float
+    waiting: float
+
+
+class FigureList(BaseModel):
+    """The minutes of the last day in which a server ran, oldest first; ``seconds`` is what each stands for."""
+
+    object: Literal["list"] = "list"
+    data: list[FigureOut]
+    seconds: int
 
 
 class HealthOut(BaseModel):
@@ -66,6 +99,17 @@ def _look(memory: EditMemory) -> None:
 )
 def metrics(request: Request, who: Annotated[Principal, require(Role.READ)]) -> Response:
     """Return figures for Prometheus. They cover every namespace, so the key must too."""
-    if who.namespaces is not None:
-        raise ApiError(403, "metrics cover every namespace; this key does not", code="namespace_not_allowed")
+    _check_everywhere(who)
     return Response(server_state(request).metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+@router.get("/v1/figures", operation_id="figures", responses=responses())
+def figures(request: Request, who: Annotated[Principal, require(Role.READ)]) -> FigureList:
+    """Return figures of each minute of the last day, of all servers of the memory together."""
+    _check_everywhere(who)
+    return FigureList(data=[FigureOut(**row) for row in server_state(request).figures.day()], seconds=STEP)
+
+
+def _check_everywhere(who: Principal) -> None:
+    if who.namespaces is not None:
+        raise ApiError(403, "figures cover every namespace; this key does not", code="namespace_not_allowed")

@@ -1,12 +1,11 @@
 """Bodies of the edit API."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
 
-from memedit.memory import AddReport, AuditEntry, Change, Conflict
+from memedit.memory import AddReport, Change, Conflict
 from memedit.server.schemas.common import FiredEdit, In, Out, Time
 from memedit.server.schemas.openai import ChatMessage
 from memedit.types import Edit, EditKind, EditState
@@ -63,6 +62,12 @@ class BatchIn(In):
     edits: list[EditIn] = Field(min_length=1, max_length=10_000)
 
 
+class WithdrawIn(In):
+    """Edits to be withdrawn, each named once."""
+
+    ids: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(min_length=1, max_length=1_000)
+
+
 class EditOut(Out):
     """One version of an edit."""
 
@@ -92,6 +97,14 @@ class EditOut(Out):
         fields = {name: getattr(edit, name) for name in Edit.__slots__}
         lists = {"paraphrases": list(edit.paraphrases), "blocks": list(edit.blocks)}
         return cls(**fields | lists | {"metadata": dict(edit.metadata)})
+
+
+class WithdrawnOut(Out):
+    """Edits as they are once they are withdrawn; ``already`` names those that were before."""
+
+    object: Literal["list"] = "list"
+    data: list[EditOut]
+    already: list[str]
 
 
 class EditList(Out):
@@ -213,47 +226,3 @@ class ExplainOut(Out):
     fired: list[FiredEdit]
     in_weights: list[FiredEdit] = Field(default_factory=list)
     considered: list[FiredEdit]
-
-
-class AuditOut(Out):
-    """Who changed what: ``actor`` null stands for the command line or a script on the server's machine."""
-
-    revision: int
-    at: datetime
-    actor: str | None
-    request: str | None
-    namespace: str
-    action: str
-    edit_id: str | None
-    before: EditOut | None
-    after: EditOut | None
-    other: str | None
-
-    @classmethod
-    def of(cls, entry: AuditEntry) -> "AuditOut":
-        """Return an entry as a body."""
-        versions: Mapping[str, Edit | None] = {"before": entry.before, "after": entry.after}
-        shown = {name: None if edit is None else EditOut.of(edit) for name, edit in versions.items()}
-        return cls(**{name: getattr(entry, name) for name in AuditEntry.__slots__} | shown)
-
-
-class AuditList(Out):
-    """A page of the audit log, newest first. ``next`` is the ``before`` of the next page, null on the last one."""
-
-    object: Literal["list"] = "list"
-    data: list[AuditOut]
-    next: int | None
-
-
-class NamespaceOut(Out):
-    """A namespace and how many edits it has in each state."""
-
-    name: str
-    edits: dict[str, int]
-
-
-class NamespaceList(Out):
-    """The namespaces that a key may look into."""
-
-    object: Literal["list"] = "list"
-    data: list[NamespaceOut]

@@ -340,3 +340,77 @@ def test_what_is_not_there_is_not_found(client: httpx.Client) -> None:
         assert (response.status_code, response.json()["error"]["code"]) == (404, "edit_not_found"), (method, path)
     assert client.get("/v1/nothing").json()["error"]["type"] == "not_found_error"
     assert client.put("/v1/edits").status_code == 405
+
+
+def test_many_edits_are_withdrawn_together_or_not_at_all(client: httpx.Client) -> None:
+    ids = [client.post("/v1/edits", json={"prompt": f"Thing {i} is", "target": "x"}).json()["id"] for i in range(3)]
+    missing = client.post("/v1/edits/withdraw", json={"ids": [*ids, "nothing"]})
+    assert missing.status_code == 404
+    assert len(client.get("/v1/edits").json()["data"]) == 3
+    client.delete(f"/v1/edits/{ids[0]}")
+    key = {"Idempotency-Key": "once"}
+    found = client.post("/v1/edits/withdraw", json={"ids": ids[:2]}, headers=key).json()
+    assert ([edit["id"] for edit in found["data"]], found["already"]) == (ids[:2], ids[:1])
+    assert {edit["state"] for edit in found["data"]} == {"retired"}
+    again = client.post("/v1/edits/withdraw", json={"ids": ids[:2]}, headers=key)
+    assert again.json() == found
+    assert [edit["id"] for edit in client.get("/v1/edits").json()["data"]] == ids[2:]
+    assert client.post("/v1/edits/withdraw", json={"ids": []}).status_code == 400
+
+
+@pytest.mark.parametrize("order", ["added", "changed", "prompt", "target", "subject"])
+def test_edits_are_listed_in_any_order_page_by_page(client: httpx.Client, order: str) -> None:
+    texts = [("b thing is", "Z", "b"), ("A thing is", "y", None), ("c thing is", "y", "A"), ("B thing was", "x", "b")]
+    made = [
+        client.post("/v1/edits", json={"prompt": p, "target": t, "subject": s}, params={"on_conflict": "keep"}).json()
+        for p, t, s in texts
+    ]
+    client.patch(f"/v1/edits/{made[1]['id']}", json={"source": "later"})
+    now = [client.get(f"/v1/edits/{edit['id']}").json() for edit in made]
+    by = {
+        "added": lambda e: made.index(next(m for m in made if m["id"] == e["id"])),
+        "changed": lambda e: e["created_at"],
+        "subject": lambda e: ((e["subject"] or "").lower(), made.index(next(m for m in made if m["id"] == e["id"]))),
+    }.get(order, lambda e: (e[order].lower(), [m["id"] for m in made].index(e["id"])))
+    expected = [edit["id"] for edit in sorted(now, key=by)]
+    for wanted, name in ((expected, order), (expected[::-1], f"-{order}")):
+        found, after = [], None
+        while True:
+            page = client.get(
+                "/v1/edits", params={"order": name, "limit": 3} | ({"after": after} if after else {})
+            ).json()
+            found += [edit["id"] for edit in page["data"]]
+            after = page["next"]
+            if not page["has_more"]:
+                break
+        assert found == wanted
+    assert client.get("/v1/edits", params={"order": "colour"}).status_code == 400
+
+
+def test_an_import_is_rehearsed(client: httpx.Client) -> None:
+    old = client.post("/v1/edits", json={"prompt": "Who leads Norvik?", "target": "Ole"}).json()
+    rows = [{"prompt": "Who leads Norvik?", "target": "Eva"}, {"prompt": "Who leads Norvik?", "target": "Ole"},
+            {"prompt": "", "target": "x"}, {"prompt": "The river of Norvik is", "target": "Lind"}]  # fmt: skip
+    body = "\n".join(map(json.dumps, rows))
+    revision = client.get("/v1/edits").headers["X-Memedit-Revision"]
+    found = client.post("/v1/edits/import", content=body, params={"dry_run": True}).json()
+    assert found["dry_run"] is True
+    assert (len(found["ids"]), len(found["added"]), found["duplicates"]) == (3, 2, [old["id"]])
+    (replacement,) = found["replacements"]
+    assert (replacement["old_id"], replacement["old_target"], replacement["new_target"]) == (old["id"], "Ole", "Eva")
+    assert replacement["retired"] is False
+    assert [(row["line"], row["field"]) for row in found["refused"]] == [(3, "prompt")]
+    rehearsed = client.post("/v1/edits/import", content=body, params={"dry_run": True, "on_conflict": "supersede"})
+    assert rehearsed.json()["replacements"][0]["retired"] is True
+    assert client.get("/v1/edits").headers["X-Memedit-Revision"] == revision
+    assert client.post("/v1/edits/import", content=body).status_code == 400
+    done = client.post("/v1/edits/import", content=body, params={"skip_invalid": True, "on_conflict": "supersede"})
+    assert (len(done.json()["refused"]), done.json()["dry_run"]) == (1, False)
+    assert client.get(f"/v1/edits/{old['id']}").json()["state"] == "retired"
+
+
+def test_tables_are_imported_by_their_type(client: httpx.Client) -> None:
+    table = "Question,Answer\nWho leads Sudvik?,Ida\n"
+    found = client.post("/v1/edits/import", content=table, headers={"Content-Type": "text/csv; charset=utf-8"})
+    assert found.status_code == 200, found.text
+    assert client.get("/v1/edits").json()["data"][0]["target"] == "Ida"
