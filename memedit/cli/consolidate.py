@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memedit.cli.files import file_or_shipped
 from memedit.cli.options import (
     EncoderName,
     JsonMode,
@@ -44,10 +45,10 @@ Configs = Annotated[
     list[Path] | None,
     typer.Option(
         "--config",
-        exists=True,
-        dir_okay=False,
+        parser=file_or_shipped("configs"),
         metavar="FILE",
-        help="A job as YAML of kind consolidation, or settings; may be repeated; options win.",
+        help="A job as YAML of kind consolidation (a file, or a shipped one such as consolidation/nightly), or "
+        "settings; may be repeated; options win.",
     ),
 ]
 Method = Annotated[str | None, typer.Option(help="rome, memit, alphaedit, rect or prune. [default: alphaedit]")]

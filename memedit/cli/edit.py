@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memedit.cli import testing
+from memedit.cli.files import file_or_shipped
 from memedit.cli.options import Needs, command, key_values, read_time
 from memedit.cli.output import Output
 from memedit.cli.pairs import note_doubts, show_pairs
@@ -131,7 +132,12 @@ def import_edits(
     session: "Session",
     *,
     file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="File of edits: JSON, CSV, TSV or Markdown; .gz, .zst.")
+        Path,
+        typer.Argument(
+            parser=file_or_shipped("indexes"),
+            metavar="FILE",
+            help="File of edits: JSON, CSV, TSV or Markdown; .gz, .zst.",
+        ),
     ],
     form: Annotated[
         str,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from memedit.cli.eval_config import EvalConfigFile
+from memedit.cli.files import file_or_shipped
 from memedit.cli.output import LogLine, Output, duration
 
 app = typer.Typer(
@@ -69,8 +70,8 @@ HarnessLimit = Annotated[int | None, typer.Option("--lm-eval-limit", min=1, help
 Consolidation = Annotated[
     Path | None,
     typer.Option(
-        exists=True,
-        dir_okay=False,
+        parser=file_or_shipped("configs"),
+        metavar="FILE",
         help="How weights: methods and hybrid write edits into the weights: YAML of kind consolidation.",
     ),
 ]

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memedit.cli.files import file_or_shipped
+
 if TYPE_CHECKING:
     from memedit.config import EvalConfig
 
@@ -30,12 +32,11 @@ EvalConfigFile = Annotated[
     Path | None,
     typer.Option(
         "--config",
-        exists=True,
-        dir_okay=False,
+        parser=file_or_shipped("configs"),
         is_eager=True,
         callback=use_config,
         metavar="FILE",
-        help="Values as YAML of kind eval; options win over it.",
+        help="Values as YAML of kind eval (a file, or a shipped one such as eval/held_out); options win over it.",
     ),
 ]
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from memedit.cli.arguments import TextCommand
+from memedit.cli.files import file_or_shipped
 from memedit.zones import in_utc, notice
 
 MemoryUrl = Annotated[
@@ -56,7 +57,10 @@ AdapterName = Annotated[
 ConfigFile = Annotated[
     list[Path] | None,
     typer.Option(
-        "--config", exists=True, dir_okay=False, metavar="FILE", help="Settings as YAML, may be repeated; options win."
+        "--config",
+        parser=file_or_shipped("configs"),
+        metavar="FILE",
+        help="Settings as YAML (a file, or a shipped one such as scope/cautious), may be repeated; options win.",
     ),
 ]
 JsonMode = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]

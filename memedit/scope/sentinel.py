@@ -4,7 +4,6 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from memedit.encoders.base import Encoder
 from memedit.encoders.knowledge import knowledge_text
 from memedit.encoders.knowledge_files import RECORD, open_knowledge_encoder
 from memedit.errors import InputError, ModelNotFoundError
+from memedit.models.shipped import no_shipped, shipped_folders
 from memedit.scope.decision import FiringRule, ScoredCandidate, decide_query
 from memedit.scope.identity import check_threshold, scope_fingerprint
 from memedit.types import Candidate, Edit, Encoding, FloatArray, Hit, ScopeDecision
@@ -117,13 +117,13 @@ def find_weights(weights: Path | str) -> Path:
     Raises:
         ModelNotFoundError: neither exists.
     """
-    shipped = Path(str(resources.files("memedit"))) / "adapters" / "recipe" / "weights"
-    for folder in (Path(weights).expanduser(), shipped / str(weights)):
-        if (folder / RECORD).is_file():
+    shipped = {folder.name: folder for folder in shipped_folders("recipe", RECORD)}
+    for folder in (Path(weights).expanduser(), shipped.get(str(weights))):
+        if folder is not None and (folder / RECORD).is_file():
             return folder
-    known = ", ".join(sorted(p.parent.name for p in shipped.glob(f"*/{RECORD}"))) or "none"
     raise ModelNotFoundError(
-        f"no trained knowledge encoder at {str(weights)!r}; shipped: {known}; make one with memedit train recipe"
+        f"no trained knowledge encoder at {str(weights)!r} ({no_shipped('recipe', RECORD)}); make one with "
+        "memedit train recipe"
     )
 
 

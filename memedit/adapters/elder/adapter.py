@@ -11,14 +11,13 @@ from torch import Tensor
 from memedit.adapters.base import TARGET_WEIGHT, AdapterBatch, Row
 from memedit.adapters.elder.codes import EditCode
 from memedit.adapters.elder.deferral import GATES, THRESHOLD, in_reach
-from memedit.adapters.elder.files import load_mixture
+from memedit.adapters.elder.files import RECORD, load_mixture
 from memedit.adapters.in_context.adapter import InContextAdapter
-from memedit.errors import InputError, ModelNotFoundError, UnsupportedModelError
+from memedit.errors import InputError, UnsupportedModelError
 from memedit.models.hooks import _module
 from memedit.models.mixture_hooks import Mixture, Placement, Weights, mixture_rows
+from memedit.models.shipped import shipped_weights
 from memedit.types import Edit
-
-SHIPPED = Path(__file__).parent / "weights"
 
 
 class ElderAdapter:
@@ -60,7 +59,7 @@ class ElderAdapter:
             )
         if gate == "code" and stored is None:
             raise InputError("gate='code' compares rows with every trained code; give them as stored")
-        folder = Path(weights) if weights is not None else shipped_mixture(model, tokenizer)
+        folder = Path(weights) if weights is not None else shipped_mixture(model)
         self.mixture, self._record = load_mixture(folder, model, tokenizer)
         self._model, self._gate, self._threshold, self._stored = model, gate, threshold, stored
         self._waiting = InContextAdapter(model, tokenizer)
@@ -191,23 +190,14 @@ _KEPT = 4096
 """Codes held in this process, read."""
 
 
-def shipped_mixture(model: Any, tokenizer: Any) -> Path:
+def shipped_mixture(model: Any) -> Path:
     """Return the folder of the mixture that ships for this model.
 
     Raises:
         ModelNotFoundError: none does.
     """
-    from memedit.adapters.elder.files import RECORD, read_record
-    from memedit.models.fingerprint import config_digest
-
-    wanted = config_digest(model.config)
-    for path in sorted(SHIPPED.glob(f"*/{RECORD}")):
-        if read_record(path.parent).base.config == wanted:
-            return path.parent
-    raise ModelNotFoundError(
-        "no ELDER mixture is named and none ships for this base model; train one with `memedit train elder` and pass "
-        "its folder as weights"
-    )
+    advice = "or train a mixture with memedit train elder and pass its folder as weights"
+    return shipped_weights("elder", RECORD, model, otherwise=advice)
 
 
 def _as_fed(model: Any, term: Mixture) -> Mixture:

@@ -1,6 +1,5 @@
 """RECIPE as an adapter (arXiv 2405.03279): an edit is a few continuous tokens before the query's embeddings."""
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -16,12 +15,12 @@ from memedit.adapters.base import AdapterBatch, Row
 from memedit.adapters.recipe.network import RECORD, fingerprint_of, load_network
 from memedit.adapters.recipe.prompts import Spelling
 from memedit.encoders.knowledge import knowledge_text
-from memedit.errors import InputError, ModelNotFoundError
+from memedit.errors import InputError
 from memedit.models.hooks import EmbeddingOverride, override_embeddings
+from memedit.models.shipped import shipped_weights
 from memedit.types import Edit
 
 _NAME = "prompt"
-_WEIGHTS = Path(__file__).parent / "weights"
 
 
 class RecipeAdapter:
@@ -55,7 +54,7 @@ class RecipeAdapter:
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; encode at least one edit at once")
-        folder = Path(weights) if weights is not None else shipped_weights(model)
+        folder = Path(weights) if weights is not None else _shipped(model)
         self._network, self._record = load_network(folder, encoder=encoder)
         self._record.base.check(model, tokenizer, f"the RECIPE network in {folder}")
         self._model, self._batch_size = model, batch_size
@@ -136,23 +135,9 @@ class RecipeAdapter:
         return prompt.to(self._model.get_input_embeddings().weight.device)
 
 
-def shipped_weights(model: Any) -> Path:
-    """Return the folder of the network that ships for a base of this config.
-
-    Raises:
-        ModelNotFoundError: none does; the message lists the bases that have one.
-    """
-    from memedit.models.fingerprint import config_digest
-
-    wanted, known = config_digest(model.config), []
-    for record in sorted(_WEIGHTS.glob(f"*/{RECORD}")):
-        known.append(record.parent.name)
-        if json.loads(record.read_text(encoding="utf-8"))["base"]["config"] == wanted:
-            return record.parent
-    raise ModelNotFoundError(
-        f"no RECIPE network ships for {getattr(model.config, 'model_type', type(model).__name__)!r} of this config "
-        f"(there are: {', '.join(known) or 'none'}); train one with memedit train recipe and pass weights="
-    )
+def _shipped(model: Any) -> Path:
+    advice = "or train a network with memedit train recipe and pass weights="
+    return shipped_weights("recipe", RECORD, model, otherwise=advice)
 
 
 def _placeholder(tokenizer: Any) -> int:

@@ -10,10 +10,9 @@ from typing import Any
 from memedit.adapters.base import Adapter, AdapterBatch, Row
 from memedit.adapters.serac.files import RECORD, WEIGHTS, load_counterfactual
 from memedit.adapters.serac.layout import counterfactual_row
-from memedit.errors import InputError, ModelNotFoundError
+from memedit.errors import InputError
+from memedit.models.shipped import shipped_weights
 from memedit.types import Edit
-
-SHIPPED = Path(__file__).parent / "weights"
 
 
 class SeracAdapter:
@@ -48,7 +47,7 @@ class SeracAdapter:
             self._reader = ReaderAdapter(model, tokenizer, weights=weights)
             self._fingerprint = hashlib.sha256(f"serac|{self._reader.fingerprint}".encode()).hexdigest()
         elif counterfactual == "small":
-            folder = Path(weights) if weights is not None else shipped_weights(model)
+            folder = Path(weights) if weights is not None else _shipped(model)
             self._small, record = load_counterfactual(folder, model, tokenizer)
             digest = hashlib.sha256((folder / WEIGHTS).read_bytes())
             digest.update(json.dumps(record.base.to_json(), sort_keys=True).encode())
@@ -92,21 +91,6 @@ class SeracAdapter:
         return self._small
 
 
-def shipped_weights(model: Any) -> Path:
-    """Return the folder of the counterfactual model that ships for a base of this config.
-
-    Raises:
-        ModelNotFoundError: none does; the message lists the bases that have one.
-    """
-    from memedit.models.fingerprint import config_digest
-
-    wanted, known = config_digest(model.config), []
-    for record in sorted(SHIPPED.glob(f"*/{RECORD}")):
-        known.append(record.parent.name)
-        if json.loads(record.read_text(encoding="utf-8"))["base"]["config"] == wanted:
-            return record.parent
-    raise ModelNotFoundError(
-        f"no counterfactual model ships for {getattr(model.config, 'model_type', type(model).__name__)!r} of this "
-        f"config (there are: {', '.join(known) or 'none'}); train one with memedit train serac and pass weights=, or "
-        "use counterfactual='reader'"
-    )
+def _shipped(model: Any) -> Path:
+    advice = "or train one with memedit train serac and pass weights=, or use counterfactual='reader'"
+    return shipped_weights("serac", RECORD, model, otherwise=advice)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from memedit.adapters.elder.adapter import SHIPPED, shipped_mixture
+from memedit.adapters.elder.adapter import shipped_mixture
 from memedit.adapters.elder.codes import EditCode
 from memedit.adapters.elder.config import ElderConfig
 from memedit.adapters.elder.files import RECORD, load_mixture, read_record, save_mixture
@@ -25,6 +25,7 @@ from memedit.adapters.elder.mixture import ElderMixture, initialise
 from memedit.errors import InputError, ModelNotFoundError
 from memedit.models import LoadedModel, ModelSpec
 from memedit.models.identity import BaseRecord
+from memedit.models.shipped import shipped_folders
 from memedit.models.training import training_copy
 from memedit.training.checkpoints import NAME as CHECKPOINT
 from memedit.training.checkpoints import load_checkpoint, save_checkpoint
@@ -175,9 +176,9 @@ def current_mixture(memory: Any, *, namespace: str | None = None) -> Mapping[str
         return None
     pointer = {str(name): str(value) for name, value in json.loads(kept).items()}
     if not Path(pointer["folder"]).is_dir():  # memedit may have been installed elsewhere since
-        for path in SHIPPED.glob(f"*/{RECORD}"):
-            if read_record(path.parent).fingerprint == pointer["fingerprint"]:
-                return {**pointer, "folder": str(path.parent)}
+        for folder in shipped_folders("elder", RECORD):
+            if read_record(folder).fingerprint == pointer["fingerprint"]:
+                return {**pointer, "folder": str(folder)}
     return pointer
 
 
@@ -212,7 +213,7 @@ def _check_shape(mixture: ElderMixture, config: ElderConfig | None, model: Any) 
 def _start_from_shipped(task: _Pass) -> Mapping[str, str] | None:
     """Let the memory go by the mixture that ships for this base, where one does."""
     try:
-        folder = shipped_mixture(task.base.model, task.base.tokenizer)
+        folder = shipped_mixture(task.base.model)
     except ModelNotFoundError:
         return None
     _point(task, folder, read_record(folder).fingerprint)

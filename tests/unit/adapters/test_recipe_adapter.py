@@ -172,7 +172,7 @@ def test_absent_and_damaged_networks_are_refused(trained: tuple[Any, Any, Path],
     model, tokenizer, folder = trained
     with pytest.raises(ModelNotFoundError, match="memedit train recipe"):
         RecipeAdapter(model, tokenizer, weights=tmp_path)
-    with pytest.raises(ModelNotFoundError, match="ships"):
+    with pytest.raises(ModelNotFoundError, match="weights ship"):
         RecipeAdapter(model, tokenizer)
     for name in ("knowledge.json", "knowledge.safetensors", "prompts.safetensors", "recipe.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())

@@ -176,7 +176,7 @@ def test_what_cannot_be_used_is_refused(trained: tuple[Any, Any, Path, Any], tmp
         SeracAdapter(model, tokenizer, counterfactual="huge")
     with pytest.raises(ModelNotFoundError, match="memedit train serac"):
         SeracAdapter(model, tokenizer, weights=tmp_path)
-    with pytest.raises(ModelNotFoundError, match="ships"):
+    with pytest.raises(ModelNotFoundError, match="weights ship"):
         SeracAdapter(model, tokenizer)
     with pytest.raises(InputError, match="cannot keep"):
         build_counterfactual(model, CounterfactualConfig((0, 3)))

@@ -120,5 +120,5 @@ def test_wrong_encoder_and_absent_weights_are_refused(place: tuple[Path, Path], 
     other = load_encoder(save_tiny_encoder(tmp_path, seed=5))
     with pytest.raises(FingerprintMismatchError, match="trained over"):
         SentinelScope(other, weights=place[1])
-    with pytest.raises(ModelNotFoundError, match="shipped"):
+    with pytest.raises(ModelNotFoundError, match="no trained knowledge encoder"):
         SentinelScope(encoder, weights="no-such-base")

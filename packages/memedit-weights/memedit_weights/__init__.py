@@ -1,0 +1,1 @@
+"""Trained weights for memedit, as data: ``METHOD/BASE/`` holds safetensors and a JSON record of what they are for."""
