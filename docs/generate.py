@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import enum
+import functools
 import inspect
 import re
 import sys
@@ -50,9 +51,9 @@ def cli_page() -> str:
         '`{"error": {"type", "message", "exit_code"}}`. Progress and messages go to stderr.',
         "",
     ]
-    lines += ["## `memedit`", "", app.info.help or "", "", "| option | type | meaning |", "|---|---|---|"]
-    lines += _options(app.registered_callback.callback)
-    lines.append("")
+    lines += ["## Shared options", "", "Many commands take some of these; each command's section names which.", ""]
+    lines += [*_TABLE, *(_row(parameter) for parameter in _shared().values()), ""]
+    lines += ["## `memedit`", "", app.info.help or "", "", *_TABLE, *_options(app.registered_callback.callback), ""]
     for registered in app.registered_commands:
         _command(lines, "##", f"memedit {registered.name}", registered.callback)
     for group in app.registered_groups:
@@ -71,9 +72,16 @@ def _group(lines: list[str], path: str, group: Any) -> None:
 
 
 def _command(lines: list[str], heading: str, path: str, function: Any) -> None:
-    usage = " ".join([path, *(_usage(p) for p in _parameters(function) if isinstance(p.info, ArgumentInfo))])
+    parameters = _parameters(function)
+    usage = " ".join([path, *(_usage(p) for p in parameters if isinstance(p.info, ArgumentInfo))])
     lines += [f"{heading} `{usage}`", "", inspect.getdoc(function) or "", ""]
-    lines += ["| option | type | meaning |", "|---|---|---|", *_options(function), ""]
+    if own := _options(function):
+        lines += [*_TABLE, *own, ""]
+    if shared := [f"`{_usage(p).split(',')[0]}`" for p in parameters if p.is_shared]:
+        lines += [f"[Shared options](#shared-options): {', '.join(shared)}.", ""]
+
+
+_TABLE = ("| option | type | meaning |", "|---|---|---|")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +97,24 @@ class _Parameter:
     def required(self) -> bool:
         return self.default is inspect.Parameter.empty
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is a shared option itself, and not one of a command that has the name of one."""
+        return self.name in _shared() and _shared()[self.name].info is self.info
+
+
+@functools.cache
+def _shared() -> dict[str, _Parameter]:
+    """The options that ``memedit.cli.options`` adds to commands, by name, in its order."""
+    from memedit.cli import options
+
+    found: dict[str, _Parameter] = {}
+    for need in options.Needs:
+        for name, annotation in options.shared_options(need).items():
+            kind, info = typing.get_args(annotation)
+            found.setdefault(name, _Parameter(name, kind, info, default=None))
+    return found
+
 
 def _parameters(function: Any) -> list[_Parameter]:
     found = []
@@ -101,7 +127,12 @@ def _parameters(function: Any) -> list[_Parameter]:
 
 
 def _options(function: Any) -> list[str]:
-    return [f"| `{_usage(p)}` | {_type(p.kind)} | {_cell(p)} |" for p in _parameters(function)]
+    """The rows of a command's own options; shared ones are described once, at the top of the page."""
+    return [_row(p) for p in _parameters(function) if not p.is_shared]
+
+
+def _row(parameter: _Parameter) -> str:
+    return f"| `{_usage(parameter)}` | {_type(parameter.kind)} | {_cell(parameter)} |"
 
 
 def _usage(parameter: _Parameter) -> str:

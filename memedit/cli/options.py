@@ -97,7 +97,7 @@ def command(
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        shared = _shared(needs)
+        shared = shared_options(needs)
         _, *own = inspect.signature(function).parameters.values()
 
         @functools.wraps(function)
@@ -118,7 +118,8 @@ def command(
     return register
 
 
-def _shared(needs: Needs) -> dict[str, Any]:
+def shared_options(needs: Needs) -> dict[str, Any]:
+    """Return the annotations of the options that a command with these needs takes beside its own, by parameter name."""
     shared: dict[str, Any] = {}
     for need, options in _OPTIONS.items():
         if need in needs:
