@@ -19,10 +19,11 @@ WORKERS ?= $(shell c=$(CORES); if [ $$c -gt 4 ]; then echo 4; else echo $$c; fi)
 THREADS ?= $(shell t=$$(( $(CORES) / $(WORKERS) )); if [ $$t -lt 1 ]; then echo 1; else echo $$t; fi)
 
 export TOKENIZERS_PARALLELISM := false
+export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-postgres lint docs bench release clean setup
+.PHONY: help demo test test-postgres lint docs site bench release clean setup
 
 help:
 	@echo "make demo    before/after answers of a real small model on a dozen corrections"
@@ -30,6 +31,7 @@ help:
 	@echo "make test-postgres  the shared memory on a real PostgreSQL server, installed from Debian's packages if absent"
 	@echo "make lint    only the checks that run no test"
 	@echo "make docs    generate docs/reference again"
+	@echo "make site    build the documentation as a site with search, into site/"
 	@echo "make bench   the three benchmarks (docs/benchmarks.md)"
 	@echo "make release build sdists and wheels, install the wheels in a new environment, run the demo from it"
 	@echo "make clean   remove caches and the virtual environment"
@@ -64,6 +66,7 @@ lint: $(VENV)/.stamp-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/mkdocs build --quiet --site-dir build/site
 
 # The models are converted once, before the workers start, so that no two of them do the same work.
 test: lint
@@ -79,6 +82,9 @@ test-postgres: $(VENV)/.stamp-test
 docs: $(VENV)/.stamp-test
 	$(BIN)/python docs/generate.py
 
+site: docs
+	$(BIN)/mkdocs build
+
 bench: $(VENV)/.stamp-demo
 	$(BIN)/memedit bench retrieval
 	$(BIN)/memedit bench ingest
@@ -88,5 +94,5 @@ release: $(VENV)/.stamp-test
 	MODELS='$(DEMO_MODELS)' .ci/release $(BIN)/python $(TORCH)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
