@@ -27,6 +27,7 @@ PROMISES = {
         "(by weights: True)",
         "after the rollback the memory serves them again: True",
     ],
+    "07_own_adapter.py": ["footnote: ", "says the target: True", "untouched answer is the same: True"],
 }
 
 
