@@ -15,7 +15,7 @@ from memedit.cli.main import app
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(page for page in ROOT.glob("docs/**/*.md") if "reference" not in page.parts)
 OTHERS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "indexes/README.md")]
-MOST_WORDS = 28_500
+MOST_WORDS = 25_000
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHELL = frozenset({"", "sh", "bash", "console"})
 SPAN = re.compile(r"(?<!`)`((?:[A-Z_]+=\S+ )*memedit(?: [^`\n]*)?)`(?!`)")
@@ -105,7 +105,8 @@ def test_the_reader_of_pages_finds_commands() -> None:
 
 
 def test_the_pages_stay_short() -> None:
-    words = {name(page): len(page.read_text("utf-8").split()) for page in PAGES}
+    """Words are what has a letter or digit between blanks, code and figures included."""
+    words = {name(page): len(re.findall(r"\S*\w\S*", page.read_text("utf-8"))) for page in PAGES}
     assert sum(words.values()) <= MOST_WORDS, sorted(words.items(), key=lambda item: -item[1])
 
 
