@@ -1,7 +1,11 @@
 """Training checkpoints that survive a kill: one safetensors file, with its step and key in the header."""
 
+import hashlib
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,6 +16,42 @@ from memedit.errors import InputError
 from memedit.whole_files import write_whole
 
 NAME = "checkpoint.safetensors"
+
+
+def run_key(**described: Any) -> str:
+    """Return a digest of everything a run depends on: settings, data, base."""
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """Where a run keeps its one checkpoint: ``every`` so many steps, in ``folder``, under the run's ``key``.
+
+    Without ``resume`` a checkpoint that is there is written over.
+    """
+
+    folder: Path
+    key: str
+    every: int
+    resume: bool = True
+
+    def is_due(self, step: int, steps: int) -> bool:
+        """Whether the state after ``step`` of ``steps`` is kept; the last state is what the run writes anyway."""
+        return step % self.every == 0 and step < steps
+
+    def load(self, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> int:
+        """See :func:`load_checkpoint`; 0 too when the run is not to be resumed."""
+        if not self.resume:
+            return 0
+        return load_checkpoint(self.folder, key=self.key, parameters=parameters, optimizer=optimizer)
+
+    def save(self, step: int, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+        """See :func:`save_checkpoint`."""
+        save_checkpoint(self.folder, step=step, key=self.key, parameters=parameters, optimizer=optimizer)
+
+    def remove(self) -> None:
+        """Drop the checkpoint of a run that is done."""
+        (self.folder / NAME).unlink(missing_ok=True)
 
 
 def save_checkpoint(

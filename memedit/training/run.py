@@ -54,7 +54,7 @@ def train(
     settings = with_overrides(_settings(part), overrides or {})
     base = load_model(model)
     if part == "reader":
-        from memedit.training.reader.trainer import train_reader
+        from memedit.training.reader.run import train_reader
 
         return train_reader(base, **common, whole=[*whole], settings=settings, start=start)
     if part == "recipe":

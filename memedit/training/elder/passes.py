@@ -52,7 +52,7 @@ def run_pass(
         only_if_due: do nothing, and return which edits wait, unless the policy says that a pass is due.
         checkpoint_every: steps between checkpoints.
         resume: go on from a checkpoint of the same pass.
-        progress: called with (edits done, edits to do).
+        progress: called with what is done and to do of a stage: steps of the shared part, then edits.
 
     Returns:
         The pass's :class:`~memedit.training.elder.run.ElderReport`, or what waits when no pass is due.
@@ -75,7 +75,7 @@ def run_pass(
         afresh=afresh,
         checkpoint_every=checkpoint_every,
         resume=resume,
-        progress=None if progress is None else lambda state: progress(state.done, state.total),
+        progress=None if progress is None else lambda state: progress(state.step, state.steps),
     )
 
 

@@ -5,17 +5,15 @@ then, in one setting, which mixture the memory goes by. A kill at any moment lea
 one with some edits still waiting, and the next pass goes on from there.
 """
 
-import hashlib
 import json
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from memedit.adapters.elder.adapter import shipped_mixture
 from memedit.adapters.elder.codes import EditCode
@@ -27,25 +25,15 @@ from memedit.models import LoadedModel, ModelSpec
 from memedit.models.identity import BaseRecord
 from memedit.models.shipped import shipped_folders
 from memedit.models.training import training_copy
-from memedit.training.checkpoints import NAME as CHECKPOINT
-from memedit.training.checkpoints import load_checkpoint, save_checkpoint
-from memedit.training.elder.trainer import ElderSettings, ElderTrainer, StepReport
+from memedit.training.checkpoints import Checkpoints, run_key
+from memedit.training.elder.trainer import ElderSettings, ElderTrainer, Progress, StepLoss
+from memedit.training.loop import FitProgress
 from memedit.types import Edit, EditState
 
 POINTER = "elder.mixture"
 """Setting of a memory's namespace that names folder and fingerprint of the mixture it goes by."""
 
 _SAMPLE_TEXTS = 48
-
-
-@dataclass(frozen=True, slots=True)
-class ElderProgress:
-    """How far a pass is: ``stage`` is "shared" or "codes", ``done`` of ``total`` edits have their codes."""
-
-    stage: str
-    done: int
-    total: int
-    step: StepReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +72,7 @@ class _Pass:
     namespace: str | None
     checkpoint_every: int
     resume: bool
-    progress: Callable[[ElderProgress], None] | None
+    progress: Progress | None
     model: Any = field(init=False)
     identity: BaseRecord = field(init=False)
 
@@ -106,7 +94,7 @@ def train_elder(
     afresh: bool = False,
     checkpoint_every: int = 20,
     resume: bool = True,
-    progress: Callable[[ElderProgress], None] | None = None,
+    progress: Progress | None = None,
 ) -> ElderReport:
     """Train every edit in force that has no code yet, and put the codes into the memory.
 
@@ -125,7 +113,8 @@ def train_elder(
         afresh: make a new mixture and train all edits again.
         checkpoint_every: steps between checkpoints while the shared part is trained; codes are kept chunk by chunk.
         resume: go on from a checkpoint of the same pass.
-        progress: called after every step.
+        progress: called after every step, at stage "shared" with the steps of the shared part, at stage "codes" with
+            the edits that have their codes.
 
     Raises:
         FingerprintMismatchError: the memory's mixture was trained for another base model or tokenizer.
@@ -247,7 +236,8 @@ def _train_shared(
     if not chosen:
         return Path((known or {})["folder"]), 0
     trainer = ElderTrainer(mixture, task.model, task.base.tokenizer, task.settings)
-    codes = trainer.train_shared(chosen, edits, **_checkpointed(task, mixture, chosen, known))
+    checkpoints = _checkpoints(task, mixture, chosen, known)
+    codes = trainer.train_shared(chosen, edits, checkpoints=checkpoints, progress=task.progress)
     every = list(chosen)
     if mixture.config.allocation == "router":  # routers have moved: the codes of all edits are read off them again
         every = list(edits)
@@ -262,7 +252,7 @@ def _train_shared(
     temporary.rmdir()
     _keep(task, record.fingerprint, every, codes)
     _point(task, folder, record.fingerprint)
-    (task.out / CHECKPOINT).unlink(missing_ok=True)
+    checkpoints.remove()
     return folder, fresh
 
 
@@ -281,31 +271,18 @@ def _lesson(
     return [*new, *replayed], len(new)
 
 
-def _checkpointed(
+def _checkpoints(
     task: _Pass, mixture: ElderMixture, edits: Sequence[Edit], known: Mapping[str, str] | None
-) -> dict[str, Any]:
-    """Return the arguments with which a trainer writes checkpoints and starts from one."""
-    described = {
-        "settings": asdict(task.settings),
-        "config": mixture.config.to_json(),
-        "base": task.identity.to_json(),
-        "before": (known or {}).get("fingerprint"),
-        "edits": [edit.content_hash for edit in edits],
-    }
-    key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
-    held: dict[str, Any] = {}
-
-    def made(optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter]) -> int:
-        held.update(optimizer=optimizer, parameters=parameters)
-        return load_checkpoint(task.out, key=key, parameters=parameters, optimizer=optimizer) if task.resume else 0
-
-    def report(step: StepReport) -> None:
-        if step.step % task.checkpoint_every == 0 and step.step < step.steps:
-            save_checkpoint(task.out, step=step.step, key=key, **held)
-        if task.progress is not None:
-            task.progress(ElderProgress("shared", 0, len(edits), step))
-
-    return {"optimizer_made": made, "report": report}
+) -> Checkpoints:
+    """Return where the training of the shared part is kept."""
+    key = run_key(
+        settings=asdict(task.settings),
+        config=mixture.config.to_json(),
+        base=task.identity.to_json(),
+        before=(known or {}).get("fingerprint"),
+        edits=[edit.content_hash for edit in edits],
+    )
+    return Checkpoints(task.out, key, task.checkpoint_every, task.resume)
 
 
 def _routed_codes(task: _Pass, mixture: ElderMixture, edits: Sequence[Edit]) -> list[EditCode]:
@@ -328,14 +305,17 @@ def _train_waiting(
         return []
     trainer = ElderTrainer(mixture, task.model, task.base.tokenizer, task.settings)
     failing: list[str] = []
+    began = time.monotonic()
     for start in range(0, len(waiting), task.settings.chunk):
         part = waiting[start : start + task.settings.chunk]
 
-        def report(step: StepReport, done: int = start) -> None:
+        def report(state: FitProgress[StepLoss], done: int = start, size: int = len(part)) -> None:
             if task.progress is not None:
-                task.progress(ElderProgress("codes", done, len(waiting), step))
+                share = (done + size * state.step / state.steps) / len(waiting)
+                left = (time.monotonic() - began) * (1 - share) / share
+                task.progress(FitProgress(state.stage, done, len(waiting), state.loss, left))
 
-        trained = trainer.train_codes(part, edits, report=report)
+        trained = trainer.train_codes(part, edits, progress=report)
         _keep(task, fingerprint, part, [each.code for each in trained])
         failing += [edit.id for edit, each in zip(part, trained, strict=True) if not each.answers]
     return failing

@@ -14,8 +14,10 @@ from torch.nn import functional
 from memedit.adapters.elder.codes import EditCode, assigned_code
 from memedit.adapters.elder.mixture import ElderMixture
 from memedit.errors import InputError, UnsupportedModelError
+from memedit.training.checkpoints import Checkpoints
 from memedit.training.elder.frozen import FrozenBase, FrozenRows
 from memedit.training.elder.variants import exercises
+from memedit.training.loop import FitProgress, Schedule, fit
 from memedit.types import Edit
 
 _SETTLED = 3
@@ -64,12 +66,10 @@ class ElderSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class StepReport:
-    """One step: mean loss of its rows (nats), share of its rows answered token for token, edits still in training."""
+class StepLoss:
+    """A step's rows: mean loss (nats), share answered token for token; and how many edits are still in training."""
 
-    step: int
-    steps: int
-    loss: float
+    mean: float
     exact: float
     edits: int
 
@@ -82,7 +82,7 @@ class TrainedCode:
     answers: bool
 
 
-Report = Callable[[StepReport], None]
+Progress = Callable[[FitProgress[StepLoss]], None]
 
 
 class ElderTrainer:
@@ -110,7 +110,7 @@ class ElderTrainer:
         return self.base.freeze(made, rows=chosen.rows, pad=int(self.tokenizer.pad_token_id or 0))
 
     def train_codes(
-        self, edits: Sequence[Edit], others: Sequence[Edit], *, report: Report | None = None
+        self, edits: Sequence[Edit], others: Sequence[Edit], *, progress: Progress | None = None
     ) -> list[TrainedCode]:
         """Train the codes of edits, all at once, over a shared part that stays as it is.
 
@@ -119,7 +119,8 @@ class ElderTrainer:
         """
         rows = self.frozen(edits, others)
         vectors = self._new_vectors(len(edits))
-        self._fit(rows, vectors, shared=False, steps=self.settings.steps, report=report)
+        fitting = _Fitting(self, rows, vectors, Schedule(self.settings.steps, warmup=3, floor=0.1))
+        fit(fitting, progress=progress, stage="codes", until=lambda loss: not loss.edits)
         failed = self.failing(rows, vectors.detach().half().float())
         return [TrainedCode(code, place not in failed) for place, code in enumerate(self.codes(rows, vectors))]
 
@@ -128,26 +129,17 @@ class ElderTrainer:
         edits: Sequence[Edit],
         others: Sequence[Edit],
         *,
-        optimizer_made: Callable[[torch.optim.Optimizer, dict[str, nn.Parameter]], int] | None = None,
-        report: Report | None = None,
+        checkpoints: Checkpoints | None = None,
+        progress: Progress | None = None,
     ) -> list[EditCode]:
-        """Train the shared part together with the codes of ``edits``, and return these.
-
-        ``optimizer_made`` is handed optimizer and parameters before the first step and returns the step to start at,
-        so that a run can go on from a checkpoint.
-        """
+        """Train the shared part together with the codes of ``edits``, and return these."""
         rows = self.frozen(edits, others)
         own = self._new_vectors(len(edits))
         keys = [assigned_code(edit.content_hash, self.mixture.config) for edit in edits]
-        self._fit(
-            rows,
-            own,
-            shared=True,
-            steps=self.settings.shared_steps,
-            report=report,
-            assigned=torch.stack(keys).to(self.model.device),
-            made=optimizer_made,
-        )
+        schedule = Schedule(self.settings.shared_steps, warmup=3, floor=0.1)
+        fitting = _Fitting(self, rows, own, schedule, shared=True, assigned=torch.stack(keys).to(self.model.device))
+        settled = _Settled(self.settings.enough / 3)
+        fit(fitting, checkpoints=checkpoints, progress=progress, stage="shared", until=settled)
         with torch.no_grad():  # what all edits have in common is where later ones start from
             mean = own.mean(0)
             self.mixture.origin.add_(mean)
@@ -184,30 +176,19 @@ class ElderTrainer:
             return self.mixture.route(rows.states)
         return self.mixture.own_weights(vectors[rows.own])
 
-    def _fit(
-        self,
-        rows: Sequence[FrozenRows],
-        vectors: nn.Parameter,
-        *,
-        shared: bool,
-        steps: int,
-        report: Report | None,
-        assigned: Tensor | None = None,
-        made: Callable[[torch.optim.Optimizer, dict[str, nn.Parameter]], int] | None = None,
-    ) -> None:
-        fit = _Fit(self, rows, vectors, shared=shared, assigned=assigned)
-        first = 0 if made is None else made(fit.optimizer, fit.parameters)
-        settled = 0
-        for step in range(first, steps):
-            done = fit.step(step, steps)
-            if report is not None:
-                report(done)
-            settled = settled + 1 if done.exact == 1.0 and done.loss < self.settings.enough / 3 else 0
-            if not done.edits or (shared and settled >= _SETTLED):
-                break
+
+class _Settled:
+    """Whether the shared part is done: nothing is left to train, or a few steps in a row answered everything."""
+
+    def __init__(self, enough: float) -> None:
+        self._enough, self._steps = enough, 0
+
+    def __call__(self, loss: StepLoss) -> bool:
+        self._steps = self._steps + 1 if loss.exact == 1.0 and loss.mean < self._enough else 0
+        return not loss.edits or self._steps >= _SETTLED
 
 
-class _Fit:
+class _Fitting:
     """One optimisation: which rows a step sees depends on seed and step alone."""
 
     def __init__(
@@ -215,35 +196,33 @@ class _Fit:
         trainer: ElderTrainer,
         rows: Sequence[FrozenRows],
         vectors: nn.Parameter,
+        schedule: Schedule,
         *,
-        shared: bool,
-        assigned: Tensor | None,
+        shared: bool = False,
+        assigned: Tensor | None = None,
     ) -> None:
+        self.schedule = schedule
         self.trainer, self.rows, self.vectors, self.shared, self.assigned = trainer, rows, vectors, shared, assigned
         settings, mixture = trainer.settings, trainer.mixture
         self.parameters: dict[str, nn.Parameter] = {}
         groups: list[dict[str, Any]] = []
         if vectors.numel():
             self.parameters["vectors"] = vectors
-            groups.append({"params": [vectors], "rate": settings.learning_rate})
+            groups.append({"params": [vectors], "lr": settings.learning_rate})
         for name, parameter in mixture.named_parameters():
             parameter.requires_grad_(shared and name in mixture.shared_parameters())
         if shared:
             self.parameters |= mixture.shared_parameters()
             own = list(mixture.shared_parameters().values())
-            groups.append({"params": own, "rate": settings.shared_learning_rate})
+            groups.append({"params": own, "lr": settings.shared_learning_rate})
         self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95))
         self.losses = torch.full((len(vectors), settings.wordings + 64), math.inf)
         numbers = {(int(o), int(n)) for group in rows for o, n in zip(group.own, group.number, strict=True)}
         self.numbers = {own: sorted(n for o, n in numbers if o == own) for own in {o for o, _ in numbers}}
 
-    def step(self, step: int, steps: int) -> StepReport:
-        settings = self.trainer.settings
-        rate = min(1.0, (step + 1) / 3) * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["rate"] * rate
-        active = self._active()
-        wanted = self._drawn(step, active)
+    def step(self, number: int) -> StepLoss:
+        settings, active = self.trainer.settings, self._active()
+        wanted = self._drawn(number, active)
         self.optimizer.zero_grad()
         total, exact, count = 0.0, 0, 0
         for rows in self.rows:
@@ -258,7 +237,7 @@ class _Fit:
             nn.utils.clip_grad_norm_(shared, settings.clip)
         with _kept(self.vectors, sorted(set(self.numbers) - active)):
             self.optimizer.step()
-        return StepReport(step + 1, steps, total / max(1, count), exact / max(1, count), len(self._active()))
+        return StepLoss(total / max(1, count), exact / max(1, count), len(self._active()))
 
     def _active(self) -> set[int]:
         """Edits with a wording that is not known to be learned."""

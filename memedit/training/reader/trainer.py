@@ -1,43 +1,20 @@
-"""Train the reader: a small LoRA that makes a frozen model use the edits in its prompt, and ignore those off topic.
+"""The reader's objective and its training steps: low-rank terms on rows whose prompt holds edits (LTE, 2402.11905)."""
 
-The idea is LTE's alignment phase (arXiv 2402.11905), with low-rank terms that are switched on only for rows whose
-prompt holds edits, so that the base model answers everything else untouched.
-"""
-
-import hashlib
-import json
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from memedit.adapters.reader.weights import load_reader, save_reader
-from memedit.errors import DatasetError, InputError
-from memedit.models import LoadedModel, ModelSpec
+from memedit.errors import InputError
+from memedit.models import ModelSpec
 from memedit.models.hooks import LowRank, low_rank_rows, shared_inputs, stack_low_rank
 from memedit.models.row_groups import bucket_by_length
-from memedit.models.training import training_copy
-from memedit.training.checkpoints import NAME, load_checkpoint, save_checkpoint
-from memedit.training.data import load_facts
+from memedit.training.loop import Schedule
 from memedit.training.reader.batches import Encoded, encode_examples
 from memedit.training.reader.examples import ExampleMaker, Mixture
-from memedit.training.reader.facts import Fact, Prose, read_prose
-from memedit.training.reader.world import world_facts
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingProgress:
-    """How far training has come: losses are means since the last report, ``seconds_left`` an estimate."""
-
-    step: int
-    steps: int
-    loss: float
-    seconds_left: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,101 +53,26 @@ class ReaderSettings:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class ReaderReport:
-    """What came out of training: ``losses`` one value a step (resumed steps are NaN)."""
-
-    folder: Path
-    steps: int
-    facts: int
-    seconds: float
-    losses: tuple[float, ...]
-
-
-def train_reader(
-    base: LoadedModel,
-    *,
-    data: Sequence[Path | str],
-    out: Path | str,
-    settings: ReaderSettings | None = None,
-    whole: Sequence[Path | str] = (),
-    start: Path | str | None = None,
-    checkpoint_every: int = 50,
-    resume: bool = True,
-    progress: Callable[[TrainingProgress], None] | None = None,
-) -> ReaderReport:
-    """Train a reader for ``base`` and write it to ``out`` (PEFT files, see :mod:`memedit.adapters.reader.weights`).
+class ReaderTrainer:
+    """Runs training steps; the state lies in ``parameters`` and ``optimizer`` alone.
 
     Args:
-        base: the frozen model, loaded in float32; it is not changed.
-        data: record files (``.jsonl``; ``path:N`` reads the first N rows only), of which the training half is used
-            (:func:`~memedit.evaluation.datasets.splits.is_training_row`), and plain text (``.txt``).
-        whole: record files of which every row is used.
-        out: folder to write to; a checkpoint is kept there while training runs.
+        model: the frozen base in the training dtype; the trainer's own copy.
+        tokenizer: its tokenizer.
         settings: see :class:`ReaderSettings`.
-        start: folder of a reader for this base to go on from, of the settings' rank and modules; None begins afresh.
-        checkpoint_every: steps between checkpoints.
-        resume: go on from a checkpoint of the same settings and data if ``out`` holds one.
-        progress: called after every step.
-
-    The same seed, settings, data and machine give the same reader, also through a kill and a resume.
-
-    Raises:
-        DatasetError: a file cannot be read or holds no training rows.
-        InputError: ``out`` holds a checkpoint of other settings or data, or ``start`` is of another shape.
-        FingerprintMismatchError: ``start`` was trained for another base.
+        maker: makes the exercises.
+        terms: of a trained reader to go on from; None begins afresh.
     """
-    settings = settings or ReaderSettings()
-    facts, prose = load_training_data(data, whole=whole)
-    began = time.monotonic()
-    first_terms = None if start is None else load_reader(Path(start), base.model, base.tokenizer).terms
-    run = _Run.start(base, settings, facts, prose, out=Path(out), terms=first_terms)
-    first = load_checkpoint(run.out, **run.state()) if resume else 0
-    losses = [math.nan] * first
-    for step in range(first, settings.steps):
-        losses.append(run.step(step))
-        if (step + 1) % checkpoint_every == 0 or step + 1 == settings.steps:
-            save_checkpoint(run.out, step=step + 1, **run.state())
-        if progress is not None:
-            pace = (time.monotonic() - began) / (step + 1 - first)
-            progress(TrainingProgress(step + 1, settings.steps, losses[-1], pace * (settings.steps - step - 1)))
-    run.finish(base)
-    return ReaderReport(Path(out), settings.steps, len(facts), time.monotonic() - began, tuple(losses))
-
-
-def load_training_data(data: Sequence[Path | str], *, whole: Sequence[Path | str] = ()) -> tuple[list[Fact], Prose]:
-    """Read record files, the training half of ``data`` and every row of ``whole``, and plain text (``.txt``).
-
-    Raises:
-        DatasetError: a file does not exist or cannot be read, or there is nothing to train on.
-    """
-    texts = [Path(item) for item in [*data, *whole] if Path(item).suffix == ".txt"]
-    missing = [path for path in texts if not path.is_file()]
-    if missing:
-        raise DatasetError("no such file; give record files (.jsonl) or plain text (.txt)", path=str(missing[0]))
-    halves, wholes = ([item for item in items if Path(item).suffix != ".txt"] for items in (data, whole))
-    prose = [read_prose(path) for path in texts]
-    passages = tuple(fact for part in prose for fact in part.passages)
-    sentences = tuple(sentence for part in prose for sentence in part.sentences)
-    return load_facts(halves, whole=wholes), Prose(passages, sentences)
-
-
-class _Run:
-    """One training run: parameters, optimizer, and the frozen base in the training dtype."""
 
     def __init__(
         self,
         model: Any,
         tokenizer: Any,
         settings: ReaderSettings,
-        *,
         maker: ExampleMaker,
-        out: Path,
-        key: str,
-        terms: Mapping[str, LowRank] | None,
+        terms: Mapping[str, LowRank] | None = None,
     ) -> None:
         self.model, self.tokenizer, self.settings, self.maker = model, tokenizer, settings, maker
-        self.out, self.key = out, key
         names = _module_names(model, settings)
         self.groups = shared_inputs(model, names)
         self.parameters = _initial(model, names, settings) if terms is None else _gone_on_from(terms, names, settings)
@@ -183,37 +85,14 @@ class _Run:
         )
         self._ready: dict[int, list[Encoded]] = {}
 
-    @classmethod
-    def start(
-        cls,
-        base: LoadedModel,
-        settings: ReaderSettings,
-        facts: Sequence[Fact],
-        prose: Prose,
-        *,
-        out: Path,
-        terms: Mapping[str, LowRank] | None = None,
-    ) -> "_Run":
-        model = training_copy(base.model, settings.dtype, own=True)
-        chat = bool(getattr(base.tokenizer, "chat_template", None))
-        facts = [*facts, *world_facts(settings.world, seed=settings.seed)]
-        maker = ExampleMaker(facts, prose, chat=chat, seed=settings.seed, mixture=settings.mixture)
-        described = {"settings": asdict(settings), "base": base.fingerprint, "data": _digest(facts, prose)}
-        if terms is not None:
-            described["start"] = _terms_digest(terms)
-        key = json.dumps(described, sort_keys=True)
-        out.mkdir(parents=True, exist_ok=True)
-        return cls(model, base.tokenizer, settings, maker=maker, out=out, key=key, terms=terms)
+    @property
+    def schedule(self) -> Schedule:
+        """Warm-up, then a cosine."""
+        return Schedule(self.settings.steps, warmup=self.settings.warmup, start=self.settings.warmup)
 
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint holds."""
-        return {"key": self.key, "parameters": self.parameters, "optimizer": self.optimizer}
-
-    def step(self, step: int) -> float:
-        """Do one optimizer step and return its loss."""
-        examples = self._exercises(step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * _schedule(step, self.settings)
+    def step(self, number: int) -> float:
+        """Run step ``number`` (from 0) and return its loss."""
+        examples = self._exercises(number)
         self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for part in bucket_by_length(examples, tokens=self.settings.micro_tokens):
@@ -268,20 +147,11 @@ class _Run:
         cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
-    def finish(self, base: LoadedModel) -> None:
-        """Write the reader and drop the checkpoint."""
+    def factors(self) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
+        """Return the trained factors by module name: downs ``[r, d_in]`` and ups ``[d_out, r]``."""
         names = [name for group in self.groups for name in group]
-        save_reader(
-            self.out,
-            downs={name: self.parameters[f"{name}.down"] for name in names},
-            ups={name: self.parameters[f"{name}.up"] for name in names},
-            alpha=self.settings.alpha,
-            model=base.model,
-            tokenizer=base.tokenizer,
-            base_name=base.name,
-            training=json.loads(self.key),
-        )
-        (self.out / NAME).unlink(missing_ok=True)
+        downs, ups = ({name: self.parameters[f"{name}.{side}"] for name in names} for side in ("down", "up"))
+        return downs, ups
 
 
 def _example_loss(log_probabilities: Tensor, example: Encoded) -> Tensor:
@@ -293,14 +163,6 @@ def _example_loss(log_probabilities: Tensor, example: Encoded) -> Tensor:
     own = log_probabilities.gather(1, ids)
     # the base's entropy is taken off, so that agreeing with it costs nothing
     return (probabilities * (probabilities.clamp_min(1e-9).log() - own)).sum() * scale
-
-
-def _schedule(step: int, settings: ReaderSettings) -> float:
-    """Linear warm-up, then a cosine to a twentieth."""
-    if step < settings.warmup:
-        return (step + 1) / settings.warmup
-    done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
-    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _module_names(model: Any, settings: ReaderSettings) -> list[str]:
@@ -344,19 +206,3 @@ def _gone_on_from(
         parameters[f"{name}.down"] = nn.Parameter(terms[name].down.clone())
         parameters[f"{name}.up"] = nn.Parameter(terms[name].up / scale)
     return parameters
-
-
-def _terms_digest(terms: Mapping[str, LowRank]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(terms):
-        digest.update(name.encode() + terms[name].down.numpy().tobytes() + terms[name].up.numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _digest(facts: Sequence[Fact], prose: Prose) -> str:
-    digest = hashlib.sha256()
-    for fact in [*facts, *prose.passages]:
-        digest.update(repr(replace(fact, source="")).encode())
-    for sentence in prose.sentences:
-        digest.update(sentence.encode())
-    return digest.hexdigest()

@@ -1,10 +1,8 @@
 """Train RECIPE (arXiv 2405.03279) for a base model: knowledge encoder, sentinel and prompt head, jointly."""
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from memedit.adapters.recipe.network import (
@@ -20,32 +18,11 @@ from memedit.encoders.loading import encoder_fingerprint
 from memedit.models import LoadedModel
 from memedit.models.identity import BaseRecord
 from memedit.models.training import training_copy
-from memedit.training.checkpoints import NAME as CHECKPOINT
-from memedit.training.checkpoints import load_checkpoint, save_checkpoint
+from memedit.training.checkpoints import Checkpoints, run_key
 from memedit.training.data import load_facts
+from memedit.training.loop import FitProgress, FitReport, fit
 from memedit.training.recipe.trainer import RecipeSettings, RecipeTrainer, StepLosses
 from memedit.training.sampling import EditExample
-
-
-@dataclass(frozen=True, slots=True)
-class RecipeProgress:
-    """How far training has come; ``seconds_left`` is an estimate."""
-
-    step: int
-    steps: int
-    losses: StepLosses
-    seconds_left: float
-
-
-@dataclass(frozen=True, slots=True)
-class RecipeReport:
-    """What came out of training; ``losses`` holds one value a step run here."""
-
-    folder: Path
-    steps: int
-    examples: int
-    seconds: float
-    losses: tuple[StepLosses, ...]
 
 
 def train_recipe(
@@ -61,8 +38,8 @@ def train_recipe(
     start: Path | str | None = None,
     checkpoint_every: int = 50,
     resume: bool = True,
-    progress: Callable[[RecipeProgress], None] | None = None,
-) -> RecipeReport:
+    progress: Callable[[FitProgress[StepLosses]], None] | None = None,
+) -> FitReport[StepLosses]:
     """Train a RECIPE network for ``base`` and write it to ``out``.
 
     Args:
@@ -101,21 +78,21 @@ def train_recipe(
     else:
         network = _begun(Path(start), base, encoder)
     trainer = RecipeTrainer(network, training_copy(base.model, settings.dtype), base.tokenizer, examples, settings)
-    described = {
-        "settings": asdict(settings),
-        "knowledge": asdict(network.encoder.config),
-        "prompts": asdict(network.prompts.config),
-        "start": None if start is None else fingerprint_of(network.trained_parameters(), identity.to_json()),
-        "encoder": encoder_fingerprint(encoder),
-        "base": identity.to_json(),
-        "examples": hashlib.sha256(json.dumps([asdict(e) for e in examples]).encode()).hexdigest(),
-    }
-    key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
-    began, losses = time.monotonic(), _run(trainer, out, key, every=checkpoint_every, resume=resume, progress=progress)
+    key = run_key(
+        settings=asdict(settings),
+        knowledge=asdict(network.encoder.config),
+        prompts=asdict(network.prompts.config),
+        start=None if start is None else fingerprint_of(network.trained_parameters(), identity.to_json()),
+        encoder=encoder_fingerprint(encoder),
+        base=identity.to_json(),
+        examples=[asdict(example) for example in examples],
+    )
+    began, checkpoints = time.monotonic(), Checkpoints(out, key, checkpoint_every, resume)
+    losses = fit(trainer, checkpoints=checkpoints, progress=progress)
     training = {"settings": asdict(settings), "examples": len(examples), "data": _names([*data, *whole])}
     save_network(out, network, RecipeRecord(network.prompts.config, identity, training), encoder=encoder)
-    (out / CHECKPOINT).unlink(missing_ok=True)
-    return RecipeReport(out, settings.total, len(examples), time.monotonic() - began, tuple(losses))
+    checkpoints.remove()
+    return FitReport(out, settings.total, len(examples), time.monotonic() - began, tuple(losses))
 
 
 def _begun(folder: Path, base: LoadedModel, encoder: str | Path) -> RecipeNetwork:
@@ -125,29 +102,6 @@ def _begun(folder: Path, base: LoadedModel, encoder: str | Path) -> RecipeNetwor
     for parameter in network.trained_parameters().values():
         parameter.requires_grad_(True)
     return network
-
-
-def _run(
-    trainer: RecipeTrainer,
-    out: Path,
-    key: str,
-    *,
-    every: int,
-    resume: bool,
-    progress: Callable[[RecipeProgress], None] | None,
-) -> list[StepLosses]:
-    total = trainer.settings.total
-    first = load_checkpoint(out, key=key, parameters=trainer.parameters, optimizer=trainer.optimizer) if resume else 0
-    losses: list[StepLosses] = []
-    began = time.monotonic()
-    for step in range(first, total):
-        losses.append(trainer.step(step))
-        if (step + 1) % every == 0 and step + 1 < total:
-            save_checkpoint(out, step=step + 1, key=key, parameters=trainer.parameters, optimizer=trainer.optimizer)
-        if progress is not None:
-            pace = (time.monotonic() - began) / (step + 1 - first)
-            progress(RecipeProgress(step + 1, total, losses[-1], pace * (total - step - 1)))
-    return losses
 
 
 def _names(paths: Sequence[Path | str]) -> list[str]:

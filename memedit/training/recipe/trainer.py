@@ -21,6 +21,7 @@ from memedit.models.token_rows import (
     query_ids,
     scored_logits,
 )
+from memedit.training.loop import Schedule
 from memedit.training.recipe.objective import (
     answer_loss,
     locality_loss,
@@ -146,17 +147,21 @@ class RecipeTrainer:
             chat=settings.chat if getattr(tokenizer, "chat_template", None) else 0.0,
         )
         groups = [
-            {"params": [p for n, p in self.parameters.items() if _rate_of(n) == rate], "rate": getattr(settings, rate)}
+            {"params": [p for n, p in self.parameters.items() if _rate_of(n) == rate], "lr": getattr(settings, rate)}
             for rate in ("learning_rate", "encoder_learning_rate", "steer_rate", "lead_rate")
         ]
         groups = [group for group in groups if group["params"]]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, foreach=True)
 
+    @property
+    def schedule(self) -> Schedule:
+        """Warm-up, the warm steps at a rate of their own, then a cosine."""
+        chosen = self.settings
+        return Schedule(chosen.total, warmup=chosen.ramp, start=chosen.warm_steps, hold=chosen.warm_factor)
+
     def step(self, number: int) -> StepLosses:
         """Run step ``number`` (from 0); which data it sees depends on the number and the seed alone."""
         warm = number < self.settings.warm_steps
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["rate"] * self._rate(number)
         batch = self.settings.batch
         draw = self.sampler.draw(number, self.settings.warm_batch if warm else max(batch, self.settings.contrasted))
         knowledge = self.network.encoder.knowledge([example.text for example in draw.examples])
@@ -177,14 +182,6 @@ class RecipeTrainer:
         nn.utils.clip_grad_norm_(list(self.parameters.values()), self.settings.clip)
         self.optimizer.step()
         return StepLosses(edit, locality, float(contrastive.detach()))
-
-    def _rate(self, number: int) -> float:
-        """Ramp up, hold while warm, then fall along a cosine to a twentieth."""
-        ramp = min(1.0, (number + 1) / max(1, self.settings.ramp))
-        if number < self.settings.warm_steps:
-            return ramp * self.settings.warm_factor
-        done = (number - self.settings.warm_steps) / max(1, self.settings.steps)
-        return ramp * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
     def _contrastive(self, draw: Draw, knowledge: Tensor) -> Tensor:
         encoder, off = self.network.encoder, [text for text in draw.off_topic if text is not None]

@@ -1,10 +1,9 @@
 """Train SERAC's counterfactual model (arXiv 2206.06520) for a base model."""
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from memedit.adapters.serac.layout import LAYOUT_VERSION
 from memedit.models import LoadedModel
 from memedit.models.identity import BaseRecord
 from memedit.models.training import training_copy
-from memedit.training.checkpoints import NAME as CHECKPOINT
-from memedit.training.checkpoints import load_checkpoint, save_checkpoint
+from memedit.training.checkpoints import Checkpoints, run_key
 from memedit.training.data import load_facts
+from memedit.training.loop import FitProgress, FitReport, fit
 from memedit.training.sampling import EditExample
 from memedit.training.serac.pruning import choose_layers
 from memedit.training.serac.trainer import SeracSettings, SeracTrainer, sampler_of, training_rows
@@ -29,29 +28,8 @@ _PROBES = -1
 """The step whose draw layers are found on; training has none of this number."""
 
 
-@dataclass(frozen=True, slots=True)
-class SeracProgress:
-    """How far a stage has come; ``seconds_left`` is an estimate.
-
-    Stages are "layers" (finding which are kept; no loss) and "train".
-    """
-
-    stage: str
-    step: int
-    steps: int
-    loss: float
-    seconds_left: float
-
-
-@dataclass(frozen=True, slots=True)
-class SeracReport:
-    """What came out of training; ``losses`` holds one value a step run here."""
-
-    folder: Path
-    steps: int
-    examples: int
-    seconds: float
-    losses: tuple[float, ...]
+Progress = Callable[[FitProgress[float]], None]
+"""Told of both stages, "layers" (finding which are kept; no loss) and "train"."""
 
 
 def train_serac(
@@ -64,8 +42,8 @@ def train_serac(
     counterfactual: CounterfactualConfig | None = None,
     checkpoint_every: int = 50,
     resume: bool = True,
-    progress: Callable[[SeracProgress], None] | None = None,
-) -> SeracReport:
+    progress: Progress | None = None,
+) -> FitReport[float]:
     """Train a counterfactual model for ``base`` and write its LoRA to ``out``.
 
     The scope classifier, SERAC's other half, is trained apart (``memedit train scope``) and serves any base.
@@ -94,13 +72,12 @@ def train_serac(
         if fact.target
     ]
     identity = BaseRecord.of(base.model, base.tokenizer, base.name)
-    described = {
-        "settings": asdict(settings),
-        "counterfactual": asdict(counterfactual) if counterfactual else None,
-        "base": identity.to_json(),
-        "examples": hashlib.sha256(json.dumps([asdict(e) for e in examples]).encode()).hexdigest(),
-    }
-    key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    key = run_key(
+        settings=asdict(settings),
+        counterfactual=asdict(counterfactual) if counterfactual else None,
+        base=identity.to_json(),
+        examples=[asdict(example) for example in examples],
+    )
     began, tell = time.monotonic(), progress or (lambda state: None)
     frozen = training_copy(base.model, settings.dtype)
     shape = counterfactual
@@ -110,13 +87,14 @@ def train_serac(
         shape = CounterfactualConfig(layers, rank=settings.rank, alpha=2 * settings.rank)
     model = build_counterfactual(frozen, shape, seed=settings.seed)
     trainer = SeracTrainer(model, base.tokenizer, examples, settings)
-    losses = _run(trainer, out, key, every=checkpoint_every, resume=resume, tell=tell)
+    checkpoints = Checkpoints(out, key, checkpoint_every, resume)
+    losses = fit(trainer, checkpoints=checkpoints, progress=tell)
     names = [Path(path).name for path in [*data, *whole]]
     training = {"settings": asdict(settings), "examples": len(examples), "data": names}
     save_counterfactual(out, model, SeracRecord(shape, identity, LAYOUT_VERSION, training))
-    for leftover in (CHECKPOINT, LAYERS):
-        (out / leftover).unlink(missing_ok=True)
-    return SeracReport(out, settings.steps, len(examples), time.monotonic() - began, tuple(losses))
+    checkpoints.remove()
+    (out / LAYERS).unlink(missing_ok=True)
+    return FitReport(out, settings.steps, len(examples), time.monotonic() - began, tuple(losses))
 
 
 def _found_layers(path: Path, key: str, find: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
@@ -133,14 +111,14 @@ def _find_layers(
     tokenizer: Any,
     examples: Sequence[EditExample],
     settings: SeracSettings,
-    tell: Callable[[SeracProgress], None],
+    tell: Progress,
 ) -> tuple[int, ...]:
     rows = training_rows(tokenizer, sampler_of(examples, settings).draw(_PROBES, settings.probes), settings)
     began = time.monotonic()
 
     def told(done: int, total: int) -> None:
         left = (time.monotonic() - began) / done * (total - done)
-        tell(SeracProgress("layers", done, total, float("nan"), left))
+        tell(FitProgress("layers", done, total, float("nan"), left))
 
     pad, limit = int(tokenizer.pad_token_id or 0), settings.micro_tokens
     return choose_layers(base, rows, settings.layers, pad_id=pad, micro_tokens=limit, progress=told)
@@ -153,25 +131,3 @@ def _read_layers(path: Path, key: str) -> tuple[int, ...] | None:
         return tuple(found["layers"]) if found["key"] == key else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _run(
-    trainer: SeracTrainer,
-    out: Path,
-    key: str,
-    *,
-    every: int,
-    resume: bool,
-    tell: Callable[[SeracProgress], None],
-) -> list[float]:
-    total = trainer.settings.steps
-    first = load_checkpoint(out, key=key, parameters=trainer.parameters, optimizer=trainer.optimizer) if resume else 0
-    losses: list[float] = []
-    began = time.monotonic()
-    for step in range(first, total):
-        losses.append(trainer.step(step))
-        if (step + 1) % every == 0 and step + 1 < total:
-            save_checkpoint(out, step=step + 1, key=key, parameters=trainer.parameters, optimizer=trainer.optimizer)
-        pace = (time.monotonic() - began) / (step + 1 - first)
-        tell(SeracProgress("train", step + 1, total, losses[-1], pace * (total - step - 1)))
-    return losses

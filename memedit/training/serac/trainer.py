@@ -1,6 +1,5 @@
 """Training of SERAC's counterfactual model (arXiv 2206.06520, equation 3): cross-entropy of the edit's answer."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from memedit.errors import InputError
 from memedit.models.row_groups import bucket_by_length
 from memedit.models.token_rows import TokenRow, answers_loss, pad_rows
 from memedit.models.tokenizers import encode_as_data
+from memedit.training.loop import Schedule
 from memedit.training.sampling import Draw, EditExample, Sampler
 
 
@@ -77,10 +77,13 @@ class SeracTrainer:
             self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
         )
 
+    @property
+    def schedule(self) -> Schedule:
+        """Warm-up, and a cosine over all steps."""
+        return Schedule(self.settings.steps, warmup=self.settings.ramp)
+
     def step(self, number: int) -> float:
         """Run step ``number`` (from 0) and return its loss; its data depend on the number and the seed alone."""
-        for parameters in self.optimizer.param_groups:
-            parameters["lr"] = self.settings.learning_rate * self._rate(number)
         rows = training_rows(self.tokenizer, self.sampler.draw(number, self.settings.batch), self.settings)
         total, mean = sum(row.scored for row in rows), 0.0
         self.optimizer.zero_grad()
@@ -91,10 +94,6 @@ class SeracTrainer:
         nn.utils.clip_grad_norm_(list(self.parameters.values()), self.settings.clip)
         self.optimizer.step()
         return mean
-
-    def _rate(self, number: int) -> float:
-        ramp = min(1.0, (number + 1) / max(1, self.settings.ramp))
-        return ramp * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * number / self.settings.steps)))
 
 
 def sampler_of(examples: Sequence[EditExample], settings: SeracSettings) -> Sampler:

@@ -146,7 +146,7 @@ def test_a_killed_pass_resumes_to_the_same_mixture(base: LoadedModel, tmp_path: 
             add(memory, range(3))
 
             def stop(state: Any, kill: int = kill) -> None:
-                if state.stage == "shared" and state.step.step == kill:
+                if state.stage == "shared" and state.step == kill:
                     raise KilledError
 
             options = {"out": tmp_path / name, "config": BY_EDIT, "settings": settings, "checkpoint_every": 2}

@@ -17,7 +17,8 @@ from memedit.models import LoadedModel, model_fingerprint
 from memedit.training.reader.batches import Encoded, base_continuations
 from memedit.training.reader.examples import ExampleMaker, Mixture
 from memedit.training.reader.facts import Fact, Prose, read_facts, read_prose
-from memedit.training.reader.trainer import ReaderSettings, _Run, load_training_data, train_reader
+from memedit.training.reader.run import load_training_data, reader_trainer, train_reader
+from memedit.training.reader.trainer import ReaderSettings
 from memedit.training.reader.world import world_facts
 
 NAMES = ["Ada", "Bo", "Cleo", "Dov", "Eva", "Finn", "Gil", "Hana", "Ivo", "Jun", "Kai", "Lea"]
@@ -67,8 +68,7 @@ def test_the_same_seed_gives_the_same_reader_also_through_a_kill(base: LoadedMod
     )
     assert [p.step for p in seen] == [5, 6]
     assert seen[-1].seconds_left == 0
-    assert math.isnan(resumed.losses[3])
-    assert resumed.losses[4:] == pytest.approx(whole.losses[4:], rel=1e-5)
+    assert resumed.losses == pytest.approx(whole.losses[4:], rel=1e-5)
     first, second = load_file(tmp_path / "a" / WEIGHTS), load_file(tmp_path / "b" / WEIGHTS)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -88,7 +88,7 @@ def test_the_loss_is_the_cross_entropy_of_the_answer_under_the_whole_model(famil
     settings = ReaderSettings(**{**settings_dict(), "world": 0})
     facts = [Fact("The mill is run by", "Bo", ("Who runs the mill?",))]
     loaded = LoadedModel(model, tokenizer, "tiny", "print")
-    run = _Run.start(loaded, settings, facts, Prose(), out=tmp_path)
+    run, _ = reader_trainer(loaded, settings, facts, Prose())
     examples = [Encoded((5, 6, 7, 8), (9, 10, 11)), Encoded((12, 13), (14,))]
     found = run._loss(examples)
     wanted = 0.0
@@ -216,7 +216,7 @@ def test_training_goes_on_from_a_reader_and_refuses_one_of_another_shape(
 
 def _first_loss(base: LoadedModel, data: Path, tmp_path: Path, folder: Path) -> float:
     """Return the loss of the first step's exercises under a reader as its files say."""
-    run = _Run.start(base, SETTINGS, *load_training_data([data]), out=tmp_path / "loss")
+    run, _ = reader_trainer(base, SETTINGS, *load_training_data([data]))
     for name, term in load_reader(folder, base.model, base.tokenizer).terms.items():
         run.parameters[f"{name}.down"].data.copy_(term.down)
         run.parameters[f"{name}.up"].data.copy_(term.up / (SETTINGS.alpha / SETTINGS.rank))
