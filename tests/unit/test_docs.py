@@ -1,5 +1,7 @@
 """The pages: every command they show exists with its options, and they stay short, plain and true to the benchmarks."""
 
+import ast
+import importlib.util
 import re
 import shlex
 import tomllib
@@ -102,6 +104,24 @@ def test_the_reader_of_pages_finds_commands() -> None:
     assert command_lines(text) == [["chat"], ["edit", "add", "x"], ["ask", "y", "--json"]]
     with pytest.raises(AssertionError, match="no command"):
         resolve(["edit", "frobnicate"])
+
+
+@pytest.mark.parametrize("page", [page for page in [*PAGES, *OTHERS] if page.exists()], ids=name)
+def test_names_and_files_that_pages_mention_exist(page: Path) -> None:
+    text = page.read_text("utf-8")
+    for language, block in BLOCK.findall(text):
+        for statement in ast.walk(ast.parse(block)) if language == "python" else ():
+            if isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith("memedit"):
+                assert [alias.name for alias in statement.names if not found(str(statement.module), alias.name)] == []
+    for path in re.findall(r"`((?:memedit|tests|configs|examples|docs|packages)/[\w/.-]+)`", text):
+        assert (ROOT / path).exists() or re.search(r"NAME|NNNN|PAGE", path), path
+
+
+def found(module: str, name: str) -> bool:
+    """Whether ``from module import name`` works."""
+    if name == "*" or hasattr(importlib.import_module(module), name):
+        return True
+    return importlib.util.find_spec(f"{module}.{name}") is not None
 
 
 def test_the_pages_stay_short() -> None:
