@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from left_alone import assert_left_alone
 
 from memedit.adapters import create_adapter
 from memedit.memory import EditMemory
 from memedit.models import load_model
 from memedit.runtime import EditableModel
 from memedit.training.elder.run import adapter_options, train_elder
+from support.left_alone import assert_left_alone
 
 FACTS = (
     (

@@ -14,10 +14,6 @@ from typing import Any
 import httpx
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "server"))
-
-from running import serving
-
 from memedit import Client
 from memedit.memory import EditMemory
 from memedit.models import load_model
@@ -25,6 +21,7 @@ from memedit.server import ServerSettings, create_app
 from memedit.server.engines.proxy import ProxyEngine
 from memedit.server.engines.upstream import Upstream
 from memedit.server.lookups import Lookups
+from support.running import serving
 
 pytestmark = pytest.mark.integration
 _SERVE = Path(sys.executable).with_name("transformers")

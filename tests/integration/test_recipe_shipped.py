@@ -1,13 +1,13 @@
 """The RECIPE network that ships for SmolLM2: edits answer freely under its sentinel, and strangers are left alone."""
 
 import pytest
-from left_alone import assert_left_alone
 
 from memedit.adapters import create_adapter
 from memedit.memory import EditMemory
 from memedit.models import load_model
 from memedit.runtime import EditableModel
 from memedit.scope import load_scope
+from support.left_alone import assert_left_alone
 
 FACTS = (
     ("The mother tongue of Osric Vell is", "Danish", "Osric Vell is a native speaker of"),

@@ -1,12 +1,12 @@
 """The counterfactual model that ships for SmolLM2: it says targets it has never seen, and strangers go to the base."""
 
 import pytest
-from left_alone import assert_left_alone
 
 from memedit.adapters import create_adapter
 from memedit.memory import EditMemory
 from memedit.models import load_model
 from memedit.runtime import EditableModel
+from support.left_alone import assert_left_alone
 
 FACTS = (
     ("The mayor of Tolburia is", "Ondrej Vaclavik", "Who is the mayor of Tolburia?"),

@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
-from server.made_versions import made_version
 
 from memedit import EditMemory, load_model
 from memedit.bench.server_process import ServerProcess
 from memedit.consolidation.overlays import FrozenBase
 from memedit.workflows.consolidate.versions import version_store
+from support.made_versions import made_version
 
 pytestmark = pytest.mark.integration
 

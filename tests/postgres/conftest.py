@@ -5,19 +5,13 @@ Where the machine has no server's binaries the tests are skipped, or fail when `
 
 import itertools
 import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "memory"))
-
-from hashing_encoder import HashingEncoder
-from postgres_server import PostgresServer, find_binaries, find_bundled_binaries
-
 from memedit.memory import EditMemory
+from support.hashing_encoder import HashingEncoder
+from support.postgres_server import PostgresServer, find_binaries, find_bundled_binaries
 
 _NUMBERS = itertools.count()
 

@@ -1,6 +1,7 @@
 """Measure look-ups by FAISS and by pgvector in one memory on a PostgreSQL server of its own.
 
-Run from the repository, after ``make test-postgres``: ``python tests/postgres/measure_pgvector.py [EDITS]``.
+Run from the repository, after ``make test-postgres``:
+``PYTHONPATH=tests python tests/postgres/measure_pgvector.py [EDITS]``.
 """
 
 import sys
@@ -8,12 +9,12 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from postgres_server import PostgresServer, find_binaries, find_bundled_binaries
 
 from memedit.bench.vectors import make_corpus
 from memedit.encoders import load_encoder
 from memedit.memory import EditMemory
 from memedit.types import Encoding
+from support.postgres_server import PostgresServer, find_binaries, find_bundled_binaries
 
 K = 10
 WAYS = (("flat", 5.0), ("flat", 0.0), ("pgvector", 0.0), ("pgvector-hnsw", 0.0))

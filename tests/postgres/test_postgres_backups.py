@@ -1,19 +1,15 @@
 """Backups of a memory in PostgreSQL, and a memory made there of a backup."""
 
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "workflows"))
-
-from backed_up import ENCODER, SPACES, everything, held, lived_in
-
 from memedit.consolidation.versions import VersionStore
 from memedit.errors import InputError, StoreCorruptError, StoreError
 from memedit.memory import EditMemory
 from memedit.workflows.backups import back_up, restore
+from support.backed_up import ENCODER, SPACES, everything, held, lived_in
 
 
 def test_a_memory_moves_to_a_server_and_back(url: str, tmp_path: Path) -> None:

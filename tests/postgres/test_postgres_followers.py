@@ -4,15 +4,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from hashing_encoder import HashingEncoder
-from postgres_server import PostgresServer
 from sqlalchemy import event
 
 from memedit.errors import InputError
 from memedit.memory import EditMemory
+from support import environment
+from support.hashing_encoder import HashingEncoder
+from support.postgres_server import PostgresServer
 
 ENCODER = HashingEncoder(16)
 LAG = 1.0
@@ -125,9 +125,7 @@ def test_schemas_of_one_database_do_not_hear_each_other(url: str, shared_server:
 
 
 _WRITER = """
-import sys
-sys.path.insert(0, {folder!r})
-from hashing_encoder import HashingEncoder
+from support.hashing_encoder import HashingEncoder
 from memedit.memory import EditMemory
 with EditMemory({url!r}, encoder=HashingEncoder(16)) as memory:
     for number in range({count}):
@@ -136,10 +134,9 @@ with EditMemory({url!r}, encoder=HashingEncoder(16)) as memory:
 
 
 def test_writers_in_several_processes_lose_nothing_and_skip_no_revision(url: str) -> None:
-    folder = str(Path(__file__).parents[1] / "unit" / "memory")
     with EditMemory(url, encoder=ENCODER, max_lag=LAG) as memory:
         writers = [
-            subprocess.Popen([sys.executable, "-c", _WRITER.format(folder=folder, url=url, count=15, name=name)])
+            subprocess.Popen([sys.executable, "-c", _WRITER.format(url=url, count=15, name=name)], env=environment())
             for name in ("Norvik", "Sudvik")
         ]
         assert [writer.wait() for writer in writers] == [0, 0]

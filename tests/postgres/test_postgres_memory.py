@@ -4,15 +4,12 @@ import inspect
 from datetime import UTC, datetime
 
 import pytest
-import test_edit_memory
-import test_memory_bad_input
-import test_memory_formats
-import test_memory_upkeep
-from hashing_encoder import HashingEncoder
-from postgres_server import PostgresServer
 
 from memedit.errors import ConflictError, InputError, StoreError, StoreReadOnlyError
 from memedit.memory import EditMemory
+from support.hashing_encoder import HashingEncoder
+from support.postgres_server import PostgresServer
+from unit.memory import test_edit_memory, test_memory_bad_input, test_memory_formats, test_memory_upkeep
 
 ENCODER = HashingEncoder(16)
 

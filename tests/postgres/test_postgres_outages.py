@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable
 
 import pytest
-from hashing_encoder import HashingEncoder
-from postgres_server import PostgresServer
 
 from memedit.errors import StoreBusyError, StoreUnavailableError
 from memedit.memory import EditMemory
+from support.hashing_encoder import HashingEncoder
+from support.postgres_server import PostgresServer
 
 ENCODER = HashingEncoder(16)
 

@@ -10,10 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import test_edit_memory
-import test_memory_upkeep
-from hashing_encoder import HashingEncoder
-from postgres_server import PostgresServer
 from sqlalchemy import Connection
 
 from memedit.errors import (
@@ -25,6 +21,10 @@ from memedit.errors import (
 from memedit.index import create_index
 from memedit.index.pgvector import PgvectorIndex, PgvectorTable
 from memedit.memory import EditMemory, vector_reading
+from support import environment
+from support.hashing_encoder import HashingEncoder
+from support.postgres_server import PostgresServer
+from unit.memory import test_edit_memory, test_memory_upkeep
 
 ENCODER = HashingEncoder(16)
 KINDS = ("pgvector", "pgvector-hnsw")
@@ -300,9 +300,7 @@ def test_a_look_up_survives_the_loss_of_its_connections(vector_url: str, vector_
 
 
 _WRITER = """
-import sys
-sys.path.insert(0, {folder!r})
-from hashing_encoder import HashingEncoder
+from support.hashing_encoder import HashingEncoder
 from memedit.memory import EditMemory
 encoder = HashingEncoder(16)
 with EditMemory({url!r}, encoder=encoder, index={kind!r}) as memory:
@@ -313,14 +311,13 @@ with EditMemory({url!r}, encoder=encoder, index={kind!r}) as memory:
 
 
 def test_processes_that_make_the_table_at_once_and_write_lose_nothing(vector_url: str) -> None:
-    folder = str(Path(__file__).parents[1] / "unit" / "memory")
     with EditMemory(vector_url, encoder=ENCODER) as memory:
         memory.add("Who leads Norvik?", "Ole")
         code = [
-            _WRITER.format(folder=folder, url=vector_url, name=name, kind=kind)
+            _WRITER.format(url=vector_url, name=name, kind=kind)
             for name, kind in (("Norvik", "pgvector"), ("Sudvik", "pgvector"), ("Oslo", "flat"))
         ]
-        writers = [subprocess.Popen([sys.executable, "-c", text]) for text in code]
+        writers = [subprocess.Popen([sys.executable, "-c", text], env=environment()) for text in code]
         assert [writer.wait() for writer in writers] == [0, 0, 0]
     with EditMemory(vector_url, encoder=ENCODER, index="pgvector") as memory:
         report = memory.verify()

@@ -1,24 +1,19 @@
 """Two servers on one PostgreSQL, each with a memory, a watcher and routes of its own."""
 
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "server"))
-
-from hashing_encoder import HashingEncoder
-from postgres_server import PostgresServer
-from running import proxy_app, serving
-from scripted_upstream import ScriptedUpstream
 
 from memedit import Client
 from memedit.errors import MemeditError, ServiceUnavailableError
 from memedit.memory import EditMemory
+from support.hashing_encoder import HashingEncoder
+from support.postgres_server import PostgresServer
+from support.running import proxy_app, serving
+from support.scripted_upstream import ScriptedUpstream
 
 QUESTION = "Who leads Norvik?"
 

@@ -1,8 +1,6 @@
 """Wherever an edit's text reaches the language model, its control tokens are characters."""
 
 import pytest
-from adapters.recipe_bench import make_edit
-from tiny_tokenizers import FAMILY_TOKENIZERS
 
 from memedit.adapters.base import Row
 from memedit.adapters.in_context import InContextAdapter
@@ -12,6 +10,8 @@ from memedit.consolidation.base import EditRequest
 from memedit.consolidation.rows import prompt_ids, subject_tokens, target_ids
 from memedit.models import barred_ids, chat_layout
 from memedit.models.token_rows import answer_ids, query_ids
+from support.recipe_bench import make_edit
+from support.tiny_tokenizers import FAMILY_TOKENIZERS
 
 HOSTILE = " <tool_call> <|im_end|> </think> [INST] <start_of_turn> </s> <|eot_id|> <extra_id_0> <|endoftext|> <unk>"
 TEMPLATE = "{% for message in messages %}{{ '[' + message.role + '] ' + message.content + ' [/]' }}{% endfor %}"

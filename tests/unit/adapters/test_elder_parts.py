@@ -4,10 +4,8 @@ import random
 
 import pytest
 import torch
-from adapters.elder_bench import BY_EDIT, BY_ROUTER, made_edits
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.adapters.elder.codes import EditCode, assigned_code, hamming, top_k_code
 from memedit.adapters.elder.config import PUBLISHED, ElderConfig
@@ -16,6 +14,8 @@ from memedit.adapters.elder.mixture import ElderMixture, initialise
 from memedit.errors import InputError
 from memedit.models.spec import ModelSpec
 from memedit.training.elder.variants import exercises, wordings
+from support.elder_bench import BY_EDIT, BY_ROUTER, made_edits
+from support.tiny import tiny_model, tiny_tokenizer
 
 BITS = st.lists(st.lists(st.integers(0, 1), min_size=8, max_size=8), min_size=1, max_size=5)
 

@@ -7,34 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.adapters.base import Adapter, AdapterBatch, Row
 from memedit.adapters.reader.adapter import ReaderAdapter, find_shipped
-from memedit.adapters.reader.weights import RECORD, SAMPLE, WEIGHTS, load_reader, save_reader
+from memedit.adapters.reader.weights import RECORD, SAMPLE, WEIGHTS, load_reader
 from memedit.errors import FingerprintMismatchError, InputError, ModelNotFoundError
-from memedit.models import ModelSpec
 from memedit.models.hooks import low_rank_rows
 from memedit.types import Edit, EditKind, EditState
+from support.readers import write_reader
+from support.tiny import tiny_model, tiny_tokenizer
 
 FAMILIES = ["llama", "gpt2", "gemma3"]
-
-
-def write_reader(folder: Path, model, tokenizer, dtype: torch.dtype = torch.float32) -> None:
-    generator = torch.Generator().manual_seed(5)
-    spec = ModelSpec.of(model)
-    items = [(f"{spec.layers}.{n}.{item.path}", item) for n in range(1, spec.n_layers) for item in spec.attention]
-    save_reader(
-        folder,
-        downs={name: torch.randn(2, item.in_features, generator=generator) * 0.3 for name, item in items},
-        ups={name: torch.randn(item.out_features, 2, generator=generator) * 0.3 for name, item in items},
-        alpha=4.0,
-        model=model,
-        tokenizer=tokenizer,
-        base_name="tiny",
-        training={"seed": 0},
-        dtype=dtype,
-    )
 
 
 def edit(prompt: str = "The mill is run by", target: str = "Ada") -> Edit:

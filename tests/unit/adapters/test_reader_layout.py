@@ -2,11 +2,11 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import tiny_tokenizer
 
 from memedit.adapters.reader.layout import edit_block, insert_edits
 from memedit.models import control_ids
 from memedit.models.chat import chat_layout
+from support.tiny import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 LAYOUT = chat_layout(TOKENIZER)

@@ -6,10 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from adapters.recipe_bench import TOKENS, make_edit, write_recipe
-from memory.hashing_encoder import HashingEncoder
 from safetensors.torch import load, save
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.adapters import create_adapter
 from memedit.adapters.base import Adapter, AdapterBatch, Row
@@ -18,6 +15,9 @@ from memedit.adapters.recipe.prompts import GAIN, PromptConfig, PromptHead, Spel
 from memedit.errors import FingerprintMismatchError, InputError, ModelNotFoundError
 from memedit.memory import EditMemory
 from memedit.runtime import EditableModel
+from support.hashing_encoder import HashingEncoder
+from support.recipe_bench import TOKENS, make_edit, write_recipe
+from support.tiny import tiny_model, tiny_tokenizer
 
 EDITS = [make_edit(0), make_edit(1, "The ferry sails to", "Brightwater"), make_edit(2, "Ada was born in", "Oss")]
 

@@ -6,9 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from adapters.recipe_bench import make_edit
-from memory.hashing_encoder import HashingEncoder
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.adapters import create_adapter
 from memedit.adapters.base import Adapter, AdapterBatch, Row
@@ -21,6 +18,9 @@ from memedit.memory import EditMemory
 from memedit.models import model_fingerprint
 from memedit.models.identity import BaseRecord
 from memedit.runtime import EditableModel
+from support.hashing_encoder import HashingEncoder
+from support.recipe_bench import make_edit
+from support.tiny import tiny_model, tiny_tokenizer
 
 SHAPE = CounterfactualConfig((0, 2), rank=2, alpha=4)
 
@@ -129,9 +129,8 @@ def test_rows_are_routed_one_by_one_through_the_runtime(trained: tuple[Any, Any,
 
 
 def test_the_reader_may_stand_in_for_the_small_model(tmp_path: Path) -> None:
-    from adapters.test_reader_adapter import write_reader
-
     from memedit.adapters.reader.adapter import ReaderAdapter
+    from support.readers import write_reader
 
     model, tokenizer = tiny_model("llama"), tiny_tokenizer()
     write_reader(tmp_path, model, tokenizer)

@@ -1,17 +1,13 @@
 """The bench of undoing: order and withdrawal on a tiny model, and that it sees a difference where there is one."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "workflows"))
-
-from taught_model import taught_model
-
 from memedit.bench import consolidation as bench
 from memedit.consolidation import ConsolidationSettings, build_statistics
 from memedit.errors import InputError
+from support.taught_model import taught_model
 
 SETTINGS = ConsolidationSettings(layers=(0, 1), steps=5, contexts=1, null_space_threshold=1e9, sensitivity_tokens=64)
 

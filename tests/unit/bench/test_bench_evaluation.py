@@ -1,22 +1,16 @@
 """The evaluation's benchmark runs, on a tiny model, and compares like with like."""
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
-
-from evaluation_cases import counterfact_rows, tiny_loaded, write_rows
-from hashing_encoder import HashingEncoder
 
 from memedit.bench import evaluation as bench_evaluation
 from memedit.errors import InputError
 from memedit.evaluation.datasets import name_files
 from memedit.workflows.evaluate.methods import PLAIN
 from memedit.workflows.evaluate.stage import Workbench
+from support.evaluation_cases import counterfact_rows, tiny_loaded, write_rows
+from support.hashing_encoder import HashingEncoder
 
 
 @pytest.fixture(autouse=True)

@@ -1,15 +1,12 @@
 """The ingest benchmark measures what it says it does."""
 
 import json
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
-
 import pytest
-from hashing_encoder import HashingEncoder
 
 from memedit.bench.ingest import run
+from support.hashing_encoder import HashingEncoder
 
 
 def test_the_report_has_the_ratio_to_the_reference_of_the_same_run(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.bench import weights as bench_weights
 from memedit.bench.weights import Plan, run
@@ -15,6 +14,7 @@ from memedit.errors import InputError
 from memedit.evaluation.report.growth_page import growth_page
 from memedit.workflows.consolidate.statistics import build
 from memedit.workflows.consolidate.trace import trace_model
+from support.tiny import tiny_model, tiny_tokenizer
 
 SETTINGS = ConsolidationSettings(layers=(0, 1), steps=20, contexts=2, context_tokens=(4,), clamp=20.0, damping=None)
 NAMES = ("Fenwick", "Ostrava", "Quillon", "Brask", "Tolma", "Yarrow")

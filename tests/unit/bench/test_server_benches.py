@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from encoders.tiny_encoder import save_tiny_encoder
 
 from memedit.bench import namespaces as bench_namespaces
 from memedit.bench import server as bench
 from memedit.bench.load import Asked
 from memedit.errors import InputError
 from memedit.types import EditDraft
+from support.tiny_encoder import save_tiny_encoder
 
 
 def test_leaks_between_namespaces_are_counted(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from memedit.memory import EditMemory
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama-shaped model with a chat template, as ``save_pretrained`` leaves it."""
-    from tiny import tiny_model, tiny_tokenizer
+    from support.tiny import tiny_model, tiny_tokenizer
 
     folder = tmp_path_factory.mktemp("model")
     tiny_model("llama").save_pretrained(folder)
@@ -26,7 +26,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random sentence-transformers encoder."""
-    from encoders.tiny_encoder import save_tiny_encoder
+    from support.tiny_encoder import save_tiny_encoder
 
     return save_tiny_encoder(tmp_path_factory.mktemp("encoder"))
 

@@ -1,14 +1,9 @@
 """``memedit consolidate``, ``versions``, ``rollback`` and ``withdraw`` on a tiny taught model."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "workflows"))
-
-from taught_model import answer_of, prompt_of, taught_model
 
 from memedit.config import load_config
 from memedit.config.schemas import ConsolidationConfig
@@ -16,6 +11,7 @@ from memedit.consolidation.verdicts import Verdict
 from memedit.errors import ConfigError
 from memedit.workflows.consolidate.configuring import job_settings, read_evaluation_job, schedule_of
 from memedit.workflows.consolidate.settings import Check
+from support.taught_model import answer_of, prompt_of, taught_model
 
 JOB = """
 kind: consolidation

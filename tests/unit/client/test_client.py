@@ -11,13 +11,6 @@ from typing import Any
 import httpx
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
-
-from hashing_encoder import HashingEncoder
-from running import proxy_app, serving
-from scripted_upstream import ScriptedUpstream
-
 from memedit import Client
 from memedit.errors import (
     ConflictError,
@@ -30,6 +23,9 @@ from memedit.errors import (
 )
 from memedit.memory import EditMemory, Role
 from memedit.types import EditDraft
+from support.hashing_encoder import HashingEncoder
+from support.running import proxy_app, serving
+from support.scripted_upstream import ScriptedUpstream
 
 QUESTION = "Who leads Norvik?"
 

@@ -1,19 +1,9 @@
 """Consolidation through the client: a real store of versions, and a real job that fails for want of a model."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "consolidation"))
-
-from hashing_encoder import HashingEncoder
-from running import proxy_app, serving
-from scripted_upstream import ScriptedUpstream
-from version_files import build
 
 from memedit import Client
 from memedit.config import ModelConfig
@@ -21,6 +11,10 @@ from memedit.errors import EditNotFoundError, ServiceError
 from memedit.memory import EditMemory
 from memedit.server.consolidations import ConsolidationSetup, Consolidator
 from memedit.workflows.consolidate.versions import version_store
+from support.hashing_encoder import HashingEncoder
+from support.running import proxy_app, serving
+from support.scripted_upstream import ScriptedUpstream
+from support.version_files import build
 
 
 @pytest.fixture

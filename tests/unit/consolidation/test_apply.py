@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from consolidation_bench import normal, tiny_loaded, weights_of
 
 from memedit.consolidation.apply import applied, to_peft_lora, write_delta
 from memedit.errors import FingerprintMismatchError, InputError, UnsupportedModelError
 from memedit.models import LoadedModel, ModelSpec
 from memedit.types import WeightDelta, WeightTerm
+from support.consolidation_bench import normal, tiny_loaded, weights_of
 
 IDS = torch.tensor([[5, 9, 17, 40, 41, 80]])
 

@@ -1,10 +1,10 @@
 """Names of what no edit is about: where they stand in text, and for which subject each may stand."""
 
 import pytest
-from consolidation_bench import WordEncoder
 
 from memedit.consolidation import names
 from memedit.consolidation.names import names_in, other_names
+from support.consolidation_bench import WordEncoder
 
 
 @pytest.mark.parametrize(

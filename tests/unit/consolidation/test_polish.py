@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from consolidation_bench import REQUESTS, SETTINGS, TEXTS, tiny_loaded, weights_of
 
 from memedit.consolidation import (
     ConsolidationSettings,
@@ -27,6 +26,7 @@ from memedit.consolidation.wordings import template_of
 from memedit.errors import ConfigError, InputError
 from memedit.models import LoadedModel
 from memedit.types import WeightDelta
+from support.consolidation_bench import REQUESTS, SETTINGS, TEXTS, tiny_loaded, weights_of
 
 LAX = replace(SETTINGS, mom2_weight=300.0)
 """A closed form that falls short, so that there is something left to do."""

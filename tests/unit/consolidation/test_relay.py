@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from consolidation_bench import REQUESTS, SETTINGS, TEXTS, tiny_loaded, weights_of
 
 from memedit.consolidation import (
     ConsolidationSettings,
@@ -25,6 +24,7 @@ from memedit.errors import InputError
 from memedit.models import LoadedModel
 from memedit.models.hooks import capture
 from memedit.types import WeightTerm
+from support.consolidation_bench import REQUESTS, SETTINGS, TEXTS, tiny_loaded, weights_of
 
 CLOSE = replace(SETTINGS, contexts=1, mom2_weight=1e-6)
 FAMILIES = ("llama", "gpt2", "gpt_neox")

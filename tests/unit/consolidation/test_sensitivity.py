@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from consolidation_bench import REQUESTS, SETTINGS, random_moments, tiny_loaded, weights_of
 from safetensors.torch import load_file, save_file
 
 from memedit.consolidation import compute_artefacts
@@ -14,6 +13,7 @@ from memedit.consolidation.moments import LayerMoments
 from memedit.consolidation.samples import own_samples
 from memedit.consolidation.sensitivity import natural_direction, sensitivity
 from memedit.errors import ConfigError
+from support.consolidation_bench import REQUESTS, SETTINGS, random_moments, tiny_loaded, weights_of
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

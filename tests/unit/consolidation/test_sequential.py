@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from consolidation_bench import REQUESTS, SETTINGS, TEXTS, tiny_loaded, weights_of
 
 from memedit.consolidation import build_statistics, compute_artefacts, solve
 from memedit.consolidation.sequential import solve_in_turn
+from support.consolidation_bench import REQUESTS, SETTINGS, TEXTS, tiny_loaded, weights_of
 
 DENSE = replace(SETTINGS, null_space_threshold=1.0)
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from consolidation_bench import normal, random_moments, tiny_loaded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from memedit.consolidation.solvers.memit import memit
 from memedit.consolidation.solvers.restraints import PRUNE_BASE, prune, rect
 from memedit.consolidation.solvers.rome import rome
 from memedit.errors import FingerprintMismatchError, InputError, UnknownNameError
+from support.consolidation_bench import normal, random_moments, tiny_loaded
 
 D_IN, D_OUT = 24, 10
 DEFAULT = ConsolidationSettings(null_space_threshold=0.3, l2=0.5, mom2_weight=20.0)

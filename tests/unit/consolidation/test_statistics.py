@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from consolidation_bench import SETTINGS, tiny_loaded
 
 from memedit.consolidation import Statistics, build_statistics
 from memedit.consolidation.moments import LayerMoments
@@ -13,6 +12,7 @@ from memedit.consolidation.samples import own_samples
 from memedit.errors import InputError
 from memedit.models import LoadedModel, encode_as_data
 from memedit.models.hooks import capture
+from support.consolidation_bench import SETTINGS, tiny_loaded
 
 TEXTS = ("The quick brown fox jumps over the lazy dog. " * 20, "Pack my box with five dozen liquor jugs! " * 20)
 

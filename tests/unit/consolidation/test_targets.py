@@ -5,8 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from consolidation_bench import REQUESTS, SETTINGS, tiny_loaded, weights_of
-from tiny import FAMILIES
 
 from memedit.consolidation import EditArtefact, EditRequest, artefact_fingerprint, compute_artefacts
 from memedit.consolidation.batch import cache_contexts, prepare_batch
@@ -16,6 +14,8 @@ from memedit.consolidation.site import EditSite
 from memedit.errors import ConfigError, InputError, UnsupportedModelError
 from memedit.models.hooks import capture
 from memedit.models.segments import Inputs, Segments, output_raised
+from support.consolidation_bench import REQUESTS, SETTINGS, tiny_loaded, weights_of
+from support.tiny import FAMILIES
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from consolidation_bench import REQUESTS, tiny_loaded, weights_of
 
 from memedit.consolidation import EditRequest
 from memedit.consolidation.trace import KINDS, PLACES, propose_layers, trace_layers
 from memedit.errors import InputError
+from support.consolidation_bench import REQUESTS, tiny_loaded, weights_of
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from version_files import build, change_until_killed, made_up_record
 
 from memedit.consolidation.ledger import Action, Aliases, Entry, Ledger, fold
 from memedit.consolidation.records import RECORD, SolvedEdit, VersionRecord, read_record, write_record
 from memedit.consolidation.versions import VersionStore
 from memedit.errors import ModelNotFoundError, StoreCorruptError, StoreError
+from support.version_files import build, change_until_killed, made_up_record
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -180,7 +180,7 @@ def run_and_kill(processes: ForkServerContext, root: Path, seed: int) -> list[tu
 
 def test_a_kill_at_any_moment_leaves_whole_versions_and_what_was_acknowledged(tmp_path: Path) -> None:
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["version_files"])
+    processes.set_forkserver_preload(["support.version_files"])
     root = tmp_path / "versions"
     store = VersionStore(root)
     acknowledged = 0

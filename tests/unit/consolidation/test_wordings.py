@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from consolidation_bench import WordEncoder, tiny_loaded
 
 from memedit.consolidation import EditRequest, wordings
 from memedit.consolidation.wordings import known_wordings, other_wordings, template_of
+from support.consolidation_bench import WordEncoder, tiny_loaded
 
 NAMES = ("Zed", "Yan", "Foo", "Ann Bee")
 FORMS = (("The river of ", " is"), ("", " lies on the river"), ("Which song did ", " write?"))

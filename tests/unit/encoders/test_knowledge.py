@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from encoders.tiny_encoder import save_tiny_encoder
 
 from memedit.encoders import encoder_fingerprint
 from memedit.encoders.knowledge import (
@@ -16,6 +15,7 @@ from memedit.encoders.knowledge import (
 )
 from memedit.encoders.knowledge_files import open_knowledge_encoder, save_knowledge_encoder
 from memedit.errors import FingerprintMismatchError, InputError, ModelNotFoundError
+from support.tiny_encoder import save_tiny_encoder
 
 SHAPE = KnowledgeConfig(width=12, prototypes=5, lora_rank=2, lora_alpha=4, max_tokens=64)
 TEXTS = ["the capital of freedonia is sylvania", "who", "a rather longer query about something else, is it not?"]

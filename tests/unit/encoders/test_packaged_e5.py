@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_e5 import HIDDEN, PIECES, TinyE5, quantise, random_tensors, write_tokenizer
 
 from memedit.encoders import encoder_fingerprint, find_encoder, load_encoder
 from memedit.encoders.packaged_e5 import bert_weights, convert, converted, dequantise, read_e5
 from memedit.encoders.sentence import SentenceEncoder
 from memedit.errors import ModelError, ModelNotFoundError
+from support.tiny_e5 import HIDDEN, PIECES, TinyE5, quantise, random_tensors, write_tokenizer
 
 
 @pytest.fixture(autouse=True)

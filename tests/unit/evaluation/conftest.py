@@ -1,14 +1,8 @@
 """Fixtures of the evaluation's tests."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from evaluation_cases import CountingAnswerer, ScriptedAnswerer, written_cases
+from support.evaluation_cases import CountingAnswerer, ScriptedAnswerer, written_cases
 
 
 @pytest.fixture

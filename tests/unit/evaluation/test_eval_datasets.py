@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from evaluation_cases import counterfact_rows, write_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from memedit.evaluation.cases import ProbeKind
 from memedit.evaluation.datasets import FORMATS, guess_format, name_files, read_cases
 from memedit.evaluation.datasets.reading import read_records
 from memedit.types import EditKind
+from support.evaluation_cases import counterfact_rows, write_rows
 
 COUNTERFACT = counterfact_rows()[0]
 ZSRE = {

@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 import pytest
-from evaluation_cases import CountingAnswerer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from memedit.evaluation.journal import Journal
 from memedit.evaluation.records import from_json, to_json
 from memedit.evaluation.requests import GenerateRequest, ScoreRequest
 from memedit.evaluation.runner import Clock, Progress, batches_of, serve
+from support.evaluation_cases import CountingAnswerer
 
 PROMPTS = [f"{'word ' * (i % 7)}number {i}" for i in range(30)]
 REQUESTS = [GenerateRequest(prompt, 4 + 4 * (i % 2)) for i, prompt in enumerate(PROMPTS)]

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from evaluation_cases import ScriptedAnswerer
 
 from memedit.evaluation.answering import Firing, Generation, Scoring
 from memedit.evaluation.cases import Case, Probe, ProbeKind
@@ -11,6 +10,7 @@ from memedit.evaluation.requests import GenerateRequest, plan_generate, plan_sco
 from memedit.evaluation.scoring import Answered, Forced, failures, observe_age, observe_forced, observe_generated, worst
 from memedit.evaluation.settings import EvalSettings
 from memedit.evaluation.stream import AskedProbe, EditedState, sample_queries
+from support.evaluation_cases import ScriptedAnswerer
 
 K = ProbeKind
 

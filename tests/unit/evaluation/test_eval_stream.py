@@ -1,7 +1,6 @@
 """Only edits in force are asked about, and prompts that other edits touch are set apart."""
 
 import pytest
-from evaluation_cases import written_cases
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +8,7 @@ from memedit.errors import InputError
 from memedit.evaluation.cases import Case, Probe, ProbeKind
 from memedit.evaluation.stream import EditedState, StreamOrder, edits_of, sample_queries
 from memedit.types import EditDraft
+from support.evaluation_cases import written_cases
 
 
 def everything(cases: list[Case]) -> EditedState:

@@ -1,16 +1,11 @@
 """Fixtures of the memory's tests."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from hashing_encoder import HashingEncoder
-
 from memedit.memory import EditMemory
+from support.hashing_encoder import HashingEncoder
 
 
 @pytest.fixture(scope="session")

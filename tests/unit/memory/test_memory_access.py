@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hashing_encoder import HashingEncoder
 
 from memedit.errors import EditChangedError, EditNotFoundError, InputError, RepeatedRequestError
 from memedit.memory import Actor, EditMemory, Role
 from memedit.types import EditState
+from support.hashing_encoder import HashingEncoder
 
 ENCODER = HashingEncoder(dimension=8)
 BOB = Actor("key:bob", request="r1")

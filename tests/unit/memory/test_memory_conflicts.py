@@ -4,13 +4,14 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from hashing_encoder import HashingEncoder
 
 from memedit.errors import ConflictError
 from memedit.memory import EditMemory, MaskedPromptScorer
 from memedit.memory.conflicts import mask_subject
 from memedit.memory.normal import content_hash, lookup_hash, normalise
 from memedit.types import EditDraft
+from support.hashing_encoder import HashingEncoder
+from support.word_scorer import WordScorer
 
 
 @pytest.mark.parametrize(
@@ -48,22 +49,6 @@ def test_the_subject_is_masked_wherever_it_stands() -> None:
     assert mask_subject("Is ada  HOLM the Ada Holm?", "Ada Holm", "this") == "Is this the this?"
     assert mask_subject("a.b axb", "a.b", "this") == "this axb"
     assert mask_subject("no subject here", "Ada", "this") == "no subject here"
-
-
-class WordScorer:
-    """Knows what matters: 1 when both prompts say 'leads', .6 when one says 'runs'."""
-
-    threshold, doubt = 0.9, 0.5
-
-    def scores(self, pairs, encoder):
-        assert isinstance(encoder, HashingEncoder)
-        assert all(edit.subject == "Norvik" for pair in pairs for edit in pair)
-        return np.array([self._score(*(edit.prompt.lower() for edit in pair)) for pair in pairs], np.float32)
-
-    @staticmethod
-    def _score(one: str, other: str) -> float:
-        known = [next((word for word in ("leads", "runs") if word in prompt), None) for prompt in (one, other)]
-        return 0.0 if None in known else 1.0 if known[0] == known[1] else 0.6
 
 
 @pytest.mark.parametrize("scorer", [WordScorer(), None])

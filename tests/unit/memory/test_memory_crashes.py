@@ -11,11 +11,11 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
-from hashing_encoder import HashingEncoder
-from writer_process import BATCH, write_beside_others, write_until_killed
 
 from memedit.memory import EditMemory
 from memedit.types import EditState
+from support.hashing_encoder import HashingEncoder
+from support.writer_process import BATCH, write_beside_others, write_until_killed
 
 ENCODER = HashingEncoder(dimension=8)
 
@@ -24,7 +24,7 @@ ENCODER = HashingEncoder(dimension=8)
 def processes() -> ForkServerContext:
     """Makes processes in which everything is imported already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["writer_process", "faiss", "sqlalchemy.dialects.sqlite"])
+    context.set_forkserver_preload(["support.writer_process", "faiss", "sqlalchemy.dialects.sqlite"])
     return context
 
 

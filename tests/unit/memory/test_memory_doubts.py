@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hashing_encoder import HashingEncoder
-from test_memory_conflicts import WordScorer
 
 from memedit.errors import ConflictError, EditNotFoundError, FieldError, InputError
 from memedit.memory import EditMemory
 from memedit.types import Edit
+from support.hashing_encoder import HashingEncoder
+from support.word_scorer import WordScorer
 
 LEADS = {"prompt": "Who leads Norvik?", "target": "Ole", "subject": "Norvik"}
 RUNS = {"prompt": "Who runs Norvik?", "target": "Ada", "subject": "Norvik"}

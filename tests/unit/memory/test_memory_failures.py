@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hashing_encoder import HashingEncoder
 from sqlalchemy import event
 
 from memedit.errors import (
@@ -22,6 +21,8 @@ from memedit.errors import (
     StoreUnavailableError,
 )
 from memedit.memory import EditMemory
+from support import environment
+from support.hashing_encoder import HashingEncoder
 
 ENCODER = HashingEncoder()
 
@@ -241,8 +242,7 @@ def test_read_only(filled: Path, tmp_path: Path) -> None:
 
 READ_ONLY_FOLDER = """
 import os, sys
-sys.path.insert(0, {here!r})
-from hashing_encoder import HashingEncoder
+from support.hashing_encoder import HashingEncoder
 from sqlalchemy import event
 from memedit.errors import StoreReadOnlyError
 from memedit.memory import EditMemory
@@ -273,10 +273,10 @@ def test_a_folder_without_write_permission_can_be_read_and_says_so_on_writes(fil
     filled.chmod(0o444)
     filled.parent.chmod(0o555)
     try:
-        code = READ_ONLY_FOLDER.format(
-            here=str(Path(__file__).parent), path=str(filled), new=str(filled.parent / "new.db")
+        code = READ_ONLY_FOLDER.format(path=str(filled), new=str(filled.parent / "new.db"))
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment()
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     finally:
         filled.parent.chmod(0o755)
     assert done.returncode == 0, done.stderr

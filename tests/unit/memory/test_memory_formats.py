@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hashing_encoder import HashingEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from memedit.errors import ConflictError, DatasetError, StoreError, UnknownNameE
 from memedit.memory import EditMemory
 from memedit.memory.formats import FORMATS
 from memedit.types import EditDraft, EditKind, EditState
+from support.hashing_encoder import HashingEncoder
 
 FIELDS = ("prompt", "target", "subject", "paraphrases", "ground_truth", "kind", "metadata", "source")
 TIMES = ("valid_at", "invalid_at")

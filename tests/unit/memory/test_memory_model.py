@@ -4,7 +4,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hashing_encoder import HashingEncoder
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
@@ -13,6 +12,7 @@ from memedit.errors import ConflictError, InputError
 from memedit.memory import EditMemory
 from memedit.memory.normal import normalise
 from memedit.types import EditState
+from support.hashing_encoder import HashingEncoder
 
 ENCODER = HashingEncoder(8)
 PROMPTS = st.sampled_from([f"the colour of thing {i} is" for i in range(6)])

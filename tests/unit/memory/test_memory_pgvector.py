@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from hashing_encoder import HashingEncoder
 
 from memedit.errors import InputError
 from memedit.index import create_index
 from memedit.memory import EditMemory
+from support.hashing_encoder import HashingEncoder
 
 KINDS = ("pgvector", "pgvector-hnsw")
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hashing_encoder import HashingEncoder
 
 from memedit.errors import ConflictError, InputError
 from memedit.memory import EditMemory
 from memedit.types import FloatArray
+from support.hashing_encoder import HashingEncoder
 
 
 class Interrupting(HashingEncoder):

@@ -5,13 +5,13 @@ import time
 from pathlib import Path
 
 import pytest
-from hashing_encoder import HashingEncoder
 from sqlalchemy import create_engine, inspect
 
 from memedit.errors import StoreError, StoreReadOnlyError, StoreVersionError
 from memedit.memory import EditMemory
 from memedit.memory.migrations import LATEST, MIGRATIONS
 from memedit.memory.schema import tables
+from support.hashing_encoder import HashingEncoder
 
 OLD_FILE = Path(__file__).parent / "data" / "version1.sql"
 

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hashing_encoder import HashingEncoder
 
 from memedit.errors import EditNotFoundError, FieldError, InputError, QuotaError
 from memedit.memory import Actor, EditMemory, Figures, JudgedEdit, LoggedRequest, Quota, Role, request_id
+from support.hashing_encoder import HashingEncoder
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 

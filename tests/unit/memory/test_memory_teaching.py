@@ -5,11 +5,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from hashing_encoder import HashingEncoder
 
 from memedit.errors import EditChangedError, EditNotFoundError, FieldError, InputError
 from memedit.memory import EditMemory
 from memedit.scope import load_scope
+from support.hashing_encoder import HashingEncoder
 
 ASK = "When does the Sorn Library open?"
 OTHER = "When was the Sorn Library opened?"

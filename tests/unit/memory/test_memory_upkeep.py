@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hashing_encoder import HashingEncoder
 
 from memedit.errors import EditNotFoundError, InputError
 from memedit.memory import EditMemory
+from support.hashing_encoder import HashingEncoder
 
 ENCODER = HashingEncoder(16)
 

@@ -1,10 +1,10 @@
 """Chats in every form that callers write, under templates that behave as the published ones do."""
 
 import pytest
-from tiny_tokenizers import FAMILY_TOKENIZERS
 
 from memedit.errors import InputError
 from memedit.models import chat_layout, render_chat
+from support.tiny_tokenizers import FAMILY_TOKENIZERS
 
 TURN = "{{ '<start_of_turn>' + %s + '\n' + message['content'] | trim + '<end_of_turn>\n' }}"
 STRICT = (

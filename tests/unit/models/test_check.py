@@ -3,11 +3,11 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from tiny import CHATML, FAMILIES, tiny_model, tiny_tokenizer
-from tiny_tokenizers import FAMILY_TOKENIZERS
 from torch import nn
 
 from memedit.models import check_model
+from support.tiny import CHATML, FAMILIES, tiny_model, tiny_tokenizer
+from support.tiny_tokenizers import FAMILY_TOKENIZERS
 
 
 @pytest.mark.parametrize("family", FAMILIES)

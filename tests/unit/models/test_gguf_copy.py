@@ -7,12 +7,12 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.cache import cache_home
 from memedit.errors import ModelError
 from memedit.models import ALIASES, PackagedModel, load_model, loading
 from memedit.models.gguf_copy import architecture, copy_model
+from support.tiny import tiny_model, tiny_tokenizer
 
 PROMPT = torch.tensor([[5, 9, 100, 30]])
 

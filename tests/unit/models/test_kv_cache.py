@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import tiny_model
 from transformers import DynamicCache
 
 from memedit.models.kv_cache import NAMES, cache_argument, cache_name
+from support.tiny import tiny_model
 
 
 class Takes:

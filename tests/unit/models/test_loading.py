@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.cache import cached_folder, file_digest
 from memedit.errors import InputError, ModelError, ModelNotFoundError
 from memedit.models import ALIASES, load_model, model_fingerprint
 from memedit.models.aliases import assemble
+from support.tiny import tiny_model, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import tiny_model
 from torch import Tensor
 
 from memedit.errors import InputError, UnsupportedModelError
 from memedit.models.mixture_hooks import Mixture, Placement, Weights, mixture_rows
 from memedit.models.spec import ModelSpec
+from support.tiny import tiny_model
 
 K, BATCH, LENGTH = 6, 4, 7
 LAYERS = (1, 2)

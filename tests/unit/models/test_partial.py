@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import FAMILIES, LAYERS, tiny_model
 from torch import Tensor
 
 from memedit.models.partial import UpperLayers
+from support.tiny import FAMILIES, LAYERS, tiny_model
 
 LENGTH, PREFIX = 6, 4
 

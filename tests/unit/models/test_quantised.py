@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from memory.hashing_encoder import HashingEncoder
-from tiny import tiny_model, tiny_tokenizer
 from torch import nn
 
 from memedit.memory import EditMemory
 from memedit.models import check_model, model_fingerprint
 from memedit.models.identity import BaseRecord
 from memedit.runtime import EditableModel
+from support.hashing_encoder import HashingEncoder
+from support.tiny import tiny_model, tiny_tokenizer
 
 CAPITAL = "The capital of Freedonia is"
 

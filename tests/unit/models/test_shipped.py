@@ -6,11 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tiny import tiny_model
 
 from memedit.errors import ModelNotFoundError
 from memedit.models.fingerprint import config_digest
 from memedit.models.shipped import DISTRIBUTION, shipped_folders, shipped_weights
+from support.tiny import tiny_model
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from tiny import FAMILIES, HIDDEN, INTERMEDIATE, LAYERS, tiny_model
 
 from memedit.errors import InputError
 from memedit.models.spec import ModelSpec
+from support.tiny import FAMILIES, HIDDEN, INTERMEDIATE, LAYERS, tiny_model
 
 DOWN = {"phi": "mlp.fc2", "gpt2": "mlp.c_proj", "gptj": "mlp.fc_out", "gpt_neox": "mlp.dense_4h_to_h"}
 OUT = {

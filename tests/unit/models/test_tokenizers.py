@@ -4,11 +4,11 @@ import unicodedata
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import tiny_tokenizer
-from tiny_tokenizers import FAMILY_TOKENIZERS
 
 from memedit.errors import InputError
 from memedit.models import barred_ids, encode_as_data, prepare_tokenizer
+from support.tiny import tiny_tokenizer
+from support.tiny_tokenizers import FAMILY_TOKENIZERS
 
 TOKENIZERS = {"chatml": tiny_tokenizer(), **{name: make() for name, make in FAMILY_TOKENIZERS.items()}}
 LOSSLESS = ("chatml", "llama3", "qwen2.5", "qwen3", "gemma", "mistral", "phi2", "phi3", "gpt2", "spelt", "byt5")

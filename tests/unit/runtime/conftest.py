@@ -4,14 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from memory.hashing_encoder import HashingEncoder
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.memory import EditMemory
 from memedit.runtime import EditableModel
-
-CAPITAL = "The capital of Freedonia is"
-MAYOR = "The mayor of Gotham is"
+from support.facts import CAPITAL, MAYOR
+from support.hashing_encoder import HashingEncoder
+from support.tiny import tiny_model, tiny_tokenizer
 
 
 @pytest.fixture(scope="session")

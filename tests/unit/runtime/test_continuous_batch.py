@@ -8,8 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memory.hashing_encoder import HashingEncoder
-from tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 from memedit.adapters import create_adapter
 from memedit.adapters.base import Row
@@ -20,6 +18,8 @@ from memedit.runtime import EditableModel
 from memedit.runtime.continuous import ContinuousBatch, Job, TextAssembler, TokenChoice, check_model
 from memedit.runtime.continuous.sampling import TokenChooser
 from memedit.runtime.rows import prompt_row
+from support.hashing_encoder import HashingEncoder
+from support.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 PAD = 0

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from memory.hashing_encoder import HashingEncoder
-from runtime.conftest import CAPITAL, MAYOR
-from tiny import FAMILIES, tiny_model
 from transformers import StoppingCriteria, TextStreamer, pipeline
 
 from memedit.errors import InputError
 from memedit.memory import EditMemory
 from memedit.runtime import EditableModel
 from memedit.runtime.scoring import score_rows
+from support.facts import CAPITAL, MAYOR
+from support.hashing_encoder import HashingEncoder
+from support.tiny import FAMILIES, tiny_model
 
 PLAIN = ["hello there", "what a lovely long day it was, and then", "one"]
 MIXED = [PLAIN[0], CAPITAL, PLAIN[1], f"Tell me. {MAYOR}", PLAIN[2]]

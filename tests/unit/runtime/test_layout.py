@@ -6,13 +6,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import tiny_tokenizer
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from memedit.models.token_rows import answer_ids
 from memedit.runtime.layout import same_but_for_layout
 from memedit.runtime.target_bias import TargetPrior, mixed
+from support.tiny import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
-from memory.hashing_encoder import HashingEncoder
 
 from memedit.encoders import split_long
 from memedit.memory import EditMemory
 from memedit.runtime.passages import decide_parts, joined
 from memedit.types import Edit, Hit, ScopeDecision
+from support.hashing_encoder import HashingEncoder
 
 FILLER = "Nothing of interest was said about the weather in those days. " * 30
 QUESTION = "Where was Walter Gay born?"

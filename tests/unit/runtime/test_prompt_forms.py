@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from runtime.conftest import CAPITAL
-from tiny import tiny_tokenizer
 
 from memedit.errors import InputError
 from memedit.runtime import EditableModel
+from support.facts import CAPITAL
+from support.tiny import tiny_tokenizer
 
 GREEDY: dict[str, Any] = {"max_new_tokens": 8, "do_sample": False}
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from runtime.conftest import CAPITAL, MAYOR
-from tiny import tiny_model
 
 from memedit.adapters import Adapter, AdapterBatch, Row
 from memedit.models.hooks import LowRank, low_rank_rows, shared_inputs, stack_low_rank
 from memedit.runtime import EditableModel
 from memedit.types import Edit
+from support.facts import CAPITAL, MAYOR
+from support.tiny import tiny_model
 
 PROMPTS = ["hello there", CAPITAL, "what a lovely long day it was, and then", f"Tell me. {MAYOR}"]
 GREEDY: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False}

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.adapters import create_adapter
 from memedit.consolidation.apply import applied
@@ -20,6 +19,7 @@ from memedit.memory import EditMemory
 from memedit.models import LoadedModel, model_fingerprint
 from memedit.runtime import EditableModel
 from memedit.types import Edit, WeightDelta, WeightTerm
+from support.tiny import tiny_model, tiny_tokenizer
 
 CAPITAL = "The capital of Freedonia is"
 MAYOR = "The mayor of Gotham is"

@@ -1,8 +1,6 @@
 """Conversations: what the last turn refers to is looked up in the turns before it."""
 
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,10 +10,8 @@ from memedit.runtime import Router
 from memedit.runtime.asked import Asked, asked_of
 from memedit.scope import load_scope
 from memedit.scope.judge.model import Calibration, JudgeModel, start_network, trained_arrays
-
-sys.path += [str(Path(__file__).parents[1] / room) for room in ("encoders", "scope")]
-from scope_bench import HashedWords
-from tiny_encoder import save_tiny_encoder
+from support.scope_bench import HashedWords
+from support.tiny_encoder import save_tiny_encoder
 
 FIRES_ON_TALKS = Calibration(
     relation=(0.0, -9.0), both=(0.0, 0.0, -9.0), named_otherwise=(0.0, 0.0, 0.0, -9.0), talk=(0.0, 0.0, 9.0)

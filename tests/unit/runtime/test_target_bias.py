@@ -8,8 +8,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from memory.hashing_encoder import HashingEncoder
-from runtime.conftest import CAPITAL, MAYOR
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from memedit.adapters.base import AdapterBatch, Row
@@ -18,6 +16,8 @@ from memedit.runtime import EditableModel
 from memedit.runtime.continuous import ContinuousBatch, Job, TokenChoice
 from memedit.runtime.target_bias import VERBATIM, TargetMixer, TargetPrior, blank_tokens, mixed, target_prior
 from memedit.types import Edit, Hit
+from support.facts import CAPITAL, MAYOR
+from support.hashing_encoder import HashingEncoder
 
 GREEDY: dict[str, Any] = {"max_new_tokens": 24, "do_sample": False}
 NEG = float("-inf")

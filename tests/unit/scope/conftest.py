@@ -1,7 +1,8 @@
 """Fixtures of the scope tests."""
 
 import pytest
-from scope_bench import Bench, HashedWords
+
+from support.scope_bench import Bench, HashedWords
 
 
 @pytest.fixture

@@ -1,18 +1,14 @@
 """The judge's network at work: vectors, pairs, what is kept on disk, and what does not fit."""
 
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from memedit.errors import FingerprintMismatchError, InputError
 from memedit.scope.judge.model import Calibration, Judge, JudgeModel, load_model, start_network, trained_arrays
-
-sys.path.append(str(Path(__file__).parents[1] / "encoders"))
-from tiny_encoder import save_tiny_encoder
+from support.tiny_encoder import save_tiny_encoder
 
 
 @pytest.fixture(scope="module")

@@ -1,21 +1,17 @@
 """The judge behind the scope's interface: who is judged, what is kept, what fires together."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from scope_bench import HashedWords
 
 from memedit.errors import InputError
 from memedit.scope import PreparesEdits, Scope, load_scope
 from memedit.scope.judge.model import Calibration, JudgeModel, start_network, trained_arrays
 from memedit.scope.talk import TURN
-
-sys.path.append(str(Path(__file__).parents[1] / "encoders"))
-from tiny_encoder import save_tiny_encoder
+from support.scope_bench import HashedWords
+from support.tiny_encoder import save_tiny_encoder
 
 ALWAYS_READ = (-99.0, 99.0)
 

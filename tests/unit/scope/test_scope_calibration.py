@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scope_bench import Bench, HashedWords
 
 from memedit.errors import InputError
 from memedit.scope import LabelledQuery, calibrate, load_scope
 from memedit.types import Candidate, Encoding
+from support.scope_bench import Bench, HashedWords
 
 
 def labelled(bench, similarities, right):

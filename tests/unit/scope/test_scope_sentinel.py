@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from adapters.recipe_bench import SHAPE, make_edit
-from encoders.tiny_encoder import save_tiny_encoder
 
 from memedit.encoders import load_encoder
 from memedit.encoders.knowledge import knowledge_text, load_knowledge_encoder
@@ -17,6 +15,8 @@ from memedit.errors import FingerprintMismatchError, InputError, ModelNotFoundEr
 from memedit.scope import Scope, load_scope
 from memedit.scope.sentinel import SentinelScope
 from memedit.types import Candidate
+from support.recipe_bench import SHAPE, make_edit
+from support.tiny_encoder import save_tiny_encoder
 
 EDITS = [
     make_edit(0, "the mill is run by", "ada"),

@@ -7,15 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
-from memory.hashing_encoder import HashingEncoder
-from running_server import RunningServer, serve
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.memory import EditMemory
-from memedit.runtime import EditableModel
-from memedit.server.engines.local import LocalEngine
-from memedit.server.lookups import Lookups
 from memedit.server.settings import ServerSettings
+from support.hashing_encoder import HashingEncoder
+from support.running_server import RunningServer, local_engine, serve
+from support.tiny import tiny_model, tiny_tokenizer
 
 _names = itertools.count()
 _lock = threading.Lock()
@@ -29,13 +26,6 @@ def tiny_llama() -> Any:
 @pytest.fixture(scope="session")
 def tiny_chat_tokenizer() -> Any:
     return tiny_tokenizer()
-
-
-def local_engine(model: Any, tokenizer: Any, memory: EditMemory, **options: Any) -> tuple[LocalEngine, Lookups]:
-    """An engine over a tiny model with the subject scope and the in-context adapter."""
-    lookups = Lookups(memory, scope="subject")
-    editable = EditableModel.wrap(model, tokenizer, memory, scope=lookups.scope, adapter="in_context")
-    return LocalEngine(editable, lookups, name="tiny", **options), lookups
 
 
 @pytest.fixture(scope="session")

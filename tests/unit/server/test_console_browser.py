@@ -3,20 +3,16 @@
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
-
-from hashing_encoder import HashingEncoder
-from running import proxy_app, serving
-from scripted_upstream import ScriptedUpstream
-
 from memedit.memory import EditMemory, Role
+from support.hashing_encoder import HashingEncoder
+from support.running import proxy_app, serving
+from support.scripted_upstream import ScriptedUpstream
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = os.environ.get("MEMEDIT_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")

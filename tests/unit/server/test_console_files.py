@@ -1,21 +1,16 @@
 """The console's files as they are served."""
 
 import re
-import sys
 from collections.abc import Iterator
 from importlib import resources
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
-
 from fastapi.testclient import TestClient
-from hashing_encoder import HashingEncoder
-from running import proxy_app
-from scripted_upstream import ScriptedUpstream
 
 from memedit.memory import EditMemory
+from support.hashing_encoder import HashingEncoder
+from support.running import proxy_app
+from support.scripted_upstream import ScriptedUpstream
 
 FOLDER = resources.files("memedit.server.console")
 FILES = sorted(entry.name for entry in FOLDER.iterdir() if entry.name.endswith((".html", ".js", ".css", ".svg")))

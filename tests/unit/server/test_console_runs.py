@@ -2,21 +2,11 @@
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "consolidation"))
-
-from following_setup import CAPITAL, damage, following_server
-from hashing_encoder import HashingEncoder
-from running import proxy_app, serving
-from scripted_upstream import ScriptedUpstream
-from version_files import made_up_record
 
 from memedit.config import ModelConfig
 from memedit.consolidation.records import DELTA, SolvedEdit, write_record
@@ -25,6 +15,11 @@ from memedit.consolidation.versions import VersionStore
 from memedit.memory import EditMemory
 from memedit.server.consolidations import ConsolidationSetup, Consolidator
 from memedit.workflows.consolidate.versions import version_store
+from support.following_setup import CAPITAL, damage, following_server
+from support.hashing_encoder import HashingEncoder
+from support.running import proxy_app, serving
+from support.scripted_upstream import ScriptedUpstream
+from support.version_files import made_up_record
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = os.environ.get("MEMEDIT_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")

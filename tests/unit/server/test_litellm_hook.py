@@ -3,21 +3,17 @@
 import asyncio
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
-
-from hashing_encoder import HashingEncoder
-from running import proxy_app, serving
-from scripted_upstream import ScriptedUpstream
 
 from memedit.errors import MissingExtraError, ServiceUnavailableError
 from memedit.memory import EditMemory
 from memedit.server import litellm_hook
 from memedit.server.litellm_hook import METADATA, EditLookup, make_hook
+from support.hashing_encoder import HashingEncoder
+from support.running import proxy_app, serving
+from support.scripted_upstream import ScriptedUpstream
 
 QUESTION = {"role": "user", "content": "Who leads Norvik?"}
 

@@ -2,20 +2,12 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import Coroutine, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
-
-from consolidation.version_files import made_up_record
-from hashing_encoder import HashingEncoder
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_upstream import ScriptedUpstream
 
 from memedit.consolidation.records import SolvedEdit
 from memedit.memory import EditMemory
@@ -26,6 +18,9 @@ from memedit.server.engines.proxy_bodies import harmless
 from memedit.server.engines.upstream import Upstream
 from memedit.server.lookups import Lookups
 from memedit.server.problems import ApiError
+from support.hashing_encoder import HashingEncoder
+from support.scripted_upstream import ScriptedUpstream
+from support.version_files import made_up_record
 
 QUESTION = "Who leads Norvik?"
 OTHER = "How long is a year?"

@@ -12,15 +12,15 @@ from typing import Any
 
 import httpx
 import pytest
-from memory.hashing_encoder import HashingEncoder
-from raw_upstream import DONE, RawUpstream, raw_upstream
-from running_server import RunningServer, serve
 
 from memedit.memory import EditMemory
 from memedit.server.engines.proxy import ProxyEngine
 from memedit.server.engines.upstream import Upstream
 from memedit.server.lookups import Lookups
 from memedit.server.settings import ServerSettings
+from support.hashing_encoder import HashingEncoder
+from support.raw_upstream import DONE, RawUpstream, raw_upstream
+from support.running_server import RunningServer, serve
 
 MUTATIONS = int(os.environ.get("MEMEDIT_UPSTREAM_MUTATIONS", "200"))
 QUESTION = "Who leads Norvik?"

@@ -3,7 +3,8 @@
 from typing import Any
 
 import httpx
-from test_server_edits import SKY, TOWER, add
+
+from support.edit_requests import SKY, TOWER, add
 
 NOON = {"prompt": "At noon, what is the colour of sky in Norvik", "target": "white", "subject": "sky"}
 

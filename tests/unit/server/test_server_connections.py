@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import local_engine
-from memory.hashing_encoder import HashingEncoder
-from running_server import RunningServer, serve
 
 from memedit.memory import EditMemory
 from memedit.server.settings import ServerSettings
+from support.hashing_encoder import HashingEncoder
+from support.running_server import RunningServer, local_engine, serve
 
 ASK = {"prompt": "x", "max_tokens": 1}
 

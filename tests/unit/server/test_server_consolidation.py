@@ -7,14 +7,13 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import local_engine
-from encoders.tiny_encoder import save_tiny_encoder
-from running_server import RunningServer, serve
 
 from memedit.config import ModelConfig
 from memedit.memory import EditMemory
 from memedit.server.consolidations import ConsolidationSetup, Consolidator
 from memedit.server.settings import ServerSettings
+from support.running_server import RunningServer, local_engine, serve
+from support.tiny_encoder import save_tiny_encoder
 
 
 @pytest.fixture(scope="module")

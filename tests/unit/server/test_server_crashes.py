@@ -12,10 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
-from memory.hashing_encoder import HashingEncoder
 
 from memedit.memory import EditMemory
 from memedit.types import EditState
+from support.hashing_encoder import HashingEncoder
 
 ENCODER = HashingEncoder(dimension=8)
 WRITERS = 3
@@ -25,7 +25,7 @@ WRITERS = 3
 def processes() -> ForkServerContext:
     """Makes processes in which everything is imported already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["killed_server", "memedit.server", "faiss", "sqlalchemy.dialects.sqlite"])
+    context.set_forkserver_preload(["support.killed_server", "memedit.server", "faiss", "sqlalchemy.dialects.sqlite"])
     return context
 
 
@@ -81,7 +81,7 @@ class Writer(threading.Thread):
 
 def killed_once(processes: ForkServerContext, path: Path, seed: int, writers: list[Writer]) -> None:
     """Serve, write, kill with SIGKILL; then serve again and repeat what had no answer."""
-    from killed_server import serve_until_killed
+    from support.killed_server import serve_until_killed
 
     port, rng = free_port(), random.Random(seed)
     url = f"http://127.0.0.1:{port}"

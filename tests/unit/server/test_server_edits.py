@@ -7,18 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
-from running_server import RunningServer
 
 from memedit.memory.ids import RESERVED
-
-SKY = {"prompt": "The colour of the sky is", "target": "green", "subject": "sky"}
-TOWER = {"prompt": "The tower stands in", "target": "Rome", "subject": "tower"}
-
-
-def add(client: httpx.Client, edit: Any = SKY, status: int = 201, **params: Any) -> Any:
-    response = client.post("/v1/edits", json=edit, params=params)
-    assert response.status_code == status, response.text
-    return response.json()
+from support.edit_requests import SKY, TOWER, add
+from support.running_server import RunningServer
 
 
 def test_an_edit_is_stored_read_changed_withdrawn_and_restored(client: httpx.Client, namespace: str) -> None:

@@ -11,10 +11,6 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import local_engine
-from memory.hashing_encoder import HashingEncoder
-from running_server import RunningServer, serve
-from tiny import tiny_model
 
 from memedit.adapters import create_adapter
 from memedit.errors import UnsupportedModelError
@@ -24,6 +20,9 @@ from memedit.server.engines import local, worker
 from memedit.server.engines.local import LocalEngine
 from memedit.server.lookups import Lookups
 from memedit.server.settings import ServerSettings
+from support.hashing_encoder import HashingEncoder
+from support.running_server import RunningServer, local_engine, serve
+from support.tiny import tiny_model
 
 LONG = {"prompt": "Once upon a time", "max_tokens": 1_500, "temperature": 0, "ignore_eos": True}
 SHORT = {"prompt": "Once upon a time", "max_tokens": 5, "temperature": 0}

@@ -10,9 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import local_engine
-from memory.hashing_encoder import HashingEncoder
-from running_server import RunningServer, serve
 from sqlalchemy import update
 
 from memedit.memory import EditMemory
@@ -26,6 +23,8 @@ from memedit.server.engines.tickets import Answer
 from memedit.server.lookups import Lookups
 from memedit.server.rendering import TextRenderer
 from memedit.server.settings import ServerSettings
+from support.hashing_encoder import HashingEncoder
+from support.running_server import RunningServer, local_engine, serve
 
 EDGES = ("9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z")
 SKY = {"prompt": "The colour of the sky is", "target": "green", "subject": "sky"}

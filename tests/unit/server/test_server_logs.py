@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from running_server import RunningServer
 
 from memedit.errors import InputError
 from memedit.server import logs
+from support.running_server import RunningServer
 
 ENTRY = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|ERROR|WARNING) (memedit\.server|uvicorn)(\.\w+)?: ")
 FORGED = "2026-01-01 00:00:00,000 ERROR memedit.server: all is lost"

@@ -8,14 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import local_engine
-from memory.hashing_encoder import HashingEncoder
-from running_server import RunningServer, serve
 from sqlalchemy import update
 
 from memedit.memory import EditMemory
 from memedit.memory.schema import edits
 from memedit.server.settings import ServerSettings
+from support.hashing_encoder import HashingEncoder
+from support.running_server import RunningServer, local_engine, serve
 
 SKY = {"prompt": "The colour of the sky is", "target": "green", "subject": "sky"}
 SURROGATE = '"\\ud800"'

@@ -6,9 +6,9 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from running_server import RunningServer
 
 from memedit.runtime import EditableModel
+from support.running_server import RunningServer
 
 CAPITAL = {"prompt": "The capital of Freedonia is", "target": "Sylvania City", "subject": "Freedonia"}
 ASK = [{"role": "user", "content": "What is the capital of Freedonia?"}]

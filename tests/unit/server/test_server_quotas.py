@@ -1,6 +1,5 @@
 """Keys and quotas: who sets them, what they hold, and how a client is told."""
 
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -8,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
-
 from fastapi.testclient import TestClient
-from hashing_encoder import HashingEncoder
-from running import proxy_app
-from scripted_upstream import ScriptedUpstream
 
 from memedit.memory import EditMemory, Quota, Role
 from memedit.server.rates import RateLimiter
+from support.hashing_encoder import HashingEncoder
+from support.running import proxy_app
+from support.scripted_upstream import ScriptedUpstream
 
 ASK = {"messages": [{"role": "user", "content": "How long is a year?"}]}
 RIVER = {"prompt": "The river of Norvik is", "target": "Lind"}

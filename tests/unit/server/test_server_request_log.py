@@ -1,6 +1,5 @@
 """The request log: what it keeps, for whom, and that no answer ever waits for it."""
 
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -8,19 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
-
 from fastapi.testclient import TestClient
-from hashing_encoder import HashingEncoder
-from running import proxy_app
-from scripted_upstream import ScriptedUpstream
 
 from memedit.errors import InputError, StoreUnavailableError
 from memedit.memory import EditMemory, Role
 from memedit.memory.request_log import RequestLog
 from memedit.server.keeping.redaction import MARK, Redaction
 from memedit.server.state import ServerState
+from support.hashing_encoder import HashingEncoder
+from support.running import proxy_app
+from support.scripted_upstream import ScriptedUpstream
 
 LOG = {"request_log": True}
 

@@ -7,10 +7,7 @@ from typing import Any
 import httpx
 import pytest
 import schemathesis
-from conftest import local_engine
 from hypothesis import HealthCheck, given, settings
-from memory.hashing_encoder import HashingEncoder
-from running_server import RunningServer, serve
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_headers_conformance,
@@ -23,6 +20,8 @@ from memedit.memory import EditMemory
 from memedit.server import create_app
 from memedit.server.consolidations import ConsolidationSetup, Consolidator
 from memedit.server.settings import ServerSettings
+from support.hashing_encoder import HashingEncoder
+from support.running_server import RunningServer, local_engine, serve
 
 EXAMPLES = int(os.environ.get("MEMEDIT_SCHEMA_EXAMPLES", "6"))
 CHECKS = [

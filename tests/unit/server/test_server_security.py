@@ -7,9 +7,6 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import local_engine
-from memory.hashing_encoder import HashingEncoder
-from running_server import RunningServer, serve
 
 from memedit.errors import InputError
 from memedit.memory import EditMemory, Role
@@ -18,6 +15,8 @@ from memedit.server.lookups import Lookups
 from memedit.server.problems import ApiError
 from memedit.server.runner import check_host
 from memedit.server.settings import ServerSettings
+from support.hashing_encoder import HashingEncoder
+from support.running_server import RunningServer, local_engine, serve
 
 SKY = {"prompt": "The colour of the sky is", "target": "green", "subject": "sky"}
 ASK = {"prompt": "The colour of the sky is", "max_tokens": 2, "temperature": 0}

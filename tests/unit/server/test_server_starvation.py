@@ -11,12 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import local_engine
-from memory.hashing_encoder import HashingEncoder
-from running_server import RunningServer, serve
 
 from memedit.memory import EditMemory
 from memedit.server.settings import ServerSettings
+from support.hashing_encoder import HashingEncoder
+from support.running_server import RunningServer, local_engine, serve
 
 HELD = 3.0
 

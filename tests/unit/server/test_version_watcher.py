@@ -9,11 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from following_setup import CAPITAL, PROMPTS, Following, damage, following_server, fresh, text_of
-from made_versions import made_version
-from memory.hashing_encoder import HashingEncoder
-from running_server import serve
-from tiny import tiny_tokenizer
 
 from memedit.consolidation.apply import write_delta
 from memedit.consolidation.delta_files import load_delta
@@ -33,6 +28,11 @@ from memedit.server.engines.local import LocalEngine
 from memedit.server.lookups import Lookups
 from memedit.server.settings import ServerSettings
 from memedit.server.version_watcher import VersionWatcher, fixed_weights
+from support.following_setup import CAPITAL, PROMPTS, Following, damage, following_server, fresh, text_of
+from support.hashing_encoder import HashingEncoder
+from support.made_versions import made_version
+from support.running_server import serve
+from support.tiny import tiny_tokenizer
 
 
 @pytest.fixture

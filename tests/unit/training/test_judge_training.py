@@ -1,8 +1,6 @@
 """Training of the judge: the inventory, what batches label, and that a killed run goes on as it would have."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,11 +18,8 @@ from memedit.training.scope.rows import RewordedRow, read_rows
 from memedit.training.scope.run import train_judge
 from memedit.training.scope.talks import make_talk
 from memedit.training.scope.wordings import mistyped, qualified, referring
-
-sys.path.append(str(Path(__file__).parents[1] / "encoders"))
-sys.path.append(str(Path(__file__).parents[1] / "scope"))
-from scope_bench import HashedWords
-from tiny_encoder import save_tiny_encoder
+from support.scope_bench import HashedWords
+from support.tiny_encoder import save_tiny_encoder
 
 
 def family(name, relations):

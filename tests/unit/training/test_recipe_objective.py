@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.errors import InputError
 from memedit.models.token_rows import IGNORE, TokenRow, answer_row, pad_rows, query_ids, scored_logits
@@ -18,6 +17,7 @@ from memedit.training.recipe.objective import (
     sentinel_contrastive,
 )
 from memedit.training.sampling import EditExample, Sampler
+from support.tiny import tiny_model, tiny_tokenizer
 
 
 def test_the_contrastive_terms_want_own_knowledge_then_sentinel_then_the_rest() -> None:

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import tiny_model
 
 from memedit.adapters.serac.counterfactual import cut
 from memedit.errors import InputError
 from memedit.models.spec import ModelSpec
 from memedit.models.token_rows import TokenRow
 from memedit.training.serac.pruning import choose_layers
+from support.tiny import tiny_model
 
 ROWS = [TokenRow((5, 9, 30, 41, 7), 2, 0), TokenRow((8, 3, 22), 1, 1), TokenRow((11, 12, 13, 14), 3, 2)]
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from memory.hashing_encoder import HashingEncoder
 
 from memedit.errors import DatasetError, InputError
 from memedit.index.subject_tagging import SubjectTagger
@@ -29,6 +28,7 @@ from memedit.training.subjects.fitting import (
     fit_tagger,
     score_tagger,
 )
+from support.hashing_encoder import HashingEncoder
 
 NAMES = [f"{chr(65 + i % 26)}ola{i} B{i}rg" for i in range(40)]
 ROWS = [RewordedRow(f"The mother tongue of {name} is", name, "x", (f"{name} speaks",)) for name in NAMES]

@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adapters.elder_bench import BY_EDIT, BY_ROUTER, NAMES, SETTINGS, TARGETS
-from memory.hashing_encoder import HashingEncoder
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.adapters.elder.adapter import ElderAdapter
 from memedit.adapters.elder.codes import EditCode
@@ -23,6 +20,9 @@ from memedit.models import LoadedModel, model_fingerprint
 from memedit.runtime import EditableModel
 from memedit.training.elder.passes import is_due
 from memedit.training.elder.run import adapter_options, current_mixture, train_elder, waiting_edits
+from support.elder_bench import BY_EDIT, BY_ROUTER, NAMES, SETTINGS, TARGETS
+from support.hashing_encoder import HashingEncoder
+from support.tiny import tiny_model, tiny_tokenizer
 
 PROMPTS = [f"the mill of {name} is" for name in NAMES]
 

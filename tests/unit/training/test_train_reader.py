@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.adapters.reader.weights import RECORD, WEIGHTS, load_reader
 from memedit.errors import DatasetError, InputError
@@ -20,6 +19,7 @@ from memedit.training.reader.facts import Fact, Prose, read_facts, read_prose
 from memedit.training.reader.run import load_training_data, reader_trainer, train_reader
 from memedit.training.reader.trainer import ReaderSettings
 from memedit.training.reader.world import world_facts
+from support.tiny import tiny_model, tiny_tokenizer
 
 NAMES = ["Ada", "Bo", "Cleo", "Dov", "Eva", "Finn", "Gil", "Hana", "Ivo", "Jun", "Kai", "Lea"]
 SETTINGS = ReaderSettings(

@@ -7,10 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from adapters.recipe_bench import SHAPE, TOKENS, make_edit
-from encoders.tiny_encoder import save_tiny_encoder
 from safetensors.torch import load_file
-from tiny import tiny_model, tiny_tokenizer
 from torch import Tensor
 
 from memedit.adapters.recipe.adapter import RecipeAdapter
@@ -22,6 +19,9 @@ from memedit.training.data import load_facts
 from memedit.training.recipe.run import train_recipe
 from memedit.training.recipe.trainer import RecipeSettings, RecipeTrainer
 from memedit.training.sampling import Draw
+from support.recipe_bench import SHAPE, TOKENS, make_edit
+from support.tiny import tiny_model, tiny_tokenizer
+from support.tiny_encoder import save_tiny_encoder
 
 NAMES = ["ada", "bo", "cleo", "dov", "eva", "finn", "gil", "hana"]
 SETTINGS = RecipeSettings(

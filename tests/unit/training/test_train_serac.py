@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adapters.recipe_bench import make_edit
 from safetensors.torch import load_file
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.adapters.base import Row
 from memedit.adapters.serac.adapter import SeracAdapter
@@ -20,6 +18,8 @@ from memedit.models import LoadedModel, model_fingerprint
 from memedit.training.sampling import EditExample
 from memedit.training.serac.run import train_serac
 from memedit.training.serac.trainer import SeracSettings, training_row
+from support.recipe_bench import make_edit
+from support.tiny import tiny_model, tiny_tokenizer
 
 NAMES = ["ada", "bo", "cleo", "dov", "eva", "finn", "gil", "hana"]
 SETTINGS = SeracSettings(steps=6, batch=4, ramp=2, learning_rate=5e-3, dtype="float32")

@@ -4,7 +4,6 @@ import json
 import random
 import shutil
 import sqlite3
-import sys
 import threading
 import zipfile
 from collections.abc import Callable
@@ -12,13 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from backed_up import ENCODER, SPACES, everything, held, lived_in
-from consolidation.version_files import build, made_up_record
-from hashing_encoder import HashingEncoder
 
 from memedit.consolidation.records import SolvedEdit, write_record
 from memedit.consolidation.versions import VersionStore
@@ -28,6 +20,9 @@ from memedit.memory.backup import loading
 from memedit.types import EditState
 from memedit.workflows.backups import back_up, inspect_backup, restore
 from memedit.workflows.consolidate.versions import default_versions
+from support.backed_up import ENCODER, SPACES, everything, held, lived_in
+from support.hashing_encoder import HashingEncoder
+from support.version_files import build, made_up_record
 
 OLD_FILE = Path(__file__).parents[1] / "memory" / "data" / "version1.sql"
 

@@ -1,7 +1,6 @@
 """The consolidation job on a tiny taught model: what it chooses, writes, publishes, undoes, and survives."""
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,12 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
-
-from hashing_encoder import HashingEncoder
-from taught_model import SUBJECTS, answer_of, other_than, prompt_of, taught_model
 from transformers import AutoModelForCausalLM
 
 from memedit.consolidation import ConsolidationSettings
@@ -42,6 +35,8 @@ from memedit.workflows.consolidate.probes import read_probes
 from memedit.workflows.consolidate.schedule import Schedule, due, run_schedule
 from memedit.workflows.consolidate.settings import JobSettings, ProbeFiles, settings_like
 from memedit.workflows.consolidate.states import only_runner
+from support.hashing_encoder import HashingEncoder
+from support.taught_model import SUBJECTS, answer_of, other_than, prompt_of, taught_model
 
 GENTLE = ConsolidationSettings(
     layers=(0, 1), steps=2, stop_loss=0.0, contexts=1, l2=1e9, null_space_threshold=1e9, sensitivity_tokens=64

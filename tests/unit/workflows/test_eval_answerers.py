@@ -1,20 +1,14 @@
 """Answers end where they should, batches change nothing, and bare scores are the model's own."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.models import LoadedModel
 from memedit.workflows.answerers import BareAnswerer
 from memedit.workflows.stopping import AnswerEnd
+from support.tiny import tiny_model, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 EOS = TOKENIZER.eos_token_id

@@ -1,17 +1,13 @@
 """Scopes on files of asks, talks and families: what is read, and what the figures say."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
 from memedit.errors import DatasetError
 from memedit.evaluation.asks import read_asks
 from memedit.workflows.evaluate.asks import run_asks
-
-sys.path.append(str(Path(__file__).parents[1] / "scope"))
-from scope_bench import HashedWords
+from support.scope_bench import HashedWords
 
 ASKS = [
     {

@@ -5,9 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from adapters.elder_bench import BY_EDIT, BY_ROUTER, SETTINGS
-from evaluation.evaluation_cases import counterfact_rows, run_on_tiny_model, write_rows
-from memory.hashing_encoder import HashingEncoder
 
 from memedit.evaluation.datasets import name_files
 from memedit.evaluation.protocols import Protocol
@@ -18,6 +15,9 @@ from memedit.training.elder.run import waiting_edits
 from memedit.workflows.evaluate import elder as eval_elder
 from memedit.workflows.evaluate.elder import TIMES, VARIANTS, ElderVariant
 from memedit.workflows.evaluate.run import EvaluationConfig, evaluate
+from support.elder_bench import BY_EDIT, BY_ROUTER, SETTINGS
+from support.evaluation_cases import counterfact_rows, run_on_tiny_model, write_rows
+from support.hashing_encoder import HashingEncoder
 
 QUICK = replace(SETTINGS, shared_steps=4, steps=3)
 

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from memory.hashing_encoder import HashingEncoder
 
 from memedit.errors import DatasetError, InputError
 from memedit.evaluation.datasets import DataFile, name_files
 from memedit.workflows.evaluate.passages import PLACES, run_passages
+from support.hashing_encoder import HashingEncoder
 
 PLACE_NAMES = ("Freedonia", "Sylvania", "Ruritania", "Graustark")
 WEATHER = "Nothing of interest was said about the weather in those days, which were long and dull. "

@@ -1,17 +1,10 @@
 """Methods that write weights, in an evaluation: edits take hold, and the base is as it was for everyone else."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
-
-from hashing_encoder import HashingEncoder
-from taught_model import SUBJECTS, answer_of, other_than, prompt_of, taught_model
 
 from memedit.consolidation import ConsolidationSettings
 from memedit.evaluation.datasets import name_files
@@ -21,6 +14,8 @@ from memedit.workflows.consolidate.settings import Check, JobSettings
 from memedit.workflows.evaluate import run as workflow
 from memedit.workflows.evaluate.run import EvaluationConfig, evaluate
 from memedit.workflows.evaluate.stage import Workbench
+from support.hashing_encoder import HashingEncoder
+from support.taught_model import SUBJECTS, answer_of, other_than, prompt_of, taught_model
 
 GENTLE = ConsolidationSettings(
     layers=(0, 1), steps=2, contexts=1, l2=1e9, null_space_threshold=1e9, sensitivity_tokens=64

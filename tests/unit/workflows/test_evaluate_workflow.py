@@ -1,18 +1,10 @@
 """A whole evaluation on a tiny model: the promised files, the same again, the same after a kill, clear refusals."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
-
-from evaluation_cases import counterfact_rows, run_on_tiny_model, write_rows
-from hashing_encoder import HashingEncoder
 
 from memedit.errors import DatasetError, InputError, UnknownNameError
 from memedit.evaluation.datasets import name_files
@@ -24,6 +16,8 @@ from memedit.evaluation.stream import StreamOrder
 from memedit.workflows.evaluate.run import EvaluationConfig, evaluate
 from memedit.workflows.evaluate.scope import run_laboratory
 from memedit.workflows.evaluate.suite import suite_files
+from support.evaluation_cases import counterfact_rows, run_on_tiny_model, write_rows
+from support.hashing_encoder import HashingEncoder
 
 FORM = {"method", "model", "dataset", "edits", "queries", "protocol", "metrics"}
 

@@ -1,20 +1,16 @@
 """The harness sees the live answerer, edits included; without the extra the message says how to get it."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.errors import InputError, MissingExtraError
 from memedit.models import LoadedModel
 from memedit.workflows.answerers import BareAnswerer
 from memedit.workflows.evaluate import lm_eval_tasks
 from memedit.workflows.evaluate.lm_eval_tasks import HarnessTasks, harness_model, run_tasks
+from support.tiny import tiny_model, tiny_tokenizer
 
 QUESTIONS = [{"q": f"Is {n} even?", "choices": [" yes", " no"], "label": n % 2} for n in range(8)]
 TASK = """

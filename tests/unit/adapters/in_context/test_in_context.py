@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.adapters import ADAPTERS, Adapter, AdapterBatch, Row, create_adapter
 from memedit.adapters.base import MixesTargets
@@ -13,6 +12,7 @@ from memedit.adapters.in_context.layout import REPEATS, REPEATS_BESIDE_TARGET, c
 from memedit.errors import InputError, UnknownNameError
 from memedit.models import control_ids, render_chat
 from memedit.types import Edit, EditKind, EditState
+from support.tiny import tiny_model, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 NO_SYSTEM = tiny_tokenizer()

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from consolidation.version_files import made_up_record
 
 from memedit.consolidation.apply import applied
 from memedit.consolidation.delta_files import save_delta
@@ -16,6 +15,7 @@ from memedit.consolidation.versions import VersionStore
 from memedit.models import LoadedModel, ModelSpec
 from memedit.models.identity import BaseRecord
 from memedit.types import Edit, WeightDelta, WeightTerm
+from support.version_files import made_up_record
 
 
 def made_version(

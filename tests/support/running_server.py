@@ -9,8 +9,11 @@ from typing import Any
 import httpx
 import uvicorn
 
+from memedit.memory import EditMemory
+from memedit.runtime import EditableModel
 from memedit.server import ServerSettings, create_app
 from memedit.server.engines.base import Engine
+from memedit.server.engines.local import LocalEngine
 from memedit.server.lookups import Lookups
 from memedit.server.runner import listen, server_of
 
@@ -54,3 +57,10 @@ def serve(engine: Engine, lookups: Lookups, settings: ServerSettings, **parts: A
     finally:
         running.stop()
         assert not thread.is_alive()
+
+
+def local_engine(model: Any, tokenizer: Any, memory: EditMemory, **options: Any) -> tuple[LocalEngine, Lookups]:
+    """An engine over a tiny model with the subject scope and the in-context adapter."""
+    lookups = Lookups(memory, scope="subject")
+    editable = EditableModel.wrap(model, tokenizer, memory, scope=lookups.scope, adapter="in_context")
+    return LocalEngine(editable, lookups, name="tiny", **options), lookups

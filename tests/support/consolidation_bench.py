@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.consolidation import ConsolidationSettings, EditRequest
 from memedit.consolidation.moments import LayerMoments
 from memedit.models import LoadedModel, model_fingerprint
+from support.tiny import tiny_model, tiny_tokenizer
 
 SETTINGS = ConsolidationSettings(
     layers=(0, 1), steps=6, contexts=3, context_tokens=(4,), learning_rate=0.3, sensitivity_tokens=64

@@ -3,9 +3,8 @@
 import random
 from multiprocessing.connection import Connection
 
-from hashing_encoder import HashingEncoder
-
 from memedit.memory import EditMemory
+from support.hashing_encoder import HashingEncoder
 
 BATCH = 5
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from encoders.tiny_encoder import save_tiny_encoder
 
 from memedit.adapters.recipe.network import RecipeRecord, new_network, save_network
 from memedit.encoders.knowledge import KnowledgeConfig
 from memedit.models.identity import BaseRecord
 from memedit.types import Edit, EditKind, EditState
+from support.tiny_encoder import save_tiny_encoder
 
 SHAPE = KnowledgeConfig(width=16, prototypes=4, lora_rank=2, lora_alpha=4, max_tokens=64)
 TOKENS = 3

@@ -3,9 +3,9 @@
 from functools import cache
 
 import torch
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.models import LoadedModel, model_fingerprint
+from support.tiny import tiny_model, tiny_tokenizer
 
 SUBJECTS = tuple("abcdefghijklmnop")
 ANSWERS = "ABCDEFGH"

@@ -7,10 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from made_versions import made_version
-from memory.hashing_encoder import HashingEncoder
-from running_server import RunningServer, serve
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.adapters import Adapter, create_adapter
 from memedit.config import ModelConfig
@@ -30,6 +26,10 @@ from memedit.server.lookups import Lookups
 from memedit.server.settings import ServerSettings
 from memedit.server.version_watcher import VersionWatcher
 from memedit.workflows.consolidate.versions import version_store
+from support.hashing_encoder import HashingEncoder
+from support.made_versions import made_version
+from support.running_server import RunningServer, serve
+from support.tiny import tiny_model, tiny_tokenizer
 
 CAPITAL = "The capital of Freedonia is"
 PROMPTS = (CAPITAL, "Water boils at", "x" * 70, "Once upon a time")

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from memory.hashing_encoder import HashingEncoder
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.evaluation.answering import Generation, Scoring
 from memedit.evaluation.cases import Case, Probe, ProbeKind
@@ -17,6 +15,8 @@ from memedit.workflows.answerers import BareAnswerer
 from memedit.workflows.evaluate import run as workflow
 from memedit.workflows.evaluate.run import EvaluationConfig
 from memedit.workflows.evaluate.stage import Workbench
+from support.hashing_encoder import HashingEncoder
+from support.tiny import tiny_model, tiny_tokenizer
 
 FACTS = [
     ("Orlanda", "The capital of Orlanda is", "Vessin", "Orlanda is governed from", "The capital of Brelland is"),

@@ -2,14 +2,13 @@
 
 from collections.abc import AsyncIterator, Sequence
 
-from memory.hashing_encoder import HashingEncoder
-
 from memedit.memory import EditMemory
 from memedit.server import ServerSettings, create_app
 from memedit.server.engines.base import Completion, EngineLoad, EngineModel, Event, GenerationRequest
 from memedit.server.lookups import Lookups
 from memedit.server.problems import ApiError
 from memedit.server.runner import listen, run
+from support.hashing_encoder import HashingEncoder
 
 
 class NoEngine:

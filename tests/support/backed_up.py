@@ -4,12 +4,11 @@ import random
 from pathlib import Path
 from typing import Any
 
-from hashing_encoder import HashingEncoder
-
 from memedit.memory import Actor, EditMemory
 from memedit.memory.database import Database
 from memedit.memory.schema import tables
 from memedit.types import EditState
+from support.hashing_encoder import HashingEncoder
 
 ENCODER = HashingEncoder(dimension=8)
 SPACES = ("default", "other place")

@@ -9,13 +9,13 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from scripted_upstream import ScriptedUpstream
 
 from memedit.memory import EditMemory
 from memedit.server import ServerSettings, create_app
 from memedit.server.engines.proxy import ProxyEngine
 from memedit.server.engines.upstream import Upstream
 from memedit.server.lookups import Lookups
+from support.scripted_upstream import ScriptedUpstream
 
 
 @contextmanager
