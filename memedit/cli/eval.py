@@ -7,6 +7,7 @@ import typer
 
 from memedit.cli.eval_config import EvalConfigFile
 from memedit.cli.files import file_or_shipped
+from memedit.cli.options import key_values
 from memedit.cli.output import LogLine, Output, duration
 
 app = typer.Typer(
@@ -75,6 +76,14 @@ Consolidation = Annotated[
         help="How weights: methods and hybrid write edits into the weights: YAML of kind consolidation.",
     ),
 ]
+Trained = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--weights",
+        metavar="ADAPTER=FOLDER",
+        help="Weights that you trained, in place of the shipped ones, as reader=runs/reader; repeatable.",
+    ),
+]
 EncoderName = Annotated[str, typer.Option("--encoder", help="Sentence encoder.")]
 DType = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16, auto.")]
 
@@ -110,6 +119,7 @@ def run(
     probes_per_kind: PerKind = None,
     no_cache: NoCache = False,
     consolidation: Consolidation = None,
+    weights: Trained = None,
     encoder: EncoderName = "minilm",
     dtype: DType = "float32",
 ) -> None:
@@ -130,6 +140,7 @@ def run(
         "model": model, "queries": queries, "scope": scope, "threshold": threshold, "held_out": held_out,
         "baselines": baselines, "perplexity": perplexity, "capability": capability, "settings": settings,
         "encoder": encoder, "dtype": dtype,
+        "trained": {name: Path(folder) for name, folder in key_values("--weights", weights).items()},
         **_parsed(method, edits, protocol, stream),
     }  # fmt: skip
     if consolidation is not None:

@@ -91,7 +91,7 @@ def run_on_tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run evaluations on a tiny random model and an encoder without a network; everything else is the real thing."""
 
     def bench(config: EvaluationConfig) -> Workbench:
-        return Workbench(tiny_loaded(), HashingEncoder(), config.threshold)
+        return Workbench(tiny_loaded(), HashingEncoder(), config.threshold, trained=config.trained)
 
     monkeypatch.setattr(workflow, "_workbench", bench)
 

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -58,6 +58,7 @@ class EvaluationConfig:
         capability: a capability file, or a folder of them.
         consolidation: how ``weights:`` methods and ``hybrid`` write edits into the weights; the solver is named by the
             method.
+        trained: folders of trained weights by the adapter that takes them, in place of the shipped ones.
         harness: tasks of the language model evaluation harness (extra ``eval``).
         settings: everything else that changes results.
     """
@@ -77,6 +78,7 @@ class EvaluationConfig:
     baselines: bool = True
     perplexity: Path | None = None
     capability: Path | None = None
+    trained: Mapping[str, Path] = field(default_factory=dict)
     harness: HarnessTasks | None = None
     consolidation: JobSettings = field(default_factory=evaluation_job)
     settings: EvalSettings = field(default_factory=EvalSettings)
@@ -111,7 +113,7 @@ def evaluate(
     """
     started = time.time()
     methods = parse_methods(config.methods, scope=config.scope, baselines=config.baselines)
-    _check(config)
+    _check(config, methods)
     streams = {
         (data, n): list(read_cases(data.path, data.format, limit=n)) for data in config.data for n in config.edits
     }
@@ -143,7 +145,7 @@ def evaluate(
     return outcome
 
 
-def _check(config: EvaluationConfig) -> None:
+def _check(config: EvaluationConfig, methods: Sequence[Method]) -> None:
     if not config.data:
         raise InputError("no data file is given; name at least one with --data")
     if not config.protocols:
@@ -152,6 +154,8 @@ def _check(config: EvaluationConfig) -> None:
         raise InputError(f"number of queries must be at least 1, got {config.queries}")
     if not config.edits:
         raise InputError("no number of edits is given")
+    if unused := sorted(config.trained.keys() - {str(method.adapter) for method in methods}):
+        raise InputError(f"weights are given for {', '.join(unused)}, which no method uses as its adapter")
 
 
 def _workbench(config: EvaluationConfig) -> Workbench:
@@ -159,7 +163,7 @@ def _workbench(config: EvaluationConfig) -> Workbench:
     from memedit.models import load_model
 
     loaded, encoder = load_model(config.model, dtype=config.dtype), load_encoder(config.encoder)
-    return Workbench(loaded, encoder, config.threshold, config.consolidation)
+    return Workbench(loaded, encoder, config.threshold, config.consolidation, config.trained)
 
 
 def build_manifest(

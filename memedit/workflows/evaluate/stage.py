@@ -3,9 +3,10 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from memedit.adapters import Adapter, create_adapter
 from memedit.encoders.base import Encoder
@@ -77,6 +78,8 @@ class Workbench:
     encoder: Encoder
     threshold: float | None = None
     consolidation: JobSettings = field(default_factory=evaluation_job)
+    trained: Mapping[str, Path] = field(default_factory=dict)
+    """Folders of trained weights by the adapter that takes them, in place of the shipped ones."""
     base: BareAnswerer = field(init=False)
     _adapters: dict[str, Adapter] = field(default_factory=dict)
     _scopes: dict[str, Scope] = field(default_factory=dict)
@@ -87,7 +90,10 @@ class Workbench:
     def adapter(self, name: str) -> Adapter:
         """Return the adapter of this name for the base model."""
         if name not in self._adapters:
-            chosen, options = ("in_context", {"target_weight": 0.0}) if name == PLAIN else (name, {})
+            options: dict[str, Any] = {"target_weight": 0.0} if name == PLAIN else {}
+            if name in self.trained:
+                options["weights"] = self.trained[name]
+            chosen = "in_context" if name == PLAIN else name
             self._adapters[name] = create_adapter(chosen, self.loaded.model, self.loaded.tokenizer, **options)
         return self._adapters[name]
 

@@ -6,17 +6,19 @@ from typing import Any
 
 import pytest
 
-from memedit.errors import DatasetError, InputError, UnknownNameError
+from memedit.errors import DatasetError, InputError, ModelNotFoundError, UnknownNameError
 from memedit.evaluation.datasets import name_files
 from memedit.evaluation.protocols import Protocol
 from memedit.evaluation.report.results import TIMING_METRICS
 from memedit.evaluation.runner import Progress
 from memedit.evaluation.settings import EvalSettings
 from memedit.evaluation.stream import StreamOrder
+from memedit.training.reader.run import train_reader
+from memedit.training.reader.trainer import ReaderSettings
 from memedit.workflows.evaluate.run import EvaluationConfig, evaluate
 from memedit.workflows.evaluate.scope import run_laboratory
 from memedit.workflows.evaluate.suite import suite_files
-from support.evaluation_cases import counterfact_rows, run_on_tiny_model, write_rows
+from support.evaluation_cases import counterfact_rows, run_on_tiny_model, tiny_loaded, write_rows
 from support.hashing_encoder import HashingEncoder
 
 FORM = {"method", "model", "dataset", "edits", "queries", "protocol", "metrics"}
@@ -178,6 +180,18 @@ def test_refusals_come_before_any_work(tmp_path: Path, data: Path) -> None:
     with pytest.raises(DatasetError, match=r"line 7: not valid JSON.*cut off"):
         evaluate(good, out)
     assert not out.exists()
+
+
+def test_weights_of_ones_own_are_evaluated_in_place_of_shipped_ones(tmp_path: Path, data: Path) -> None:
+    folder, quick = tmp_path / "reader", ReaderSettings(steps=1, batch=2, world=0)
+    train_reader(tiny_loaded(), data=(), whole=[data], out=folder, settings=quick)
+    named = {"methods": ("reader",), "baselines": False, "protocols": (Protocol.GENERATE,)}
+    with pytest.raises(ModelNotFoundError, match="no reader ships for this base model"):
+        evaluate(config(data, **named), tmp_path / "without")
+    outcome = evaluate(config(data, trained={"reader": folder}, **named), tmp_path / "with")
+    assert {row.method for row in outcome.rows} == {"base", "reader"}
+    with pytest.raises(InputError, match="weights are given for recipe, which no method uses"):
+        evaluate(config(data, trained={"recipe": folder}, **named), tmp_path / "unused")
 
 
 def test_the_suite_takes_what_it_knows(tmp_path: Path, data: Path) -> None:
