@@ -1,7 +1,7 @@
 """Record a real run of ``memedit chat`` as an animated SVG: ``python docs/record.py docs/images/chat.svg``.
 
 The lines of ``TALK`` are typed into a terminal that runs the command with an empty memory. The picture shows what it
-writes, with every wait shortened to ``--pause`` seconds. Needs a POSIX system and ``pip install pyte``.
+writes, with every wait shortened to ``--pause`` seconds. Needs a POSIX system and the extra ``docs``.
 """
 
 import argparse
