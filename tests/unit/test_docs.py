@@ -144,7 +144,7 @@ def test_the_readme_has_absolute_links_to_files_that_exist() -> None:
     targets = re.findall(r"\]\(([^)\s]+)\)", text)
     assert targets
     for target in targets:
-        path = re.fullmatch(re.escape(urls["Homepage"]) + r"/(?:blob|tree|raw)/main/([^#]+)(?:#.*)?", target)
+        path = re.fullmatch(re.escape(urls["Homepage"]) + r"/(?:blob|tree|raw)/main/([^#?]+)(?:[#?].*)?", target)
         assert path is not None, target
         assert (ROOT / path[1]).exists(), target
 
