@@ -16,6 +16,7 @@ from memedit.server.problems import ApiError
 
 _log = logging.getLogger("memedit.server")
 _KEPT = 100
+_LAST_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,11 @@ class Consolidator:
             if job.state == "running":
                 self.cancel(job.namespace, job.id)
         for process in list(self._processes.values()):
-            process.wait(10)
+            try:
+                process.wait(_LAST_SECONDS)
+            except subprocess.TimeoutExpired:  # a kill loses nothing either
+                process.kill()
+                process.wait()
 
     def states(self) -> dict[str, int]:
         """Count the jobs by state."""
