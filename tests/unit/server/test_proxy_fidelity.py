@@ -332,24 +332,54 @@ def mutated(rng: random.Random, value: bytes) -> bytes:
     return value[:start] + rng.choice(odd) + value[end:]
 
 
+def framed(rng: random.Random, body: bytes, *, stream: bool) -> list[bytes]:
+    """An answer of HTTP around a body: most often a good one, in parts that end anywhere."""
+    kind = "text/event-stream" if stream else "application/json"
+    status, length, extra = "200 OK", f"Content-Length: {len(body)}\r\n" if not stream else "", ""
+    fault = rng.randrange(24)
+    if fault == 0:
+        status = rng.choice(
+            ["500 Oh", "503 Busy", "429 Slow", "404 What", "204 None", "302 There", "100 Wait", "999 x", "x"]
+        )
+    elif fault == 1:
+        length = f"Content-Length: {rng.choice([0, len(body) + 9, len(body) - 1, -5, 'x', 10**18])}\r\n"
+    elif fault == 2:
+        length, body = "Transfer-Encoding: chunked\r\n", b"%x\r\n" % (len(body) + rng.choice([0, 0, 1, 99])) + body
+        body += rng.choice([b"\r\n0\r\n\r\n", b"", b"\r\nzz\r\n"])
+    elif fault == 3:
+        extra = rng.choice(
+            ["Content-Encoding: gzip\r\n", "Retry-After: \x01\r\n", "X: " + "y" * 100_000 + "\r\n", "junk\r\n"]
+        )
+    elif fault == 4:
+        kind = rng.choice(["text/html", "application/octet-stream", "", "text/event-stream; charset=utf-16"])
+    elif fault == 5:
+        return [bytes(rng.randrange(256) for _ in range(rng.randrange(200)))]
+    whole = (
+        f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nConnection: close\r\n{length}{extra}\r\n".encode("latin-1")
+        + body
+    )
+    cuts = sorted(rng.randrange(len(whole)) for _ in range(rng.randrange(4)))
+    return [whole[i:j] for i, j in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+
+
 def test_whatever_an_upstream_says_nobody_gets_a_500_or_a_cut_stream(
     client: httpx.Client, upstream: RawUpstream
 ) -> None:
     rng = random.Random(11)
     chat = {"messages": [{"role": "user", "content": "x"}]}
-    grown = 0
+    grown, statuses = 0, set()
     for number in range(MUTATIONS + 50):
         if number == 50:
             grown = resident()
         stream = number % 2 == 1
-        if stream:
-            upstream.streams(mutated(rng, sse(*CHUNKS) + DONE))
-        else:
-            upstream.says(mutated(rng, json.dumps(WHOLE).encode()))
+        said = mutated(rng, sse(*CHUNKS) + DONE if stream else json.dumps(WHOLE).encode())
+        upstream.answer = framed(rng, said, stream=stream)
         response = client.post("/v1/chat/completions", json={**chat, "stream": stream})
-        assert response.status_code in (200, 502), (upstream.answer, response.text)
+        statuses.add(response.status_code)
+        assert response.status_code in (200, 404, 429, 502, 503, 504), (upstream.answer, response.text)
         if stream and response.status_code == 200:
             chunks_of(response)
         else:
             json.loads(response.content, parse_constant=lambda _: pytest.fail("no JSON"))
     assert resident() - grown < 64 << 20
+    assert {200, 502} <= statuses
