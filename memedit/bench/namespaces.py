@@ -20,6 +20,7 @@ _BATCH = 64
 def run(
     *,
     queries: int = 100_000,
+    minutes: float | None = None,
     namespaces: int = 50,
     subjects: int = 100,
     encoder: str = "minilm",
@@ -35,7 +36,8 @@ def run(
     withdrawn.
 
     Args:
-        queries: how many in all.
+        queries: how many in all, or as many as ``minutes`` allow.
+        minutes: see ``queries``; None is without end.
         namespaces: how many.
         subjects: shared by all namespaces.
         encoder: name or path; ``scope`` is a registered name.
@@ -57,7 +59,7 @@ def run(
             memory.add_many(_drafts(space, rng.sample(names, subjects // 2), rng), namespace=space)
         lookups = Lookups(memory, scope=scope)
         done = 0
-        while done < queries:
+        while done < queries and (minutes is None or time.perf_counter() - started < 60 * minutes):
             space = rng.choice(spaces)
             asked = [_query(rng, names) for _ in range(min(_BATCH, queries - done))]
             _count(lookups, space, asked, counts)
@@ -67,7 +69,7 @@ def run(
             if progress is not None:
                 progress(done, queries)
     seconds = time.perf_counter() - started
-    return {"benchmark": "namespaces", "queries": queries, "namespaces": namespaces, **counts, "seconds": seconds} | {
+    return {"benchmark": "namespaces", "queries": done, "namespaces": namespaces, **counts, "seconds": seconds} | {
         "leaks": counts["fired_leaks"] + counts["considered_leaks"]
     }
 

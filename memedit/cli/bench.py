@@ -17,6 +17,7 @@ app = typer.Typer(
     no_args_is_help=True, help="Benchmarks; each prints a ratio to its reference, measured in the same run."
 )
 
+Minutes = Annotated[float | None, typer.Option(min=0.01, help="End after so long, whatever is done. [default: never]")]
 Seed = Annotated[int, typer.Option(help="Seed of what is made up.")]
 
 
@@ -321,6 +322,7 @@ def namespaces(
     session: "Session",
     *,
     queries: Annotated[int, typer.Option(min=1, help="Queries in all.")] = 100_000,
+    minutes: Minutes = None,
     spaces: Annotated[int, typer.Option(min=2, help="Namespaces with edits on the same subjects.")] = 50,
     subjects: Annotated[int, typer.Option(min=2, help="Subjects that they share.")] = 100,
     seed: Seed = 0,
@@ -332,6 +334,7 @@ def namespaces(
     with session.output.progress("asking") as progress:
         found = run(
             queries=queries,
+            minutes=minutes,
             namespaces=spaces,
             subjects=subjects,
             encoder=settings.encoder,
@@ -339,6 +342,60 @@ def namespaces(
             seed=seed,
             progress=progress,
         )
+    emit(session.output, found)
+
+
+@command(app, "kills", Needs.ENCODER)
+def kills(
+    session: "Session",
+    *,
+    kills: Annotated[int, typer.Option(min=1, help="How often the server is killed.")] = 500,
+    minutes: Minutes = None,
+    writers: Annotated[int, typer.Option(min=1, help="Clients that write at once.")] = 4,
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="An empty memory, as on PostgreSQL. [default: a SQLite file]")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Kill a server at random moments under writers, and count acknowledged changes that are lost or made twice."""
+    from memedit.bench.kills import run
+
+    with session.output.progress("killing") as progress:
+        found = run(
+            kills=kills,
+            minutes=minutes,
+            writers=writers,
+            memory=url,
+            encoder=session.settings.encoder,
+            seed=seed,
+            progress=progress,
+        )
+    emit(session.output, found)
+
+
+@command(app, "soak", Needs.ENCODER | Needs.SCOPE | Needs.MODEL)
+def soak(
+    session: "Session",
+    *,
+    minutes: Annotated[
+        float, typer.Option(min=0.1, help="How long, the quiet quarter at the beginning included.")
+    ] = 20,
+    clients: Annotated[int, typer.Option(min=1, help="Quiet clients, in four tenants.")] = 16,
+    think: Annotated[float, typer.Option(min=0.001, help="Seconds between two requests of one, on average.")] = 0.5,
+    upstream: Annotated[
+        str | None, typer.Option(metavar="URL", help="Serve this engine's answers. [default: a model of its own]")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Load a server for long, edits coming and going, one tenant hostile: what the others notice, and its memory."""
+    from memedit.bench.soak import Plan, run
+
+    settings = session.settings
+    options = ["--scope", settings.scope.name, "--adapter", settings.adapter.name]
+    options += ["--model", settings.model.name] if upstream is None else ["--upstream", upstream]
+    plan = Plan(minutes, clients, min(4, clients), think, seed, settings.encoder, options)
+    with session.output.progress("soaking") as progress:
+        found = run(plan, progress=progress)
     emit(session.output, found)
 
 
