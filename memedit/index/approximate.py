@@ -88,7 +88,7 @@ class RowStore:
 
 
 class ApproximateIndex(BaseIndex):
-    """Finds candidate rows with a FAISS structure and scores them exactly.
+    """Finds candidate rows with a structure of its own kind and scores them exactly.
 
     Scores are therefore exact inner products; what is approximate is only which rows are looked at. Up to
     ``exact_below`` vectors all are. Removed rows stay in the structure as tombstones: they are dropped from the

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memedit.errors import (
     IndexCorruptError,
     InputError,
-    MissingExtraError,
     UnknownNameError,
     VectorIndexError,
 )
@@ -29,6 +29,7 @@ THOROUGH: dict[str, dict[str, Any]] = {
     "flat": {},
     "ivf": {"probes": 1.0, "rescore": 5000, "exact_below": 64},
     "hnsw": {"ef_search": 2000, "exact_below": 64},
+    "gpu": {"device": "cpu", "exact_below": 64},
 }
 KINDS = sorted(THOROUGH)
 
@@ -315,7 +316,7 @@ def test_bad_input_is_typed_and_changes_nothing(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_empty_and_small(kind: str) -> None:
-    index = create_index(kind, WIDTH)
+    index = filled(kind, 0)
     assert isinstance(index, VectorIndex)
     query = unit(np.random.default_rng(10), 2)
     scores, ids = index.search(query, 3)
@@ -332,7 +333,7 @@ def test_empty_and_small(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_last_of_equal_ids_wins(kind: str) -> None:
-    index = create_index(kind, WIDTH)
+    index = filled(kind, 0)
     vectors = unit(np.random.default_rng(11), 3)
     index.add(ids_of([5, 6, 5]), vectors)
     assert len(index) == 2
@@ -392,19 +393,24 @@ def test_kinds_and_options_are_checked() -> None:
             create_index("exact", dimension)  # type: ignore[arg-type]
 
 
-def test_the_gpu_kind_says_what_to_install_where_faiss_has_no_gpu() -> None:
-    faiss = pytest.importorskip("faiss")
-    if hasattr(faiss, "StandardGpuResources"):
-        pytest.skip("this FAISS is built for GPUs")
-    with pytest.raises(MissingExtraError, match=r"memedit\[gpu\]"):
-        create_index("gpu", 4)
+@pytest.mark.parametrize("device", [99, "no-such-device"])
+def test_the_gpu_kind_says_which_devices_there_are(device: Any) -> None:
+    with pytest.raises(InputError, match=r"PyTorch sees \d+ CUDA"):
+        create_index("gpu", 4, device=device)
+
+
+def test_the_gpu_kind_grows_row_by_row_in_half_precision() -> None:
+    index = create_index("gpu", WIDTH, device="cpu", float16=True, exact_below=0)
+    vectors = unit(np.random.default_rng(0), 300)
+    for i in range(300):
+        index.add(ids_of([i]), vectors[i : i + 1])
+    assert_alike(index, filled("exact", 300), unit(np.random.default_rng(13), 4), 10)
 
 
 @pytest.mark.gpu
 def test_the_gpu_kind_finds_what_the_exact_one_finds() -> None:
-    faiss = pytest.importorskip("faiss")
-    if not hasattr(faiss, "StandardGpuResources") or not faiss.get_num_gpus():
-        pytest.skip("needs faiss-gpu and an NVIDIA GPU")
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
     index = create_index("gpu", WIDTH, exact_below=0)
     index.add(np.arange(500), unit(np.random.default_rng(0), 500))
     index.remove(np.arange(100))
