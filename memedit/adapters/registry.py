@@ -1,4 +1,4 @@
-"""The adapters by name."""
+"""The adapters by name; other packages offer theirs as entry points of the group ``memedit.adapters``."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from memedit.adapters.base import Adapter
 from memedit.errors import InputError
 from memedit.registry import Registry
 
-ADAPTERS: Registry[Any] = Registry("adapter")
+ADAPTERS: Registry[Any] = Registry("adapter", group="memedit.adapters")
 ADAPTERS.register("in_context", "memedit.adapters.in_context.adapter:InContextAdapter")
 ADAPTERS.register("reader", "memedit.adapters.reader.adapter:ReaderAdapter")
 ADAPTERS.register("recipe", "memedit.adapters.recipe.adapter:RecipeAdapter")
