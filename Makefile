@@ -23,11 +23,12 @@ export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-postgres lint docs site bench release clean setup
+.PHONY: help demo test test-only test-fast test-postgres lint docs site bench release clean setup
 
 help:
 	@echo "make demo    before/after answers of a real small model on a dozen corrections"
 	@echo "make test    lint, types, import contracts, docs, unit and integration tests, examples"
+	@echo "make test-fast  unit tests of under two minutes, nothing real trained or served"
 	@echo "make test-postgres  the shared memory on a real PostgreSQL server, installed from Debian's packages if absent"
 	@echo "make lint    only the checks that run no test"
 	@echo "make docs    generate docs/reference again"
@@ -69,9 +70,15 @@ lint: $(VENV)/.stamp-test
 	$(BIN)/mkdocs build --quiet --site-dir build/site
 
 # The models are converted once, before the workers start, so that no two of them do the same work.
-test: lint
+test: lint test-only
+
+test-only: $(VENV)/.stamp-test
 	$(BIN)/memedit models pull smollm2 gemma3-270m multilingual
 	OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) $(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+# While you work: what needs no real model and no long training.
+test-fast: $(VENV)/.stamp-test
+	OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) $(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not slow and not integration' $(PYTEST_ARGS) tests/unit
 
 # `make test` runs these too where the server's binaries are installed; here their absence is an error.
 test-postgres: $(VENV)/.stamp-test
