@@ -7,13 +7,14 @@ import typer
 
 from memedit.cli.options import Needs, command
 from memedit.cli.output import Output
-from memedit.cli.text import one_line
+from memedit.cli.text import one_line, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from memedit.cli.session import Session
     from memedit.types import ScopeDecision
+    from memedit.workflows.feedback import Remedies
 
 _MAIN_REASONS = (
     "verbatim",
@@ -44,14 +45,28 @@ def explain(
 def calibrate(
     session: "Session",
     file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help='JSONL rows {"query": text, "edits": [prompts or ids]}.')
-    ],
+        Path | None,
+        typer.Argument(
+            exists=True,
+            dir_okay=False,
+            help='JSONL rows {"query": text, "edits": [prompts or ids]}. [default: the feedback given at servers]',
+        ),
+    ] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Without a file: do what is shown; else nothing is changed.")
+    ] = False,
     max_false_fire: Annotated[
         float, typer.Option(min=0.0, max=0.5, help="Share of out-of-scope examples that may fire.")
     ] = 0.005,
     save: Annotated[bool, typer.Option(help="Keep the threshold in the memory, for this scope and encoder.")] = True,
 ) -> None:
-    """Choose the scope's threshold from labelled questions; rows with an empty list must stay untouched."""
+    """Choose the scope's threshold from labelled questions; rows with an empty list must stay untouched.
+
+    Without a file: show what mends the feedback that was given on requests of servers, and with --apply do it.
+    """
+    if file is None:
+        _feedback(session, apply=apply)
+        return
     from memedit.workflows.scope import calibrate_scope
 
     memory = session.memory()
@@ -67,6 +82,41 @@ def calibrate(
             + ("; saved" if save else "; not saved")
         ),
     )
+
+
+def _feedback(session: "Session", *, apply: bool) -> None:
+    from memedit.workflows.feedback import carry_out, propose
+
+    memory = session.memory()
+    scope = session.scope(memory)
+    options = session.settings.scope
+    found = propose(memory, scope, threshold=options.threshold, move=options.threshold is None, k=options.candidates)
+    if apply:
+        found = carry_out(memory, scope, found)
+    document = {"applied": apply, **plain(found)}
+    session.output.emit(document, lambda out: print_remedies(out, found, applied=apply))
+
+
+def print_remedies(out: Output, found: "Remedies", *, applied: bool) -> None:
+    """Print what mends the feedback, or what was done about it."""
+    if not found.remedies:
+        out.line("no open feedback: say of a request in the console which edit should have fired, or should not have")
+        return
+    if found.proposed == found.threshold:
+        out.line(f"threshold {found.threshold:.4f} stays")
+    else:
+        out.line(
+            f"threshold {found.threshold:.4f} -> {found.proposed:.4f}; paraphrases that fire {found.caught[0]:.1%} "
+            f"-> {found.caught[1]:.1%}, prompts of others {found.false_fires[0]:.1%} -> {found.false_fires[1]:.1%}"
+        )
+    for one in found.remedies:
+        should = "should fire" if one.verdict.should_fire else "should not fire"
+        score = "not found" if one.score is None else f"score {one.score:.3f}"
+        target = one.verdict.edit_id if one.edit is None else one_line(one.edit.prompt)
+        reason = f" ({one.reason})" if one.reason else ""
+        out.line(f"{one.action:<9}  {one_line(one.verdict.query)}: {should} {target}; {score}{reason}")
+    if not applied:
+        out.line("nothing was changed; --apply does it")
 
 
 def main_reasons(reasons: "Mapping[str, float]") -> dict[str, float]:

@@ -96,6 +96,11 @@ class Lookups:
             self.observe(len(queries), time.perf_counter() - started)
         return LookupResult(tuple(decisions), revision, served)
 
+    @property
+    def pinned(self) -> bool:
+        """Whether the threshold was given to this server, so that none kept in the memory counts."""
+        return self._threshold is not None
+
     def threshold(self, namespace: str) -> float:
         """Return the threshold in force: the one given, else the namespace's calibrated one, else the scope's own."""
         if self._threshold is not None:

@@ -1,12 +1,17 @@
-"""What the scope's threshold brings and costs."""
+"""What the scope's threshold brings and costs, and what mends the feedback on it."""
 
 from fastapi import APIRouter, Depends, Request
+from starlette.concurrency import run_in_threadpool
 
-from memedit.server.auth import ReadAccess
+from memedit.memory import Actor
+from memedit.server.auth import AdminAccess, ReadAccess
 from memedit.server.min_revision import awaited_revision
+from memedit.server.problems import ApiError
+from memedit.server.queues import in_queue
 from memedit.server.schemas.common import responses
-from memedit.server.schemas.scope import TradeoffOut, TradeoffPoint
+from memedit.server.schemas.scope import CalibrateIn, CalibrateOut, TradeoffOut, TradeoffPoint
 from memedit.server.state import server_state
+from memedit.workflows.feedback import carry_out, propose
 
 router = APIRouter(prefix="/v1/scope", tags=["scope"], dependencies=[Depends(awaited_revision)])
 
@@ -31,3 +36,29 @@ def tradeoff(request: Request, access: ReadAccess) -> TradeoffOut:
         paraphrases=len(found.right),
         points=points if found.edits else [],
     )
+
+
+@router.post("/calibrate", operation_id="calibrate_scope", responses=responses(409))
+async def calibrate(request: Request, access: AdminAccess, body: CalibrateIn | None = None) -> CalibrateOut:
+    """Show what mends the open feedback on a namespace; given the `proposal` that was shown, do it."""
+    state, wanted = server_state(request), None if body is None else body.proposal
+    memory, lookups = state.memory, state.lookups
+
+    def work() -> CalibrateOut:
+        found = propose(
+            memory,
+            lookups.scope,
+            namespace=access.namespace,
+            threshold=lookups.threshold(access.namespace),
+            move=not lookups.pinned,
+        )
+        shown = found.fingerprint
+        if wanted is not None and wanted != shown:
+            message = "the feedback, the edits or the threshold have changed since; look at the new proposal"
+            raise ApiError(409, message, code="proposal_changed")
+        if wanted is not None:
+            with memory.as_actor(Actor(access.who.name, request.state.request_id)):
+                found = carry_out(memory, lookups.scope, found)
+        return CalibrateOut.of(found, proposal=shown, applied=wanted is not None)
+
+    return await (run_in_threadpool(work) if wanted is None else in_queue(state, access.who, work))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from memedit.cli.failures import CONFLICT, FAILED, USAGE
+from memedit.memory import EditMemory
 
 MAYOR = ("Who is the mayor of Maren Bay?", "Ines Okafor")
 
@@ -327,3 +328,25 @@ def test_settings_come_from_files_and_all_problems_are_listed(memedit: Any, tmp_
     assert bad.exit_code == FAILED
     assert "did you mean 'memory'" in bad.stderr
     assert "scope.threshold" in bad.stderr
+
+
+def test_feedback_is_shown_and_applied_only_when_told_to(memedit: Any) -> None:
+    edit = memedit.json("edit", "add", "The mayor of Norvik is", "Ole", "--subject", "Norvik")
+    assert "no open feedback" in memedit("scope", "calibrate").output
+    with EditMemory(memedit.database) as memory:
+        memory.feedback.add(edit["id"], "The mayor of Norvik is", should_fire=True, namespace="default")
+        memory.feedback.add(edit["id"], "Norvik's choir is", should_fire=True, namespace="default")
+    shown = memedit("scope", "calibrate")
+    assert "nothing was changed; --apply does it" in shown.output
+    found = memedit.json("scope", "calibrate")
+    assert (found["applied"], len(found["remedies"])) == (False, 2)
+    with EditMemory(memedit.database) as memory:
+        assert memory.get(edit["id"]).paraphrases == ()
+    actions = {
+        one["verdict"]["query"]: one["action"] for one in memedit.json("scope", "calibrate", "--apply")["remedies"]
+    }
+    assert actions["The mayor of Norvik is"] == "none"
+    with EditMemory(memedit.database) as memory:
+        taught = actions["Norvik's choir is"] == "also"
+        assert memory.get(edit["id"]).paraphrases == (("Norvik's choir is",) if taught else ())
+    assert "no open feedback" in memedit("scope", "calibrate").output

@@ -261,3 +261,33 @@ def test_failures_and_clients_that_leave_are_noted(memory: EditMemory) -> None:
         chat(client, "broken", stream=True).read()
         found = {row["query"]: row["status"] for row in rows(client, 4)}
     assert found == {"fine": "ok", "refused": "upstream_unavailable", "slow": "cancelled", "broken": "upstream_error"}
+
+
+def test_feedback_is_shown_as_a_proposal_and_then_carried_out(memory: EditMemory) -> None:
+    edit = memory.list()[0]
+    with opened(memory, ScriptedUpstream(), **LOG) as client:
+        chat(client, "Who leads Norvik's choir?")
+        (row,) = rows(client, 1, edit=edit.id)
+        client.post(f"/v1/requests/{row['id']}/feedback", json={"edit": edit.id, "should_fire": False})
+        shown = client.post("/v1/scope/calibrate").json()
+        assert (shown["applied"], shown["threshold"], shown["proposed"]) == (False, 0.25, 0.25)
+        (remedy,) = shown["remedies"]
+        assert (remedy["action"], remedy["fires"], remedy["feedback"]["target"]) == ("block", True, "Ole")
+        assert memory.get(edit.id).blocks == ()
+        stale = client.post("/v1/scope/calibrate", json={"proposal": "0" * 32})
+        assert (stale.status_code, stale.json()["error"]["code"]) == (409, "proposal_changed")
+        done = client.post("/v1/scope/calibrate", json={"proposal": shown["proposal"]}).json()
+        assert (done["applied"], done["remedies"][0]["action"]) == (True, "block")
+        assert memory.get(edit.id).blocks == ("Who leads Norvik's choir?",)
+        assert memory.audit()[0].actor == "anonymous"
+        chat(client, "Who leads Norvik's choir?")
+        assert rows(client, 2)[0]["considered"][0]["fired"] is False
+        assert client.get("/v1/feedback", params={"settled": True}).json()["data"][0]["outcome"] == "block"
+        assert client.post("/v1/scope/calibrate").json()["remedies"] == []
+
+
+def test_only_administrators_see_what_feedback_comes_to(memory: EditMemory) -> None:
+    secret = memory.keys.create("ann", roles=[Role.EDIT])[1]
+    with TestClient(proxy_app(memory, ScriptedUpstream(), auth=True)) as client:
+        headers = {"Authorization": f"Bearer {secret}"}
+        assert client.post("/v1/scope/calibrate", headers=headers).status_code == 403
