@@ -28,6 +28,17 @@ _SCRIPTS = (
     "runs.js",
     "metrics.js",
     "chart.js",
+    "links.js",
+    "bulk.js",
+    "files.js",
+    "filters.js",
+    "limits.js",
+    "requests.js",
+    "proposal.js",
+    "namespaces.js",
+    "audit.js",
+    "keys.js",
+    "day.js",
 )
 _FILES = {name: "text/javascript; charset=utf-8" for name in _SCRIPTS} | {
     "index.html": "text/html; charset=utf-8",

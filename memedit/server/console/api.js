@@ -37,7 +37,7 @@ async function refusal(response) {
   return told;
 }
 
-export async function call(method, path, { params = {}, body, headers: extra = {}, signal, raw = false } = {}) {
+export async function call(method, path, { params = {}, body, text, type, headers: extra = {}, signal, raw = false } = {}) {
   const url = new URL(path, BASE);
   for (const [name, value] of Object.entries(params)) {
     if (value !== undefined && value !== null && value !== "") url.searchParams.set(name, value);
@@ -46,6 +46,9 @@ export async function call(method, path, { params = {}, body, headers: extra = {
   if (body !== undefined) {
     init.body = JSON.stringify(body);
     init.headers["Content-Type"] = "application/json";
+  } else if (text !== undefined) {
+    init.body = text;
+    init.headers["Content-Type"] = type;
   }
   if (method !== "GET" && path.startsWith("v1/") && !path.includes("explain")) {
     init.headers["Idempotency-Key"] = crypto.randomUUID ? crypto.randomUUID() : String(Math.random()).slice(2) + Date.now();

@@ -7,27 +7,43 @@ import { view as tryIt } from "./tryit.js";
 import { view as scope } from "./scope.js";
 import { view as runs } from "./runs.js";
 import { view as metrics } from "./metrics.js";
+import { view as requests } from "./requests.js";
+import { view as namespaces } from "./namespaces.js";
+import { view as audit } from "./audit.js";
+import { view as keys } from "./keys.js";
+import { here, link } from "./links.js";
 
-const VIEWS = { edits, try: tryIt, scope, runs, metrics };
-const GO = { e: "edits", t: "try", s: "scope", c: "runs", m: "metrics" };
+const VIEWS = { edits, try: tryIt, requests, scope, runs, metrics, namespaces, audit, keys };
+const GO = { e: "edits", t: "try", r: "requests", s: "scope", c: "runs", m: "metrics", n: "namespaces", a: "audit", k: "keys" };
 const THEMES = ["system", "light", "dark"];
 const main = document.getElementById("main"), status = document.getElementById("status"), spaces = document.getElementById("namespace");
 let current = null, going = 0, asking = false;
 
 function route() {
-  const name = location.hash.slice(2).split("/")[0];
-  const next = VIEWS[name] || edits;
+  const { view, params } = here();
+  if (params.namespace && params.namespace !== chosen()) { session.namespace = params.namespace; connect(); return; }
+  const next = VIEWS[view] || edits;
   if (current && current !== next) current.hide();
   else if (current === next) current.hide();
   current = next;
   document.getElementById("title").textContent = next.title;
   document.title = `${next.title} · memedit`;
-  for (const link of document.querySelectorAll("#nav a")) {
-    if (VIEWS[link.dataset.view] === next) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+  for (const one of document.querySelectorAll("#nav a")) {
+    if (VIEWS[one.dataset.view] !== next) { one.removeAttribute("aria-current"); continue; }
+    one.setAttribute("aria-current", "page");
+    one.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
   main.className = `view-${Object.keys(VIEWS).find((key) => VIEWS[key] === next)}`;
   next.show(main);
+}
+
+const chosen = () => session.namespace || "default";
+
+// Another namespace on the same page, without what the address said of the one before.
+function move(name) {
+  session.namespace = name;
+  const { view } = here();
+  history.replaceState(null, "", link(view in VIEWS ? view : "edits"));
 }
 
 function typing(target) {
@@ -39,7 +55,7 @@ document.addEventListener("keydown", (event) => {
   const free = !typing(event.target);
   const plain = !event.ctrlKey && !event.metaKey && !event.altKey;
   if (free && plain) {
-    if (going && GO[event.key]) { going = 0; event.preventDefault(); location.hash = `#/${GO[event.key]}`; return; }
+    if (going && GO[event.key]) { going = 0; event.preventDefault(); location.hash = link(GO[event.key]); return; }
     if (event.key === "g") { going = 1; setTimeout(() => { going = 0; }, 1200); return; }
     if (event.key === "?") { event.preventDefault(); help(); return; }
   }
@@ -48,7 +64,7 @@ document.addEventListener("keydown", (event) => {
 
 function help() {
   const rows = (keys) => keys.map(([key, text]) => [h("dt", {}, key.split(" ").map((one) => (one === "/" && key !== "/" ? " / " : h("kbd", {}, one)))), h("dd", {}, text)]);
-  const everywhere = [["g e", "Edits"], ["g t", "Try it"], ["g s", "Scope"], ["g c", "Consolidation"], ["g m", "Metrics"], ["?", "This list"]];
+  const everywhere = [...Object.entries(GO).map(([key, view]) => [`g ${key}`, VIEWS[view].title]), ["?", "This list"]];
   dialog("Shortcuts", h("div", { class: "help" }, h("section", {}, h("h3", {}, "Everywhere"), h("dl", {}, rows(everywhere))), h("section", {}, h("h3", {}, current.title), h("dl", {}, rows(current.keys)))));
 }
 
@@ -85,9 +101,12 @@ async function connect() {
     const names = data.map((one) => one.name);
     if (session.namespace && !names.includes(session.namespace)) names.push(session.namespace);
     if (!names.length || (!session.namespace && !names.includes("default"))) names.unshift("default");
-    const chosen = session.namespace || (names.includes("default") ? "default" : names[0]);
-    if (chosen !== "default") session.namespace = chosen;
-    replace(spaces, [...new Set(names)].sort().map((name) => h("option", { value: name, selected: name === chosen }, name)), h("option", { value: "\u0000new" }, "Other…"));
+    const asked = here().params.namespace;
+    if (asked) session.namespace = asked;
+    if (asked && !names.includes(asked)) names.push(asked);
+    const mine = session.namespace || (names.includes("default") ? "default" : names[0]);
+    if (mine !== "default") session.namespace = mine;
+    replace(spaces, [...new Set(names)].sort().map((name) => h("option", { value: name, selected: name === mine }, name)), h("option", { value: "\u0000new" }, "Other…"));
     status.textContent = "connected";
     status.className = "status good";
     route();
@@ -100,11 +119,11 @@ async function connect() {
 }
 
 spaces.addEventListener("change", () => {
-  if (spaces.value !== "\u0000new") { session.namespace = spaces.value; route(); return; }
+  if (spaces.value !== "\u0000new") { move(spaces.value); route(); return; }
   const input = h("input", { id: "new-namespace", required: true, maxlength: 255, autocomplete: "off" });
   const form = h("form", { class: "editor" }, h("label", { for: "new-namespace", class: "field" }, h("span", {}, "Namespace", h("small", {}, "it comes to be with its first edit")), input),
     h("footer", {}, h("button", { type: "submit", class: "primary" }, "Go there")));
-  form.addEventListener("submit", (event) => { event.preventDefault(); if (input.value.trim()) { session.namespace = input.value.trim(); node.close(); } });
+  form.addEventListener("submit", (event) => { event.preventDefault(); if (input.value.trim()) { move(input.value.trim()); node.close(); } });
   const node = dialog("Another namespace", form, { onclose: connect });
   input.focus();
 });

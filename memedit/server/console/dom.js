@@ -91,3 +91,9 @@ export function figure(value, digits = 2) {
 export function empty(title, text, action) {
   return h("div", { class: "empty" }, h("p", { class: "empty-title" }, title), h("p", {}, text), action);
 }
+
+// A button that shows, on a small screen, what of a bar (its children of the class "extra") is left out at first.
+export function moreOf(label) {
+  const button = h("button", { type: "button", class: "only-small", "aria-expanded": "false", onclick: () => button.setAttribute("aria-expanded", String(button.parentElement.classList.toggle("all"))) }, label);
+  return button;
+}

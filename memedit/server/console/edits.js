@@ -1,23 +1,29 @@
 // The list of edits, and one of them in full beside it.
 
 import { edits } from "./api.js";
+import { Marks } from "./bulk.js";
 import { openConflicts } from "./conflicts.js";
-import { ago, empty, figure, h, replace, toast } from "./dom.js";
+import { ORDERS, STATES, metadataOf } from "./filters.js";
+import { openExport, openImport } from "./files.js";
+import { here, link, point } from "./links.js";
+import { ago, empty, figure, h, moreOf, replace, toast } from "./dom.js";
 import { openEditor, settled } from "./editor.js";
 
 const PAGE = 50;
-const STATES = [["", "Not withdrawn"], ["active", "Active"], ["pending", "Pending"], ["consolidated", "Consolidated"], ["retired", "Withdrawn"], ["all", "All"]];
-const state = { query: "", mode: "text", filter: "", rows: [], next: null, total: null, selected: -1, busy: false, shown: null };
+const state = { query: "", mode: "text", filter: "", order: "", metadata: "", marks: null, rows: [], next: null, total: null, selected: -1, busy: false, shown: null };
 let nodes = null, timer = null, turn = 0;
 
 export const view = {
   title: "Edits",
   keys: [
     ["/", "Search"], ["n", "New edit"], ["j / k", "Next, previous edit"], ["Enter", "Open the edit"],
-    ["e", "Change it"], ["x", "Withdraw it"], ["r", "Restore it"], ["t", "Try it"], ["c", "Possible conflicts"], ["Esc", "Close the edit"],
+    ["e", "Change it"], ["x", "Withdraw it"], ["r", "Restore it"], ["t", "Try it"], ["c", "Possible conflicts"],
+    ["Space", "Mark the edit"], ["a", "Mark all that are shown"], ["i", "Import"], ["o", "Export"], ["Esc", "Close the edit"],
   ],
 
   show(main) {
+    const { id, params } = here();
+    Object.assign(state, { query: params.q || "", mode: params.mode || state.mode, filter: params.state || "", order: params.order || "", metadata: params.metadata || "" });
     const search = h("input", {
       type: "search", id: "search", placeholder: "Search edits", "aria-label": "Search edits", value: state.query, autocomplete: "off",
       oninput: () => { state.query = search.value.trim(); clearTimeout(timer); timer = setTimeout(load, 180); },
@@ -31,21 +37,26 @@ export const view = {
         type: "button", "data-mode": mode, "aria-pressed": String(state.mode === mode),
         onclick: () => { state.mode = mode; modes.querySelectorAll("button").forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.mode === mode))); if (state.query) load(); },
       }, mode === "text" ? "Words" : "Meaning")));
-    const filter = h("select", { id: "state-filter", "aria-label": "State", onchange: () => { state.filter = filter.value; load(); } },
+    const filter = h("select", { id: "state-filter", class: "extra", "aria-label": "State", onchange: () => { state.filter = filter.value; load(); } },
       STATES.map(([value, label]) => h("option", { value, selected: value === state.filter }, label)));
-    const list = h("div", { class: "rows", id: "edit-rows", role: "listbox", tabindex: "0", "aria-label": "Edits" });
+    const order = h("select", { id: "order", class: "extra", "aria-label": "Order", onchange: () => { state.order = order.value; load(); } }, ORDERS.map(([value, label]) => h("option", { value, selected: value === state.order }, label)));
+    const metadata = h("input", { id: "metadata-filter", class: "extra", "aria-label": "Metadata", placeholder: "metadata: team=sales", value: state.metadata, autocomplete: "off", spellcheck: "false",
+      oninput: () => { state.metadata = metadata.value.trim(); clearTimeout(timer); timer = setTimeout(load, 300); } });
+    const list = h("div", { class: "rows", id: "edit-rows", role: "listbox", tabindex: "0", "aria-label": "Edits", "aria-multiselectable": "true" });
     const more = h("button", { type: "button", class: "more", hidden: true, onclick: () => load(true) }, "Show more");
     const detail = h("aside", { class: "detail", id: "detail", "aria-label": "Selected edit", hidden: true });
     const doubts = h("button", { type: "button", id: "possible-conflicts", hidden: true, onclick: () => settleConflicts() });
-    nodes = { search, filter, list, more, detail, doubts, count: h("span", { class: "count", role: "status" }) };
+    state.marks = new Marks((again) => (again ? load() : drawMarks()));
+    nodes = { search, filter, order, metadata, list, more, detail, doubts, count: h("span", { class: "count", role: "status" }) };
     replace(main, h("div", { class: "edits" },
-      h("div", { class: "bar" }, h("div", { class: "search" }, search, h("kbd", {}, "/")), modes, filter, nodes.count, doubts,
-        h("button", { type: "button", class: "primary", id: "add", onclick: () => add() }, "Add edit", h("kbd", {}, "n"))),
+      h("div", { class: "bar" }, h("div", { class: "search" }, search, h("kbd", {}, "/")), modes, moreOf("More"), filter, order, metadata, nodes.count, doubts,
+        h("span", { class: "grow" }), h("button", { type: "button", id: "import", class: "extra", onclick: bringIn }, "Import"), h("button", { type: "button", id: "export", class: "extra", onclick: openExport }, "Export"),
+        h("button", { type: "button", class: "primary", id: "add", onclick: () => add() }, "Add edit", h("kbd", {}, "n")), state.marks.bar),
       h("div", { class: "split" }, h("div", { class: "list" }, list, more), detail)));
-    list.addEventListener("click", (event) => { const row = event.target.closest(".row"); if (row) { select(Number(row.dataset.at)); open(); } });
+    list.addEventListener("click", (event) => { const row = event.target.closest(".row"); if (!row) return; select(Number(row.dataset.at)); event.target.closest(".tick") || event.ctrlKey || event.metaKey ? mark() : open(); });
     state.selected = -1;
-    state.shown = null;
-    load();
+    state.shown = id || null;
+    load().then(() => { if (id && nodes) reveal(id); });
   },
 
   hide() { clearTimeout(timer); nodes = null; },
@@ -63,11 +74,12 @@ export const view = {
       r: () => edit && edit.state === "retired" && restore(edit),
       t: () => edit && tryIt(edit),
       c: () => settleConflicts(),
+      " ": () => mark(), a: () => state.marks.all(state.rows.map((row) => row.edit.id)), i: () => bringIn(), o: () => openExport(),
       Escape: () => shut(),
     };
     if (!acts[event.key]) return false;
     if (event.key.startsWith("Arrow") && document.activeElement !== nodes.list) return false;
-    if (event.key === "Enter" && document.activeElement?.closest("button, a, select")) return false;
+    if ([" ", "Enter"].includes(event.key) && document.activeElement?.closest("button, a, select")) return false;
     acts[event.key]();
     return true;
   },
@@ -79,11 +91,13 @@ async function load(further = false) {
   nodes.list.setAttribute("aria-busy", "true");
   try {
     let found, next = null, total = null;
+    remember();
+    nodes.order.disabled = nodes.metadata.disabled = Boolean(state.query);
     if (state.query) {
       const body = await edits.search({ q: state.query, mode: state.mode, limit: PAGE });
       found = body.data.filter((hit) => !state.filter || state.filter === "all" || hit.edit.state === state.filter);
     } else {
-      const body = await edits.list({ state: state.filter, limit: PAGE, after: further ? state.next : null, count: true });
+      const body = await edits.list({ state: state.filter, order: state.order, metadata: metadataOf(state.metadata), limit: PAGE, after: further ? state.next : null, count: true });
       found = body.data.map((edit) => ({ edit, score: null }));
       next = body.next;
       total = body.total;
@@ -101,6 +115,21 @@ async function load(further = false) {
   } finally {
     nodes?.list.removeAttribute("aria-busy");
   }
+}
+
+const remember = () => point("edits", state.shown || "", { q: state.query, mode: state.query ? state.mode : "", state: state.filter, order: state.order, metadata: state.metadata });
+
+function mark() {
+  const edit = state.rows[state.selected]?.edit;
+  if (edit) state.marks.toggle(edit.id);
+}
+
+function drawMarks() {
+  nodes?.list.querySelectorAll(".row").forEach((row) => row.setAttribute("aria-checked", String(state.marks.has(row.dataset.id))));
+}
+
+async function bringIn() {
+  if (await openImport()) await load();
 }
 
 async function countConflicts(mine) {
@@ -121,15 +150,16 @@ function draw() {
   nodes.count.textContent = count ? `${best}${count.toLocaleString("en")} ${count === 1 ? "edit" : "edits"}` : "";
   if (!state.rows.length) {
     nodes.list.removeAttribute("aria-activedescendant");
-    replace(nodes.list, state.query || state.filter
+    replace(nodes.list, state.query || state.filter || state.metadata
       ? empty("Nothing found", "No edit of this namespace fits. Try other words, or another state.")
       : empty("No edits yet", "An edit is a prompt and the answer it should have from now on. It is in force as soon as it is added.",
         h("button", { type: "button", class: "primary", onclick: () => add() }, "Add the first edit")));
     return;
   }
   replace(nodes.list, state.rows.map(({ edit, score }, at) => h("div", {
-    class: "row", role: "option", id: `row-${at}`, "data-at": at, "data-id": edit.id, "aria-selected": String(at === state.selected),
+    class: "row", role: "option", id: `row-${at}`, "data-at": at, "data-id": edit.id, "aria-selected": String(at === state.selected), "aria-checked": String(state.marks.has(edit.id)),
   },
+    h("span", { class: "tick", "aria-hidden": "true", title: "Mark" }),
     h("div", { class: "what" }, h("span", { class: "prompt" }, edit.prompt), h("span", { class: "target" }, edit.target)),
     h("div", { class: "marks" },
       score !== null && state.mode === "semantic" ? h("span", { class: "num", title: "Cosine similarity" }, figure(score)) : null,
@@ -157,6 +187,7 @@ function move(step) {
 
 function shut() {
   state.shown = null;
+  remember();
   nodes.detail.hidden = true;
   nodes.list.focus();
 }
@@ -165,6 +196,7 @@ async function open() {
   const edit = state.rows[state.selected]?.edit;
   if (!edit) return;
   state.shown = edit.id;
+  remember();
   drawDetail(edit, null);
   try {
     const { data } = await edits.history(edit.id);
@@ -182,6 +214,7 @@ function drawDetail(edit, changes) {
   replace(nodes.detail,
     h("header", {}, badge(edit.state), h("code", { class: "id" }, edit.id),
       h("button", { type: "button", class: "icon", "aria-label": "Close", onclick: shut }, "×")),
+    h("p", { class: "ways" }, h("a", { href: link("requests"), onclick: (event) => { event.preventDefault(); location.hash = link("requests", "", { edit: edit.id }); } }, "Requests it fired on")),
     h("p", { class: "big prompt" }, edit.prompt),
     h("p", { class: "big target" }, edit.target),
     h("div", { class: "actions" },
@@ -225,8 +258,10 @@ function reveal(id) {
 }
 
 async function show(id) {
-  const edit = await edits.one(id);
-  if (nodes) drawDetail(edit, (await edits.history(id)).data);
+  try {
+    const edit = await edits.one(id);
+    if (nodes) drawDetail(edit, (await edits.history(id)).data);
+  } catch (error) { toast(error.message, { kind: "error" }); }
 }
 
 async function change(edit) {
@@ -264,6 +299,6 @@ async function refresh(edit) {
 
 function tryIt(edit) {
   sessionStorage.setItem("memedit.try", edit.prompt);
-  location.hash = "#/try";
+  location.hash = link("try");
 }
 

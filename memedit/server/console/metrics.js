@@ -3,16 +3,23 @@
 import { call } from "./api.js";
 import { empty, figure, h, replace } from "./dom.js";
 import { spark } from "./chart.js";
+import { drawDay, drawQuotas } from "./day.js";
 
 const EVERY = 2000, KEPT = 90;
-let place = null, timer = null, last = null, trail = [];
+let place = null, past = null, timer = null, last = null, trail = [];
 
 export const view = {
   title: "Metrics",
   keys: [["u", "Read again now"]],
-  show(main) { place = main; replace(main, h("p", { class: "faint", role: "status" }, "Reading…")); tick(); },
-  hide() { clearTimeout(timer); place = null; },
-  key(event) { if (event.key !== "u") return false; tick(); return true; },
+  show(main) {
+    place = h("div", {}, h("p", { class: "faint", role: "status" }, "Reading…"));
+    past = h("section", { class: "card", "aria-label": "Last 24 hours" });
+    replace(main, place, past);
+    tick();
+    drawDay(past);
+  },
+  hide() { clearTimeout(timer); place = past = null; },
+  key(event) { if (event.key !== "u") return false; tick(); drawDay(past); return true; },
 };
 
 async function tick() {
@@ -91,8 +98,9 @@ function draw(now) {
       card("Prompts answered", last.prompts.toLocaleString("en"), "since the start", null, "m-prompts"),
       card("Memory", up ? `r${sum(now, "memedit_revision")}` : "down", up ? "newest change" : "cannot be read", null, "m-memory")),
     h("section", { class: "card" }, h("h3", {}, "Namespaces"),
-      h("table", { class: "figures" }, h("thead", {}, h("tr", {}, ["Namespace", "Active", "Pending", "In weights", "Withdrawn", "Prompts", "Edits fired"].map((name) => h("th", { scope: "col" }, name)))),
+      h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Namespaces" }, h("table", { class: "figures" }, h("thead", {}, h("tr", {}, ["Namespace", "Active", "Pending", "In weights", "Withdrawn", "Prompts", "Edits fired"].map((name) => h("th", { scope: "col" }, name)))),
         h("tbody", {}, [...spaces].sort().map(([name, row]) => h("tr", {}, h("th", { scope: "row" }, name),
-          ["active", "pending", "consolidated", "retired"].map((kind) => h("td", {}, (row.states[kind] || 0).toLocaleString("en"))), h("td", {}, row.prompts.toLocaleString("en")), h("td", {}, row.fired.toLocaleString("en"))))))),
+          ["active", "pending", "consolidated", "retired"].map((kind) => h("td", {}, (row.states[kind] || 0).toLocaleString("en"))), h("td", {}, row.prompts.toLocaleString("en")), h("td", {}, row.fired.toLocaleString("en")))))))),
+    drawQuotas(now.samples),
     h("p", { class: "faint" }, "Read every two seconds from ", h("code", {}, "/metrics"), "."));
 }
