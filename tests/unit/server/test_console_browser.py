@@ -1,33 +1,27 @@
 """Every action of the console, in a real browser."""
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright import sync_api
 
 from memedit.memory import EditMemory, Role
+from support.browsers import launched, needs_browser
 from support.hashing_encoder import HashingEncoder
 from support.running import proxy_app, serving
 from support.scripted_upstream import ScriptedUpstream
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = os.environ.get("MEMEDIT_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium found; install it (Debian: apt-get install chromium) or set MEMEDIT_CHROMIUM"
-)
+pytestmark = needs_browser
 NASTY = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +55,7 @@ def space(memory: EditMemory, request: pytest.FixtureRequest) -> str:
 def page(chromium: Any, url: str, space: str) -> Iterator[Any]:
     """The console in that namespace; the test fails when the page reports an error or a breach of its policy."""
     context = chromium.new_context(viewport={"width": 1360, "height": 860}, reduced_motion="reduce")
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(45_000)
     context.add_init_script(
         f"sessionStorage.getItem('memedit.namespace') || sessionStorage.setItem('memedit.namespace', '{space}')"
     )
@@ -426,7 +420,7 @@ def test_no_page_is_wider_than_the_screen(
     context = chromium.new_context(
         viewport={"width": width, "height": 844}, color_scheme=theme, reduced_motion="reduce"
     )
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(45_000)
     context.add_init_script(f"sessionStorage.setItem('memedit.namespace', '{space}')")
     page = context.new_page()
     for view, ready in (("edits", ".row"), ("try", "#ask"), ("scope", "main .card"), ("runs", "main .card"),

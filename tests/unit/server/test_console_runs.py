@@ -1,48 +1,27 @@
 """Consolidation in the console, in a real browser: versions, gates, jobs, publishing and the way back."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright import sync_api
 
 from memedit.config import ModelConfig
-from memedit.consolidation.records import DELTA, SolvedEdit, write_record
-from memedit.consolidation.verdicts import Gate, Verdict
+from memedit.consolidation.records import DELTA
+from memedit.consolidation.verdicts import Verdict
 from memedit.consolidation.versions import VersionStore
 from memedit.memory import EditMemory
 from memedit.server.consolidations import ConsolidationSetup, Consolidator
 from memedit.workflows.consolidate.versions import version_store
+from support.browsers import launched, needs_browser
+from support.console_data import build
 from support.following_setup import CAPITAL, damage, following_server
 from support.hashing_encoder import HashingEncoder
 from support.running import proxy_app, serving
 from support.scripted_upstream import ScriptedUpstream
-from support.version_files import made_up_record
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = os.environ.get("MEMEDIT_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium found; install it (Debian: apt-get install chromium) or set MEMEDIT_CHROMIUM"
-)
-
-GATES = (
-    Gate("efficacy", Verdict.PASS, "every edit holds", 2, 100.0, 0.0),
-    Gate("specificity", Verdict.WARN, "a little harm cannot be excluded", 120, 96.7, 98.3, "%", 0.31, "McNemar"),
-    Gate("perplexity", Verdict.PASS, "within 1%", 40, 17.21, 17.18, "", 0.0004, "paired t"),
-    Gate("capability", Verdict.SKIPPED, "no file of questions was given"),
-)
-
-
-def _build(verdict: Verdict) -> Any:
-    def build(name: str, folder: Path) -> None:
-        edits = (SolvedEdit("a", "h", True), SolvedEdit("b", "h", False, "did not hold"))
-        reasons = ("specificity: a little harm cannot be excluded",) if verdict is Verdict.WARN else ()
-        record = made_up_record(name, edits, gates=GATES, verdict=verdict, reasons=reasons, seconds={"solve": 41.0})
-        write_record(folder, record)
-
-    return build
+pytestmark = needs_browser
 
 
 @pytest.fixture
@@ -50,8 +29,8 @@ def store(tmp_path: Path) -> Iterator[tuple[EditMemory, VersionStore]]:
     with EditMemory(tmp_path / "edits.db", encoder=HashingEncoder()) as memory:
         memory.add("Who leads Norvik?", "Ole", subject="Norvik")
         found = version_store(memory)
-        found.promote(found.make(_build(Verdict.PASS)))
-        found.make(_build(Verdict.WARN))
+        found.promote(found.make(build(Verdict.PASS)))
+        found.make(build(Verdict.WARN))
         yield memory, found
 
 
@@ -60,15 +39,13 @@ def page(store: tuple[EditMemory, VersionStore], tmp_path: Path) -> Iterator[Any
     memory, _ = store
     setup = ConsolidationSetup(str(tmp_path / "edits.db"), "minilm", ModelConfig(name=str(tmp_path / "no model")))
     app = proxy_app(memory, ScriptedUpstream(), Consolidator(setup))
-    with serving(app) as url, sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with serving(app) as url, launched() as browser:
         page = browser.new_context(viewport={"width": 1360, "height": 900}, reduced_motion="reduce").new_page()
         problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(f"{url}/console#/runs")
         page.wait_for_selector(".version")
         yield page
-        browser.close()
         assert problems == []
 
 
@@ -116,8 +93,7 @@ def test_a_job_is_started_watched_cancelled_and_its_failure_told(page: Any) -> N
 
 def test_a_server_that_follows_says_what_answers_and_why_not_the_champion(tmp_path: Path) -> None:
     expect = sync_api.expect
-    with following_server(tmp_path, "v0001") as followed, sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with following_server(tmp_path, "v0001") as followed, launched() as browser:
         page = browser.new_context(viewport={"width": 1360, "height": 900}, reduced_motion="reduce").new_page()
         page.goto(f"{followed.server.url}/console#/runs")
         expect(page.locator("#serving")).to_contain_text("v0001")
@@ -133,7 +109,6 @@ def test_a_server_that_follows_says_what_answers_and_why_not_the_champion(tmp_pa
         page.click("#ask")
         expect(page.get_by_label("With edits").locator(".mark")).to_have_text("1 edit in the weights · v0001")
         expect(page.locator("#found h3")).to_contain_text("the weights of v0001 answer")
-        browser.close()
 
 
 def test_the_runs_fit_a_telephone(page: Any) -> None:

@@ -1,20 +1,15 @@
 """From complaints to a threshold, blocks and paraphrases."""
 
-import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "memory"))
-
-from hashing_encoder import HashingEncoder
 
 from memedit.memory import EditMemory
 from memedit.runtime import Router
 from memedit.runtime.calibrated import kept_threshold
 from memedit.scope import Scope, load_scope
 from memedit.workflows.feedback import ENOUGH, Remedies, carry_out, propose
+from support.hashing_encoder import HashingEncoder
 
 PLACES = ("Norvik", "Sudvik", "Ostvik", "Vestvik", "Midvik", "Lillvik", "Storvik", "Langvik")
 
