@@ -96,6 +96,11 @@ class Authenticator:
             raise rate_refusal("key", who.name, "requests_per_minute", limit, wait)
         return who
 
+    def recent_uses(self) -> dict[str, datetime]:
+        """Return when keys, by id, were last used, as far as that is not written yet."""
+        with self._lock:
+            return dict(self._uses)
+
     def take_uses(self) -> dict[str, datetime]:
         """Return when keys, by id, were last used since this was last asked."""
         with self._lock:

@@ -9,11 +9,17 @@ from memedit.errors import ConflictError, InputError, StoreError, StoreReadOnlyE
 from memedit.memory import EditMemory
 from support.hashing_encoder import HashingEncoder
 from support.postgres_server import PostgresServer
-from unit.memory import test_edit_memory, test_memory_bad_input, test_memory_formats, test_memory_upkeep
+from unit.memory import (
+    test_edit_memory,
+    test_memory_bad_input,
+    test_memory_formats,
+    test_memory_service,
+    test_memory_upkeep,
+)
 
 ENCODER = HashingEncoder(16)
 
-for _module in (test_edit_memory, test_memory_bad_input, test_memory_formats, test_memory_upkeep):
+for _module in (test_edit_memory, test_memory_bad_input, test_memory_formats, test_memory_service, test_memory_upkeep):
     for _name, _test in list(vars(_module).items()):
         if _name.startswith("test_") and "memory" in inspect.signature(_test).parameters:
             globals()[_name] = _test  # runs with the fixture ``memory`` of this folder

@@ -34,9 +34,9 @@ class Redaction:
         """Return a row with its texts redacted, and then cut to what is kept of them."""
         return replace(
             row,
-            query=self.text(row.query)[:LONGEST],
-            earlier=tuple(self.text(text)[:_EARLIER_LONGEST] for text in row.earlier),
-            answer=None if row.answer is None else self.text(row.answer)[:LONGEST],
+            query=self.text(storable(row.query))[:LONGEST],
+            earlier=tuple(self.text(storable(text))[:_EARLIER_LONGEST] for text in row.earlier),
+            answer=None if row.answer is None else self.text(storable(row.answer))[:LONGEST],
         )
 
     def text(self, text: str) -> str:
@@ -47,6 +47,11 @@ class Redaction:
             except TimeoutError:
                 return MARK
         return text
+
+
+def storable(text: str) -> str:
+    """Return a text with a mark in place of what no database keeps: NUL, and halves of characters."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _compiled(pattern: str) -> "regex.Pattern[str]":

@@ -4,6 +4,7 @@ They are for administrators of every namespace: a limit is nothing if who is hel
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Request
@@ -42,9 +43,13 @@ Everywhere = Annotated[Principal, Depends(_everywhere)]
 def list_keys(request: Request, who: Everywhere) -> KeyList:
     """List the API keys, without their secrets."""
     state = server_state(request)
-    state.upkeep.note_uses()
-    used = quota_uses(state, "key")
-    return KeyList(data=[KeyOut.of(key, used.get(f"{key.name}/{key.id}")) for key in state.memory.keys.list()])
+    used, recent = quota_uses(state, "key"), state.authenticator.recent_uses()
+    return KeyList(
+        data=[
+            KeyOut.of(replace(key, last_used_at=recent.get(key.id, key.last_used_at)), used.get(f"{key.name}/{key.id}"))
+            for key in state.memory.keys.list()
+        ]
+    )
 
 
 @router.post("/keys", operation_id="create_key", status_code=201, responses=responses())

@@ -196,3 +196,21 @@ def test_figures_are_kept_for_as_long_as_asked(memory: EditMemory) -> None:
     assert [(row.server, row.values["requests"]) for row in found] == [("a", 3), ("a", 4), ("b", 8.5)]
     assert len(ring.since(NOW)) == 4
     assert memory.revision == before
+
+
+@pytest.mark.parametrize("order", ["added", "changed", "prompt", "target", "subject"])
+def test_pages_of_any_order_make_the_whole_list(memory: EditMemory, order: str) -> None:
+    for number, word in enumerate(("beta", "Alpha", "émile", "alpha", "zulu")):
+        subject = None if number % 2 else word
+        memory.add(f"{word} number {number} is", "same" if number < 3 else word, subject=subject, on_conflict="keep")
+    for name in (order, f"-{order}"):
+        whole = memory.list(order=name)
+        paged, after = [], None
+        while page := memory.list(order=name, limit=2, after=after):
+            paged += page
+            after = page[-1].id
+        assert paged == whole
+        assert len(whole) == 5
+    assert memory.list(order=f"-{order}") == memory.list(order=order)[::-1]
+    with pytest.raises(InputError, match="colour"):
+        memory.list(order="colour")
