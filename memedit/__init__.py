@@ -37,13 +37,14 @@ if TYPE_CHECKING:
         StoreReadOnlyError,
         StoreUnavailableError,
         StoreVersionError,
+        StructureError,
         UnknownNameError,
         UnsupportedModelError,
         VectorIndexError,
     )
     from memedit.memory import AddReport, Change, Conflict, EditMemory, MemoryStats, PossibleConflict, VerifyReport
     from memedit.models import LoadedModel, load_model
-    from memedit.runtime import Answer, EditableModel
+    from memedit.runtime import Answer, EditableModel, Structure
     from memedit.scope import Scope, load_scope
     from memedit.types import BatchPlan, Candidate, Edit, EditDraft, EditKind, EditState, Hit, Route, ScopeDecision
 
@@ -78,6 +79,7 @@ _MODULES = {
         "StoreReadOnlyError",
         "StoreUnavailableError",
         "StoreVersionError",
+        "StructureError",
         "UnknownNameError",
         "UnsupportedModelError",
         "VectorIndexError",
@@ -92,7 +94,7 @@ _MODULES = {
         "VerifyReport",
     ),
     "memedit.models": ("LoadedModel", "load_model"),
-    "memedit.runtime": ("Answer", "EditableModel"),
+    "memedit.runtime": ("Answer", "EditableModel", "Structure"),
     "memedit.scope": ("Scope", "load_scope"),
     "memedit.types": (
         "BatchPlan",
@@ -157,6 +159,8 @@ __all__ = [
     "StoreReadOnlyError",
     "StoreUnavailableError",
     "StoreVersionError",
+    "Structure",
+    "StructureError",
     "UnknownNameError",
     "UnsupportedModelError",
     "VectorIndexError",

@@ -5,6 +5,7 @@
     MemeditError
     ├── InputError (ValueError)            a value the caller passed cannot be used
     │   ├── ConfigError                    one or more settings are wrong; all are listed
+    │   ├── StructureError                 no answer can be held to this schema, pattern or grammar
     │   ├── FieldError                     one field of an edit cannot be used; names the field
     │   ├── DatasetError                   a row of a data file is wrong; names file, line, field
     │   ├── UnknownNameError               no such method, model, format ...; lists near matches
@@ -58,6 +59,10 @@ class ConfigError(InputError):
 
 class ContextLengthError(InputError):
     """A prompt is longer than the model can read."""
+
+
+class StructureError(InputError):
+    """A schema, pattern, choice or grammar that answers cannot be held to, or can be no longer."""
 
 
 class FieldError(InputError):

@@ -431,6 +431,33 @@ def letter(
     session.output.emit(found, show)
 
 
+@command(app, "structured", Needs.SCOPE | Needs.MODEL | Needs.ENCODER)
+def structured(
+    session: "Session",
+    *,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            exists=True, dir_okay=False, help="JSONL rows of kind, prompt, target, ask, schema, at (a path) and value."
+        ),
+    ],
+) -> None:
+    """Ask for answers that hold to a JSON schema, and count those with the edit's value in its place."""
+    from memedit.bench.structured import read_asks, run
+
+    model = session.model(session.memory(":memory:"))
+    with session.output.progress("asking") as progress:
+        found = run(model, read_asks(file), progress=progress)
+
+    def show(out: Output) -> None:
+        for what, share in (("JSON", found.valid), ("the right value in its place", found.right)):
+            out.line(f"{what}: {share.value:.1f}% [{share.ci_low:.1f}, {share.ci_high:.1f}] of {share.n}")
+        out.line(f"the edit alone fired on {found.fired}; {found.seconds:.2f} s an answer")
+        out.line("  " + ", ".join(f"{kind} {right}/{n}" for kind, (right, n) in found.by_kind.items()))
+
+    session.output.emit(found, show)
+
+
 def emit(output: Output, found: Mapping[str, Any]) -> None:
     """Print a benchmark's figures, or its document."""
     output.emit(found, lambda out: out.table(["what", "value"], list(_rows(plain(found)))))

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,11 +23,12 @@ from memedit.runtime.artefacts import Artefacts
 from memedit.runtime.asked import asked_row
 from memedit.runtime.calibrated import open_scope
 from memedit.runtime.lengths import check_fits, effective, longest
-from memedit.runtime.passes import Base, EditedRows, PassResult, merge, run_edited, warn_of_embeddings
+from memedit.runtime.passes import Base, EditedRows, PassResult, merge, run_edited, warn_of_embeddings, with_structure
 from memedit.runtime.routing import Router, part_of
 from memedit.runtime.rows import Prompt, Prompts, attention_mask, left_pad, prompt_list, prompt_row, tensor_rows
 from memedit.runtime.scoring import score_rows, target_ids
 from memedit.runtime.streaming import TextStream
+from memedit.runtime.structured import Grammar, Grammars, Held, StructureKind, as_structure, placed_targets
 from memedit.runtime.target_bias import TargetPrior, target_prior
 from memedit.scope import PreparesEdits, Scope
 from memedit.types import BatchPlan, Hit, Route
@@ -92,6 +94,7 @@ class EditableModel:
         )
         self._lock = threading.RLock()
         self._warned = False
+        self._grammars: Grammars | None = None
 
     @classmethod
     def from_pretrained(
@@ -185,6 +188,23 @@ class EditableModel:
     pad_token = renamed("pad_token", "pad_token_id")
     wanted = renamed("wanted", "target_prior")
 
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """The ids that end an answer: those of the model's generation config, else its tokenizer's."""
+        known = self._base.generation_config.eos_token_id
+        ends = [known] if isinstance(known, int) else list(known or ())
+        own = self._tokenizer.eos_token_id
+        return frozenset(ends if ends or own is None else [own])
+
+    @property
+    def grammars(self) -> Grammars:
+        """Compiles structures for this model's tokens."""
+        with self._lock:
+            if self._grammars is None:
+                width = int(self._base.config.get_text_config().vocab_size)
+                self._grammars = Grammars(self._tokenizer, width, self.end_tokens)
+            return self._grammars
+
     def generate(self, inputs: Tensor | None = None, generation_config: Any = None, **options: Any) -> Any:
         """Generate as the model's own ``generate`` does, with its arguments and its kind of result.
 
@@ -216,7 +236,13 @@ class EditableModel:
         return self._planned(rows, self._plan(rows), ids, inputs, options)
 
     def answer(
-        self, prompts: Prompts, *, batch_size: int = BATCH, plan: BatchPlan | None = None, **options: Any
+        self,
+        prompts: Prompts,
+        *,
+        batch_size: int = BATCH,
+        plan: BatchPlan | None = None,
+        structured: Any = None,
+        **options: Any,
     ) -> list[Answer]:
         """Answer texts (continued as they stand) and chats (lists of messages), in order, with provenance.
 
@@ -224,34 +250,42 @@ class EditableModel:
             prompts: one or many.
             batch_size: how many are generated at once.
             plan: what :meth:`plan` returned for these prompts; they are then not looked up again.
+            structured: what every answer has to be: a JSON schema (a mapping), a pydantic model, or a
+                :class:`~memedit.runtime.structured.Structure`. An edit's target stands in the value that is about it.
             options: arguments of ``generate``. With ``num_return_sequences`` n, each prompt has n answers in a row.
 
         Raises:
             InputError: a prompt is empty, not valid Unicode, or does not fit the model's context.
+            StructureError: answers cannot be held to the structure.
         """
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size} is below 1")
         rows = self._rows(prompts)
         options = {k: v for k, v in options.items() if k != "return_dict_in_generate"}
+        grammar = None if structured is None else self.grammars.compile(as_structure(structured))
         answers: list[Answer] = []
         for start in range(0, len(rows), batch_size):
             chunk = rows[start : start + batch_size]
             chunk_plan = self._plan(chunk) if plan is None else part_of(plan, start, start + len(chunk))
-            answers += self._answer_batch(chunk, chunk_plan, options)
+            answers += self._answer_batch(chunk, chunk_plan, options, grammar)
         return answers
 
     def chat(self, messages: ChatMessages, **options: Any) -> Answer:
-        """Answer one chat; ``options`` are arguments of ``generate``."""
+        """Answer one chat; ``options`` are ``structured`` and arguments of ``generate``."""
         return self.answer([messages], **options)[0]
 
-    def stream(self, prompt: Prompt, **options: Any) -> TextStream:
-        """Answer one prompt or chat piece by piece; ``route`` of the result tells which edits fired."""
+    def stream(self, prompt: Prompt, *, structured: Any = None, **options: Any) -> TextStream:
+        """Answer one prompt or chat piece by piece; ``route`` of the result tells which edits fired.
+
+        ``structured`` is as for :meth:`answer`.
+        """
+        grammar = None if structured is None else self.grammars.compile(as_structure(structured))
         row = self._rows([prompt])[0]
         plan = self._plan([row])
 
         def generate(streamer: Any, stop: Any) -> None:
             criteria = [*(options.get("stopping_criteria") or ()), stop]
-            self._run_rows([row], plan, {**options, "streamer": streamer, "stopping_criteria": criteria})
+            self._run_rows([row], plan, {**options, "streamer": streamer, "stopping_criteria": criteria}, grammar)
 
         return TextStream(plan.routes[0], self._tokenizer, generate)
 
@@ -328,8 +362,10 @@ class EditableModel:
             return True
         return self._layout is not None and self._layout.last_user_span(row.ids) is not None
 
-    def _answer_batch(self, rows: list[Row], plan: BatchPlan, options: dict[str, Any]) -> list[Answer]:
-        ids, sequences = self._run_rows(rows, plan, options)
+    def _answer_batch(
+        self, rows: list[Row], plan: BatchPlan, options: dict[str, Any], grammar: Grammar | None
+    ) -> list[Answer]:
+        ids, sequences = self._run_rows(rows, plan, options, grammar)
         n = sequences.shape[0] // len(rows)
         answers = []
         for number, new in enumerate(sequences[:, ids.shape[1] :].tolist()):
@@ -338,18 +374,30 @@ class EditableModel:
             answers.append(Answer(text=text, token_ids=tuple(kept), route=plan.routes[number // n]))
         return answers
 
-    def _run_rows(self, rows: list[Row], plan: BatchPlan, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    def _run_rows(
+        self, rows: list[Row], plan: BatchPlan, options: dict[str, Any], grammar: Grammar | None = None
+    ) -> tuple[Tensor, Tensor]:
         ids, mask, _ = left_pad(rows, self._pad, self._base.device)
         if "stop_strings" in options:
             options = {"tokenizer": self._tokenizer, **options}
         arguments = {**options, "input_ids": ids, "attention_mask": mask}
-        return ids, self._planned(rows, plan, ids, None, arguments)
+        return ids, self._planned(rows, plan, ids, None, arguments, grammar=grammar)
 
     def _planned(
-        self, rows: list[Row], plan: BatchPlan, ids: Tensor, inputs: Tensor | None, options: dict[str, Any]
+        self,
+        rows: list[Row],
+        plan: BatchPlan,
+        ids: Tensor,
+        inputs: Tensor | None,
+        options: dict[str, Any],
+        *,
+        grammar: Grammar | None = None,
     ) -> Any:
         """Run a batch as planned."""
-        edited = self._edited(rows, plan)
+        edited = self._edited(rows, plan, grammar)
+        own = options  # those of the edited rows: their constraints are theirs
+        if grammar is not None:
+            options = with_structure(options, [lambda: Held(grammar.constraint())] * len(rows), ids.shape[1])
         if edited is None:
             return self._bare(inputs, options)
         adapter = self.adapter
@@ -357,7 +405,7 @@ class EditableModel:
             bare = None
             if len(edited.numbers) < len(rows):
                 bare = PassResult(self._bare(inputs, options), ids.shape[1], tuple(range(len(rows))))
-            result = run_edited(self._engine, adapter, edited, ids, options)
+            result = run_edited(self._engine, adapter, edited, ids, own)
         return merge(bare, result, ids, self._pad)
 
     def _bare(self, inputs: Tensor | None, options: Mapping[str, Any]) -> Any:
@@ -365,7 +413,7 @@ class EditableModel:
         with self._lock:
             return self._base.generate(**options) if inputs is None else self._base.generate(inputs, **options)
 
-    def _edited(self, rows: Sequence[Row], plan: BatchPlan) -> EditedRows | None:
+    def _edited(self, rows: Sequence[Row], plan: BatchPlan, grammar: Grammar | None = None) -> EditedRows | None:
         numbers = plan.edited_rows
         if not numbers:
             return None
@@ -373,12 +421,24 @@ class EditableModel:
         edits = tuple(tuple(hit.edit for hit in hits) for hits in fired)
         found = self._artefacts.of(self.adapter, [edit for group in edits for edit in group])
         chosen = tuple(rows[n] for n in numbers)
-        mixed = tuple(self.target_prior(row, own) for row, own in zip(chosen, fired, strict=True))
-        return EditedRows(numbers, chosen, edits, found, mixed)
+        pairs = list(zip(chosen, fired, strict=True))
+        if grammar is not None:
+            held = tuple(partial(self.held, grammar, row, own) for row, own in pairs)
+            return EditedRows(numbers, chosen, edits, found, (None,) * len(chosen), held)
+        return EditedRows(numbers, chosen, edits, found, tuple(self.target_prior(row, own) for row, own in pairs))
 
     def target_prior(self, row: Row, fired: Sequence[Hit]) -> TargetPrior | None:
         """Return what the decoding of a row is mixed with when the edits of ``fired`` apply to it."""
         return target_prior(self.adapter, self._tokenizer, row, fired, chat=self._is_chat(row))
+
+    def held(self, grammar: Grammar, row: Row, fired: Sequence[Hit]) -> Held:
+        """Return what one answer to a row is held to, and mixed with where edits fire on it."""
+        constraint = grammar.constraint()
+        if not fired:
+            return Held(constraint)
+        if grammar.structure.kind is StructureKind.MIXED:
+            return Held(constraint, self.target_prior(row, fired))
+        return Held(constraint, placed_targets(constraint, grammar.structure, self.adapter, row, fired))
 
     def _until_end(self, ids: list[int], options: dict[str, Any]) -> list[int]:
         """Cut after the first end-of-text token; what follows it is padding."""

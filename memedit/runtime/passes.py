@@ -1,7 +1,7 @@
 """Running a planned batch: the bare model on the caller's tensors, edited rows in a pass of their own."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 from memedit.adapters.base import Adapter, AdapterBatch, Row
 from memedit.runtime.lengths import check_fits, effective, longest, restate_lengths
 from memedit.runtime.rows import left_pad
+from memedit.runtime.structured import Held, HoldingProcessor
 from memedit.runtime.target_bias import TargetMixer, TargetPrior
 from memedit.runtime.views import CallerView
 from memedit.types import Edit
@@ -36,13 +37,17 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class EditedRows:
-    """The rows of a batch on which edits fire: their numbers, edits (best first), artefacts, and what is mixed in."""
+    """The rows of a batch on which edits fire: their numbers, edits (best first), artefacts, and what is mixed in.
+
+    ``held`` make what their answers are held to, where that is a structure; ``priors`` are None then.
+    """
 
     numbers: tuple[int, ...]
     rows: tuple[Row, ...]
     edits: tuple[tuple[Edit, ...], ...]
     artefacts: Mapping[str, bytes]
     priors: tuple[TargetPrior | None, ...]
+    held: tuple[Callable[[], Held], ...] = ()
 
     def rewritten(self, adapter: Adapter, limit: int | None) -> tuple[Row, ...]:
         """Return the rows as the adapter wants them fed.
@@ -89,7 +94,9 @@ def run_edited(base: Base, adapter: Adapter, edited: EditedRows, ids: Tensor, op
     view = CallerView(ids[list(edited.numbers)], inputs.shape[1])
     settings = dict(own)
     view.arguments(own, edited.numbers, lambda name: effective(settings, model, name))
-    if any(edited.priors):
+    if edited.held:
+        own = with_structure(own, edited.held, inputs.shape[1])
+    elif any(edited.priors):
         mixer = TargetMixer(edited.priors, inputs.shape[1])
         own["logits_processor"] = LogitsProcessorList([mixer, *own.get("logits_processor", ())])
     restate_lengths(own, model, ids.shape[1])
@@ -97,6 +104,12 @@ def run_edited(base: Base, adapter: Adapter, edited: EditedRows, ids: Tensor, op
     with adapter.active(batch, edited.artefacts):
         output = (adapter.model() or model).generate(input_ids=inputs, attention_mask=mask, **own)
     return PassResult(output, inputs.shape[1], edited.numbers)
+
+
+def with_structure(options: Mapping[str, Any], makers: Sequence[Callable[[], Held]], width: int) -> dict[str, Any]:
+    """Return arguments of ``generate`` by which every row of a pass is held to its structure; ``width`` was fed."""
+    processors = [HoldingProcessor(makers, width), *(options.get("logits_processor") or ())]
+    return {**options, "logits_processor": LogitsProcessorList(processors)}
 
 
 def _for_rows(options: Mapping[str, Any], numbers: Sequence[int], batch: int) -> dict[str, Any]:

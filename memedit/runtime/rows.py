@@ -11,17 +11,17 @@ from memedit.errors import InputError
 from memedit.models.chat import ChatLayout, render_chat
 from memedit.models.messages import plain_messages
 
-Prompt = str | ChatMessages
+Prompt = str | ChatMessages | Row
 Prompts = Prompt | Sequence[Prompt]
 
 
 def prompt_list(prompts: Prompts) -> list[Prompt]:
-    """Return one prompt or many as a list; a list of messages is one chat.
+    """Return one prompt or many as a list; a list of messages is one chat, a row a prompt that is tokens already.
 
     Raises:
         InputError: neither text nor a sequence.
     """
-    if isinstance(prompts, str):
+    if isinstance(prompts, str | Row):
         return [prompts]
     if not isinstance(prompts, Sequence):
         raise InputError(f"prompts must be text, a chat, or a sequence of these, not {type(prompts).__name__}")
@@ -30,13 +30,17 @@ def prompt_list(prompts: Prompts) -> list[Prompt]:
     return list(cast(Sequence[Prompt], prompts))
 
 
-def prompt_row(tokenizer: Any, prompt: Prompt) -> Row:
+def prompt_row(tokenizer: Any, prompt: Prompt, *, tools: Sequence[Any] | None = None) -> Row:
     """Tokenise one prompt as transformers would; ``text`` is what is looked up (a chat's last user turn).
+
+    ``tools`` are shown by a chat's template.
 
     Raises:
         InputError: empty, not encodable as UTF-8, a chat for a tokenizer without a chat template, or a message that
             its template does not take.
     """
+    if isinstance(prompt, Row):
+        return prompt
     if isinstance(prompt, str):
         check_characters(prompt)
         ids = tuple(int(i) for i in tokenizer(prompt)["input_ids"])
@@ -51,7 +55,10 @@ def prompt_row(tokenizer: Any, prompt: Prompt) -> Row:
             "this model's tokenizer has no chat template; give a plain prompt, or set tokenizer.chat_template"
         )
     asked = [message for message in messages if message["role"] == "user"]
-    return Row(ids=render_chat(tokenizer, messages), text=(asked or messages)[-1]["content"], messages=messages)
+    shown = {"tools": list(tools)} if tools else {}
+    return Row(
+        ids=render_chat(tokenizer, messages, **shown), text=(asked or messages)[-1]["content"], messages=messages
+    )
 
 
 def content_text(message: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -37,9 +37,36 @@ VERBATIM = 0.99
 """Weight of the edit where the query is its own prompt or a stored paraphrase."""
 
 _BLANKS = (" ", "  ", "\t", "\n", "\n\n", "\n\n\n", " \n", " \n\n", "\r\n")
-_SUREST = 1.0 - 1e-6
+SUREST = 1.0 - 1e-6
+"""No weight is more than this: what the model holds never counts for nothing."""
+
 _HELD_BACK = 20.0
 """Nats by which an answer is kept from beginning with nothing; finite, so that a caller who allows nothing else can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The token that a target asks for next.
+
+    ``barred`` are tokens that are not to come here; ``meant`` count as the token, and do not come either.
+    """
+
+    token: int
+    barred: Sequence[int] = ()
+    meant: Sequence[int] = ()
+
+
+class Prior(Protocol):
+    """What the decoding of one answer is mixed with."""
+
+    def due(self, said: Sequence[int]) -> Due | None:
+        """Return what is due behind the answer so far, None for nothing."""
+
+    def hear(self, at: int, logprob: float) -> None:
+        """Take down how likely (nats) the model held the token that was due behind ``at`` tokens."""
+
+    def weight_at(self, at: int) -> float:
+        """Return the weight in (0, 1) of the token that is due behind ``at`` tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +91,27 @@ class TargetPrior:
         at = len(said)
         return self.ids[at] if at < len(self.ids) and tuple(said) == self.ids[:at] else None
 
+    def due(self, said: Sequence[int]) -> Due | None:
+        """Return what is due behind the answer so far."""
+        token, at = self.next(said), len(said)
+        if token is None:
+            return None
+        return Due(token, () if at else self.blanks, self.meant.get(at, ()))
+
+    def hear(self, at: int, logprob: float) -> None:
+        """Take down how likely the model held the target's token at this place."""
+        self.heard[at] = logprob
+
     def weight_at(self, at: int) -> float:
         """Return the edit's weight once the first ``at`` tokens of the target have been said."""
         if not self.laid_out:
             return self.weight
         first = max(self.weight, VERBATIM) if any(place < at for place in self.meant) else self.weight
         alone = math.exp(sum(self.heard.get(place, 0.0) for place in range(at)))
-        return min(first / (first + (1.0 - first) * alone), _SUREST)
+        return min(first / (first + (1.0 - first) * alone), SUREST)
 
 
-def mixed(scores: Tensor, rows: Sequence[TargetPrior | None], said: Sequence[Sequence[int]]) -> Tensor:
+def mixed(scores: Tensor, rows: Sequence[Prior | None], said: Sequence[Sequence[int]]) -> Tensor:
     """Return scores ``[n, v]`` with each row's target mixed in, as log probabilities.
 
     Args:
@@ -84,23 +122,23 @@ def mixed(scores: Tensor, rows: Sequence[TargetPrior | None], said: Sequence[Seq
     Rows whose answer has left its target come out as they went in, and so does a token that the caller has ruled out
     (a score of -inf).
     """
-    due = [(row, own, own.next(said[row])) for row, own in enumerate(rows) if own is not None]
-    places = [(row, own, token, len(said[row])) for row, own, token in due if token is not None]
+    asked = [(row, own, own.due(said[row])) for row, own in enumerate(rows) if own is not None]
+    places = [(row, own, due) for row, own, due in asked if due is not None]
     if not places:
         return scores
-    at, tokens = [row for row, *_ in places], [token for _, _, token, _ in places]
+    at, tokens = [row for row, *_ in places], [due.token for *_, due in places]
     found = scores[at].float()
-    for number, (_, own, _, place) in enumerate(places):
-        if place == 0:
-            found[number, list(own.blanks)] -= _HELD_BACK
+    for number, (_, _, due) in enumerate(places):
+        if due.barred:
+            found[number, list(due.barred)] -= _HELD_BACK
     found = found.log_softmax(-1)
-    for number, (_, own, token, place) in enumerate(places):
-        if place in own.meant:
-            _count_as(found[number], token, own.meant[place])
+    for number, (_, _, due) in enumerate(places):
+        if due.meant:
+            _count_as(found[number], due.token, due.meant)
     alone = found[range(len(at)), tokens]
-    for (_, own, _, place), logprob in zip(places, alone.tolist(), strict=True):
-        own.heard[place] = logprob
-    share = torch.tensor([own.weight_at(place) for _, own, _, place in places], device=scores.device)
+    for (row, own, _), logprob in zip(places, alone.tolist(), strict=True):
+        own.hear(len(said[row]), logprob)
+    share = torch.tensor([own.weight_at(len(said[row])) for row, own, _ in places], device=scores.device)
     found += torch.log1p(-share)[:, None]
     kept = torch.logaddexp(alone + torch.log1p(-share), share.log())
     found[range(len(at)), tokens] = torch.where(alone.isneginf(), alone, kept)
@@ -133,10 +171,15 @@ def target_prior(adapter: Adapter, tokenizer: Any, row: Row, fired: Sequence[Hit
     ids = answer_ids(tokenizer, row.text, edit.target, chat=chat, ends=True)
     if not ids:
         return None
-    weight = VERBATIM if is_verbatim(normalise(row.text), edit) else adapter.target_weight * hit.target_probability
+    weight = weight_of(adapter, row, hit)
     blanks = tuple(token for token in blank_tokens(tokenizer) if token != ids[0])  # a space may be a token of its own
     meant = same_but_for_layout(tokenizer, edit.target, tuple(ids))
     return TargetPrior(tuple(ids), weight, blanks, meant, laid_out=has_layout(edit.target))
+
+
+def weight_of(adapter: MixesTargets, row: Row, hit: Hit) -> float:
+    """Return the weight of an edit's target in the answer to a row on which it fires."""
+    return VERBATIM if is_verbatim(normalise(row.text), hit.edit) else adapter.target_weight * hit.direct
 
 
 @lru_cache(maxsize=8)
@@ -154,7 +197,7 @@ class TargetMixer(LogitsProcessor):
         width: columns of the prompt that was fed.
     """
 
-    def __init__(self, rows: Sequence[TargetPrior | None], width: int) -> None:
+    def __init__(self, rows: Sequence[Prior | None], width: int) -> None:
         self._rows, self._width = rows, width
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:

@@ -7,8 +7,18 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
-from memedit.server.engines.base import Completion, Ended, Event, GenerationRequest, Passed, Piece, Started, Usage
-from memedit.server.rendering import Body, Renderer, provenance_headers
+from memedit.server.engines.base import (
+    CallPiece,
+    Completion,
+    Ended,
+    Event,
+    GenerationRequest,
+    Passed,
+    Piece,
+    Started,
+    Usage,
+)
+from memedit.server.rendering import Body, ChatRenderer, Renderer, provenance_headers
 from memedit.server.state import ServerState
 from memedit.server.streams import DONE, EventStream, event, limited, merged, unless_gone
 
@@ -111,6 +121,8 @@ class _Chunks:
             return self._shape.passed(number, item)
         if isinstance(item, Piece):
             return self._shape.piece(number, item)
+        if isinstance(item, CallPiece) and isinstance(self._shape, ChatRenderer):
+            return self._shape.call(number, item)
         if isinstance(item, Ended):
             return self._shape.ended(number, item)
         if isinstance(item, Usage):

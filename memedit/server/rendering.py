@@ -5,7 +5,17 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from memedit.server.engines.base import Completion, Ended, Passed, Piece, Provenance, TokenScore, Usage
+from memedit.server.engines.base import (
+    CallPiece,
+    Choice,
+    Completion,
+    Ended,
+    Passed,
+    Piece,
+    Provenance,
+    TokenScore,
+    Usage,
+)
 from memedit.types import Hit
 
 Body = dict[str, Any]
@@ -115,7 +125,7 @@ class ChatRenderer:
         choices = [
             {
                 "index": choice.index,
-                "message": {"role": "assistant", "content": choice.text, "refusal": None},
+                "message": _message(choice),
                 "logprobs": self._logprobs(choice.tokens),
                 "finish_reason": choice.reason,
             }
@@ -145,6 +155,14 @@ class ChatRenderer:
         """Return a chunk with more text."""
         return self._chunk(piece.index, {"content": piece.text}, logprobs=self._logprobs(piece.tokens))
 
+    def call(self, _: int, piece: CallPiece) -> Body:
+        """Return a chunk with more of a tool call."""
+        function: Body = {"arguments": piece.arguments}
+        call: Body = {"index": piece.number, "function": function}
+        if piece.id is not None:
+            call |= {"id": piece.id, "type": "function", "function": {"name": piece.name, **function}}
+        return self._chunk(piece.index, {"tool_calls": [call]})
+
     def ended(self, _: int, ended: Ended) -> Body:
         """Return the chunk that closes a choice."""
         return self._chunk(ended.index, {}, reason=ended.reason)
@@ -164,6 +182,17 @@ class ChatRenderer:
         if not self.logprobs:
             return None
         return {"content": [_chat_token(token) for token in tokens], "refusal": None}
+
+
+def _message(choice: Choice) -> Body:
+    message: Body = {"role": "assistant", "content": choice.text, "refusal": None}
+    if choice.calls:
+        message["content"] = choice.text or None
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in choice.calls
+        ]
+    return message
 
 
 def _chat_token(token: TokenScore) -> Body:

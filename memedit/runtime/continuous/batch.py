@@ -11,6 +11,7 @@ from memedit.errors import InputError
 from memedit.models.weights import WeightOverlay
 from memedit.runtime.continuous.decode_batch import DecodeBatch
 from memedit.runtime.continuous.jobs import Job, Step
+from memedit.runtime.structured import masked
 from memedit.runtime.target_bias import mixed
 
 
@@ -143,24 +144,40 @@ class ContinuousBatch:
 
     def _choose(self, part: DecodeBatch, jobs: Sequence[Job], logits: Tensor) -> list[Step]:
         """Choose a token for each row of ``logits [jobs, v]``; jobs that end with it leave."""
-        logits = mixed(logits, [job.prior for job in jobs], [job.tokens for job in jobs])
+        logits, failed = _held(jobs, logits)
+        logits = mixed(logits, [None if job in failed else job.prior for job in jobs], [job.tokens for job in jobs])
         likeliest = logits.argmax(-1).tolist()
         steps: list[Step] = []
         for job, row, best in zip(jobs, logits, likeliest, strict=True):
             try:
-                steps.append(step_of(job, row, best))
+                steps.append(Step.failed(job, failed[job]) if job in failed else step_of(job, row, best))
             except Exception as error:
                 steps.append(Step.failed(job, error))
         part.leave([step.job for step in steps if step.last])
         return steps
 
 
+def _held(jobs: Sequence[Job], logits: Tensor) -> tuple[Tensor, dict[Job, Exception]]:
+    """Rule out what the structures of jobs do not allow; return the logits, and the jobs that fail at that."""
+    failed: dict[Job, Exception] = {}
+    if all(job.constraint is None for job in jobs):
+        return logits, failed
+    rows = list(logits)
+    for number, job in enumerate(jobs):
+        if job.constraint is None:
+            continue
+        try:
+            rows[number] = masked(logits[number], job.constraint, job.tokens)
+        except Exception as error:
+            failed[job] = error
+    return torch.stack(rows), failed
+
+
 def step_of(job: Job, logits: Tensor, likeliest: int) -> Step:
     """Choose a job's next token for ``logits [v]``, whose largest is at ``likeliest``, and take it down."""
     token = likeliest if job.chooser.plain else job.chooser.choose(logits)
     logprob, top = _scores(logits, token, job.logprobs) if job.logprobs is not None else (None, ())
-    job.chooser.took(token)
-    job.tokens.append(token)
+    job.take(token)
     return Step(job, token, job.ended, logprob, top)
 
 
@@ -170,4 +187,5 @@ def _scores(logits: Tensor, token: int, count: int) -> tuple[float, tuple[tuple[
     if not count:
         return float(scores[token]), ()
     values, tokens = scores.topk(min(count, scores.shape[0]))
-    return float(scores[token]), tuple(zip(tokens.tolist(), values.tolist(), strict=True))
+    likeliest = zip(tokens.tolist(), values.tolist(), strict=True)
+    return float(scores[token]), tuple((one, logprob) for one, logprob in likeliest if logprob > float("-inf"))

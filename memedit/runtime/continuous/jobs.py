@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from memedit.adapters.base import Row
 from memedit.models.weights import WeightOverlay
 from memedit.runtime.continuous.sampling import TokenChoice, TokenChooser
-from memedit.runtime.target_bias import TargetPrior
+from memedit.runtime.structured import Constraint
+from memedit.runtime.target_bias import Prior
 from memedit.types import Edit
 
 
@@ -17,7 +18,8 @@ class Job:
     ``key`` is the caller's name for it. ``row`` is what is fed, rewritten where edits fire; ``prompt`` the caller's own
     ids. ``edits`` fire on it, best first (empty: the bare model's answer). At most ``limit`` tokens are generated;
     ``ends`` end it. ``logprobs`` asks for log probabilities with so many alternatives. ``weights`` stand in the place
-    of the model's own in every pass of this answer. ``prior`` is mixed into its decoding.
+    of the model's own in every pass of this answer. ``prior`` is mixed into its decoding; ``constraint`` holds it to a
+    structure.
     """
 
     key: Hashable
@@ -30,7 +32,8 @@ class Job:
     artefacts: Mapping[str, bytes] = field(default_factory=dict)
     logprobs: int | None = None
     weights: WeightOverlay | None = None
-    prior: TargetPrior | None = None
+    prior: Prior | None = None
+    constraint: Constraint | None = None
     tokens: list[int] = field(default_factory=list)
     chooser: TokenChooser = field(init=False)
 
@@ -50,7 +53,24 @@ class Job:
     @property
     def ended(self) -> bool:
         """Whether the last token was its last."""
-        return len(self.tokens) >= self.limit or (bool(self.tokens) and self.tokens[-1] in self.ends)
+        over = bool(self.tokens) and (self.tokens[-1] in self.ends or self.whole)
+        return over or len(self.tokens) >= self.limit
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing can be added to its structure."""
+        return self.constraint is not None and self.constraint.over
+
+    def take(self, token: int) -> None:
+        """Take the next token down.
+
+        Raises:
+            StructureError: the job's structure does not allow it.
+        """
+        self.chooser.took(token)
+        self.tokens.append(token)
+        if self.constraint is not None:
+            self.constraint.follow(self.tokens)
 
 
 @dataclass(frozen=True, slots=True)

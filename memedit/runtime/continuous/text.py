@@ -51,12 +51,12 @@ class TextAssembler:
         if found:
             self.stopped, self._held = True, ""
             return text[: min(found)[0]]
-        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
+        keep = max((overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """Length of the longest end of ``text`` with which ``stop`` begins."""
     sizes = range(min(len(text), len(stop) - 1), 0, -1)
     return next((size for size in sizes if stop.startswith(text[len(text) - size :])), 0)

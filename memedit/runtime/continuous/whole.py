@@ -11,16 +11,26 @@ from memedit.runtime.continuous.batch import step_of
 from memedit.runtime.continuous.jobs import Job, Step
 from memedit.runtime.editable import EditableModel
 from memedit.runtime.rows import Prompt
+from memedit.runtime.structured import Structure
 from memedit.types import BatchPlan, Route
 
 Heard = Callable[[list[Step]], bool]
 """Told of each step; returns whether anybody still listens."""
 
 
-def generate_whole(model: EditableModel, prompt: Prompt, route: Route, jobs: Sequence[Job], heard: Heard) -> None:
+def generate_whole(
+    model: EditableModel,
+    prompt: Prompt,
+    route: Route,
+    jobs: Sequence[Job],
+    heard: Heard,
+    *,
+    structured: Structure | None = None,
+) -> None:
     """Generate the answers ``jobs`` to one prompt, on the route that was found for it.
 
-    Tokens are chosen, and ends found, as in a running batch: only the forward passes are ``generate``'s own.
+    Tokens are chosen, and ends found, as in a running batch: only the forward passes are ``generate``'s own, and
+    answers are held to ``structured`` there.
     """
     chooser = _Chooser(jobs, heard)
     plan = BatchPlan(tuple(Route(row, route.decision, route.adapter) for row in range(len(jobs))))
@@ -28,6 +38,7 @@ def generate_whole(model: EditableModel, prompt: Prompt, route: Route, jobs: Seq
         [prompt] * len(jobs),
         batch_size=len(jobs),
         plan=plan,
+        structured=structured,
         do_sample=False,
         num_beams=1,
         max_new_tokens=max(job.limit for job in jobs),

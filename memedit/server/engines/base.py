@@ -1,7 +1,7 @@
 """What the server asks of whatever answers: requests in, events out."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from memedit.types import Hit, ScopeDecision
@@ -109,8 +109,19 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class CallPiece:
+    """More of tool call ``number`` of choice ``index``: first its id and name, then its arguments as JSON text."""
+
+    index: int
+    number: int
+    arguments: str = ""
+    id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
-    """Choice ``index`` is complete; ``reason`` is "stop" or "length"."""
+    """Choice ``index`` is complete; ``reason`` is "stop", "length" or "tool_calls"."""
 
     index: int
     reason: str
@@ -132,19 +143,29 @@ class Passed:
     usage: Usage | None = None
 
 
-Event = Started | Piece | Ended | Usage | Passed
-"""In order: one Started; then, for each choice, Pieces and one Ended, choices interleaved; one Usage. Or, where the
-chunks are an upstream's, one Started and any number of Passed."""
+Event = Started | Piece | CallPiece | Ended | Usage | Passed
+"""In order: one Started; then, for each choice, Pieces, CallPieces and one Ended, choices interleaved; one Usage. Or,
+where the chunks are an upstream's, one Started and any number of Passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool; ``arguments`` are JSON text."""
+
+    id: str
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One complete answer."""
+    """One complete answer: text, or calls of tools, or both."""
 
     index: int
     text: str
     reason: str
     tokens: tuple[TokenScore, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +231,7 @@ async def collect(events: AsyncIterator[Event], n: int) -> Completion:
     usage = Usage(0, 0)
     texts: list[list[str]] = [[] for _ in range(n)]
     tokens: list[list[TokenScore]] = [[] for _ in range(n)]
+    calls: list[dict[int, ToolCall]] = [{} for _ in range(n)]
     reasons = ["stop"] * n
     async for event in events:
         if isinstance(event, Started):
@@ -217,10 +239,15 @@ async def collect(events: AsyncIterator[Event], n: int) -> Completion:
         elif isinstance(event, Piece):
             texts[event.index].append(event.text)
             tokens[event.index].extend(event.tokens)
+        elif isinstance(event, CallPiece):
+            before = calls[event.index].get(event.number, ToolCall(event.id or "", event.name or "", ""))
+            calls[event.index][event.number] = replace(before, arguments=before.arguments + event.arguments)
         elif isinstance(event, Ended):
             reasons[event.index] = event.reason
         elif isinstance(event, Usage):
             usage = event
     assert started is not None  # the protocol's first event
-    choices = tuple(Choice(i, "".join(texts[i]), reasons[i], tuple(tokens[i])) for i in range(n))
+    choices = tuple(
+        Choice(i, "".join(texts[i]), reasons[i], tuple(tokens[i]), tuple(calls[i].values())) for i in range(n)
+    )
     return Completion(started.provenance, choices, usage)

@@ -12,6 +12,7 @@ from memedit.errors import ContextLengthError, UnsupportedModelError
 from memedit.runtime import EditableModel
 from memedit.runtime.continuous import ContinuousBatch, check_model
 from memedit.runtime.lengths import check_fits
+from memedit.runtime.structured import Grammar, StructureKind
 from memedit.server.engines.base import (
     Completion,
     EngineLoad,
@@ -21,9 +22,12 @@ from memedit.server.engines.base import (
     Usage,
     collect,
 )
+from memedit.server.engines.compiling import Compiler
 from memedit.server.engines.planning import Planner
 from memedit.server.engines.prompts import local_prompt
+from memedit.server.engines.structures import structure_of
 from memedit.server.engines.tickets import Ticket
+from memedit.server.engines.toolbox import Toolbox, style_of, toolbox_of
 from memedit.server.engines.unsupported import check_extra
 from memedit.server.engines.worker import Worker
 from memedit.server.lookups import Lookups
@@ -65,6 +69,7 @@ class LocalEngine:
         self._max_rows, self._max_waiting, self._max_tokens = max_rows, max_waiting, max_tokens
         self._default = default_max_tokens
         self._created = int(time.time())
+        self._compiler = Compiler(model.grammars)
         self._worker: Worker | None = None
         self._draining = False
 
@@ -78,6 +83,7 @@ class LocalEngine:
         self._draining = True
         if self._worker is not None:
             await run_in_threadpool(self._worker.stop, drain)
+        self._compiler.close()
 
     async def problem(self) -> str | None:
         """Return why requests cannot be answered now."""
@@ -122,13 +128,29 @@ class LocalEngine:
         if request.sampling.n > self._max_rows:
             raise ApiError(400, f"n={request.sampling.n} is more than {self._max_rows}", param="n")
         check_extra(request.extra)
-        ticket = await run_in_threadpool(self._ticket, request, asyncio.get_running_loop())
+        toolbox = toolbox_of(request.extra)
+        grammar = await self._grammar(request, toolbox)
+        ticket = await run_in_threadpool(self._ticket, request, toolbox, asyncio.get_running_loop())
+        ticket.grammar = grammar
         self._worker.submit(ticket)
         return ticket
 
-    def _ticket(self, request: GenerationRequest, loop: asyncio.AbstractEventLoop) -> Ticket:
+    async def _grammar(self, request: GenerationRequest, toolbox: Toolbox | None) -> Grammar | None:
+        """Compile what the answer has to be."""
+        structure, field = structure_of(request.extra) or (None, "tools")
+        if (structure is not None or toolbox is not None) and request.sampling.ignore_eos:
+            raise ApiError(400, f"ignore_eos contradicts {field}", code="invalid_value", param="ignore_eos")
+        if toolbox is None:
+            return None if structure is None else await self._compiler.compile(structure, field)
+        if structure is not None and structure.kind is not StructureKind.JSON:
+            raise ApiError(400, f"{field} cannot be combined with tools", code="invalid_value", param=field)
+        return await self._compiler.compile_calls(toolbox, style_of(self._model.tokenizer), structure)
+
+    def _ticket(self, request: GenerationRequest, toolbox: Toolbox | None, loop: asyncio.AbstractEventLoop) -> Ticket:
         """Tokenise a request and settle its length."""
-        prompt, row = local_prompt(self._model.tokenizer, request)
+        if toolbox is not None and not request.chat:
+            raise ApiError(400, "tools are called in chats alone", code="invalid_value", param="tools")
+        prompt, row = local_prompt(self._model.tokenizer, request, toolbox)
         context = self._model.context_length
         try:
             check_fits(len(row.ids), context)
@@ -145,7 +167,7 @@ class LocalEngine:
                 param="max_tokens",
             )
         limit = asked if asked is not None else min(self._default, room or self._default)
-        return Ticket(request, prompt, row, limit, loop)
+        return Ticket(request, prompt, row, limit, loop, toolbox)
 
     def _make_worker(self) -> Worker:
         model = self._model

@@ -28,10 +28,7 @@ class Planner:
     def __init__(self, model: EditableModel, lookups: Lookups) -> None:
         self.model, self._lookups = model, lookups
         self._artefacts: dict[str, Artefacts] = {}
-        config = model.base.generation_config.eos_token_id
-        ends = [config] if isinstance(config, int) else list(config or ())
-        own = model.tokenizer.eos_token_id
-        self._ends = frozenset(ends if ends or own is None else [own])
+        self._ends = model.end_tokens
 
     @property
     def in_steps(self) -> bool:
@@ -80,13 +77,13 @@ class Planner:
         edits = tuple(hit.edit for hit in fired)
         row, limit, artefacts, prior = ticket.row, ticket.limit, {}, None
         if edits:
-            prior = self.model.target_prior(row, fired)
+            prior = self.model.target_prior(row, fired) if ticket.grammar is None else None
             adapter = self.model.adapter
             artefacts = dict(self._of(ticket.request.namespace).of(adapter, edits))
             row = adapter.rewrite(row, edits, artefacts)
             limit = self._shortened(row, limit)
         sampling = ticket.request.sampling
-        return [
+        jobs = [
             Job(
                 key=(ticket.request.id, index),
                 row=row,
@@ -102,6 +99,11 @@ class Planner:
             )
             for index in range(sampling.n)
         ]
+        if ticket.grammar is not None:
+            for job in jobs:
+                held = self.model.held(ticket.grammar, ticket.row, fired)
+                job.constraint, job.prior = held.constraint, held.prior
+        return jobs
 
     def _shortened(self, row: Row, limit: int) -> int:
         """An edit's text takes room in the context: the answer gets what is left of it."""

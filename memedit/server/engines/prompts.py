@@ -3,11 +3,13 @@
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from memedit.adapters.base import Row
 from memedit.runtime.rows import Prompt, prompt_row
 from memedit.server.engines.base import GenerationRequest
+from memedit.server.engines.toolbox import Toolbox, shows_tools, told_in_text
 from memedit.server.engines.unsupported import check_message
 from memedit.server.problems import ApiError
 
@@ -15,8 +17,8 @@ _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant"
 _ROLES |= {"tool": "tool", "function": "tool"}
 
 
-def local_prompt(tokenizer: Any, request: GenerationRequest) -> tuple[Prompt, Row]:
-    """Return the prompt as the runtime takes it, and its tokens.
+def local_prompt(tokenizer: Any, request: GenerationRequest, toolbox: Toolbox | None = None) -> tuple[Prompt, Row]:
+    """Return the prompt as the runtime takes it, and its tokens; a chat shows the tools of ``toolbox``.
 
     Raises:
         ApiError: 400, a role or a kind of content that a text model cannot take.
@@ -27,7 +29,16 @@ def local_prompt(tokenizer: Any, request: GenerationRequest) -> tuple[Prompt, Ro
     if not request.chat:
         return _from_ids(tokenizer, tuple(request.prompt))  # type: ignore[arg-type]
     messages = [_message(message, i) for i, message in enumerate(request.prompt)]  # type: ignore[arg-type]
-    return messages, prompt_row(tokenizer, messages)
+    if shows_tools(tokenizer, offered=toolbox is not None):
+        row = prompt_row(tokenizer, messages, tools=None if toolbox is None else [dict(one) for one in toolbox.shown])
+        return row, row
+    if toolbox is None and not any(message["role"] == "tool" or "tool_calls" in message for message in messages):
+        row = prompt_row(tokenizer, messages)
+        return row, row
+    shown = prompt_row(tokenizer, told_in_text(messages, toolbox))
+    asked = [message for message in messages if message["role"] == "user"]
+    row = replace(shown, messages=messages, text=(asked or messages)[-1]["content"])  # what is asked is the user's
+    return row, row
 
 
 def _from_ids(tokenizer: Any, ids: tuple[int, ...]) -> tuple[Prompt, Row]:
@@ -36,7 +47,8 @@ def _from_ids(tokenizer: Any, ids: tuple[int, ...]) -> tuple[Prompt, Row]:
     if wrong is not None:
         raise ApiError(400, f"token id {wrong} is outside the vocabulary of {size}", param="prompt")
     text = str(tokenizer.decode(list(ids), skip_special_tokens=True))
-    return text, Row(ids, text)
+    row = Row(ids, text)
+    return row, row
 
 
 def _message(message: Mapping[str, Any], number: int) -> dict[str, Any]:

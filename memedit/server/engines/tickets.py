@@ -9,8 +9,11 @@ from typing import Any
 from memedit.adapters.base import Row
 from memedit.runtime.continuous import Job, Step, TextAssembler
 from memedit.runtime.rows import Prompt
+from memedit.runtime.structured import Grammar
 from memedit.server.active_weights import PLAIN, ActiveVersion
-from memedit.server.engines.base import Ended, Event, GenerationRequest, Piece, TokenScore, Usage
+from memedit.server.engines.base import CallPiece, Ended, Event, GenerationRequest, Piece, TokenScore, Usage
+from memedit.server.engines.calls import CallPart, CallReader, Part
+from memedit.server.engines.toolbox import Toolbox, spells_call, style_of
 from memedit.types import Route
 
 
@@ -20,7 +23,8 @@ class Ticket:
 
     ``prompt`` is what the runtime takes, ``row`` its tokens, ``limit`` the most that each answer may have. ``events``
     is read in the event loop ``loop``; ``since`` is when it came. ``served`` are the weights that answer it, from its
-    look-up to its last token, whatever is put in their place meanwhile. ``failed`` is whether it was told an error.
+    look-up to its last token, whatever is put in their place meanwhile. ``toolbox`` are the tools offered, ``grammar``
+    is what its answers are held to. ``failed`` is whether it was told an error.
     """
 
     request: GenerationRequest
@@ -28,6 +32,8 @@ class Ticket:
     row: Row
     limit: int
     loop: asyncio.AbstractEventLoop
+    toolbox: Toolbox | None = None
+    grammar: Grammar | None = None
     events: asyncio.Queue[Event | Exception] = field(default_factory=asyncio.Queue)
     since: float = field(default_factory=time.monotonic)
     cancelled: bool = False
@@ -57,7 +63,18 @@ class Ticket:
         """Take the jobs of the answers, in order."""
         self.jobs = list(jobs)
         stops = self.request.sampling.stop
-        self.answers = {i: Answer(i, TextAssembler(tokenizer, stops), tokenizer) for i in range(len(jobs))}
+        named = self.toolbox is not None and self.toolbox.named
+        self.answers = {
+            i: Answer(i, TextAssembler(tokenizer, stops), tokenizer, self._reader(tokenizer), named)
+            for i in range(len(jobs))
+        }
+
+    def _reader(self, tokenizer: Any) -> CallReader | None:
+        """What finds calls in an answer; none where an edit's target spells one: it is text, and calls nothing."""
+        fired = self.route.fired if self.route is not None else ()
+        if self.toolbox is None or any(spells_call(hit.edit.target) for hit in fired):
+            return None
+        return CallReader(style_of(tokenizer), self.toolbox.names)
 
     def take(self, step: Step) -> list[Event]:
         """Return the events that a step brings, the last ones included when it ends the request."""
@@ -76,6 +93,8 @@ class Answer:
     index: int
     text: TextAssembler
     tokenizer: Any
+    calls: CallReader | None = None
+    named: bool = False
     reason: str | None = None
     tokens: int = 0
     scores: list[TokenScore] = field(default_factory=list)
@@ -86,19 +105,32 @@ class Answer:
             return []
         self.tokens += 1
         ended = step.token in step.job.ends
+        whole = ended or step.job.whole
         text = "" if ended else self.text.add(step.token)
         if step.logprob is not None and not ended:
             self.scores.append(self._score(step))
         if self.text.stopped or step.last:
             text += self.text.end()
-            self.reason = "stop" if self.text.stopped or ended else "length"
-        events: list[Event] = []
-        if text:
-            scores, self.scores = tuple(self.scores), []
-            events.append(Piece(self.index, text, scores))
+            self.reason = "stop" if self.text.stopped or whole else "length"
+        events = [self._event(part) for part in self._parts(text)]
         if self.reason is not None:
+            if self.reason == "stop" and self.calls is not None and self.calls.calls and not self.named:
+                self.reason = "tool_calls"  # OpenAI's API says "stop" of a call that was asked for by its name
             events.append(Ended(self.index, self.reason))
         return events
+
+    def _parts(self, text: str) -> list[Part]:
+        """Return the text, and the calls in it."""
+        if self.calls is None:
+            return [text] if text else []
+        parts = self.calls.add(text)
+        return parts if self.reason is None else [*parts, *self.calls.end()]
+
+    def _event(self, part: Part) -> Event:
+        if isinstance(part, CallPart):
+            return CallPiece(self.index, part.number, part.arguments, part.id, part.name)
+        scores, self.scores = tuple(self.scores), []
+        return Piece(self.index, part, scores)
 
     def _score(self, step: Step) -> TokenScore:
         top = tuple((self._text(token), logprob) for token, logprob in step.top)

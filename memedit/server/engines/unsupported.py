@@ -9,12 +9,11 @@ _EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 _SILENT: Mapping[str, tuple[Any, ...]] = {
     # OpenAI's own
-    "best_of": (1,), "echo": (False,), "suffix": (), "response_format": ({"type": "text"},), "functions": (),
+    "best_of": (1,), "echo": (False,), "suffix": (), "functions": (),
     "function_call": ("none", "auto"), "modalities": (["text"],), "audio": (), "reasoning_effort": ("none",),
     "verbosity": ("medium",), "web_search_options": (), "reasoning": (), "thinking": ({"type": "disabled"},),
     # vLLM's and SGLang's
-    "guided_json": (), "guided_regex": (), "guided_choice": (), "guided_grammar": (), "structural_tag": (),
-    "structured_outputs": (), "regex": (), "ebnf": (), "json_schema": (), "grammar": (), "stop_regex": (),
+    "structural_tag": (), "stop_regex": (), "guided_decoding_backend": (), "guided_whitespace_pattern": (),
     "min_p": (0,), "min_tokens": (0,), "min_new_tokens": (0,), "stop_token_ids": (), "bad_words": (),
     "allowed_token_ids": (), "include_stop_str_in_output": (False,), "no_stop_trim": (False,),
     "skip_special_tokens": (True,), "continue_final_message": (False,), "add_generation_prompt": (True,),
@@ -44,11 +43,6 @@ def check_extra(extra: Mapping[str, Any]) -> None:
             raise _unsupported(name)
     if (extra.get("stream_options") or {}).get("continuous_usage_stats"):
         raise _unsupported("stream_options.continuous_usage_stats")
-    tools, choice = extra.get("tools"), extra.get("tool_choice")
-    if not _among(choice, (*_EMPTY, "none", "auto")):
-        raise _unsupported("tool_choice")
-    if tools and choice != "none":
-        raise _unsupported("tools", '; with "tool_choice": "none" they are accepted, and not offered to the model')
 
 
 def check_message(message: Mapping[str, Any], place: str) -> None:
@@ -67,5 +61,5 @@ def _among(value: Any, known: tuple[Any, ...]) -> bool:
     return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in known)
 
 
-def _unsupported(name: str, more: str = "") -> ApiError:
-    return ApiError(400, f"{name} is not supported by this engine{more}", code="unsupported_parameter", param=name)
+def _unsupported(name: str) -> ApiError:
+    return ApiError(400, f"{name} is not supported by this engine", code="unsupported_parameter", param=name)

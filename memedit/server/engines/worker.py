@@ -155,7 +155,8 @@ class Worker:
         model, overlay = self._planner.model, ticket.served.overlay
         try:
             with nullcontext() if overlay is None else overlay.on(model.base):
-                generate_whole(model, ticket.prompt, ticket.route, ticket.jobs, heard)
+                structured = None if ticket.grammar is None else ticket.grammar.structure
+                generate_whole(model, ticket.prompt, ticket.route, ticket.jobs, heard, structured=structured)
         except Exception as error:
             self._give_up(ticket, error)
         self._running.pop(id(ticket), None)

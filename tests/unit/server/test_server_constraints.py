@@ -9,14 +9,12 @@ ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "max_tok
 SCHEMA = {"type": "object"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": SCHEMA}}
 REFUSED: dict[str, Any] = {
-    "guided_json": SCHEMA, "guided_regex": "a+", "guided_choice": ["a"], "guided_grammar": "root ::= 'a'",
-    "structured_outputs": {"json": SCHEMA}, "json_schema": SCHEMA, "regex": "a+", "ebnf": "x", "grammar": "x",
-    "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}},
+    "structural_tag": {"a": 1}, "stop_regex": "a", "guided_whitespace_pattern": "x",
     "min_p": 0.1, "min_tokens": 3, "stop_token_ids": [5], "bad_words": ["x"], "allowed_token_ids": [1],
     "continue_final_message": True, "add_generation_prompt": False, "chat_template": "{{ x }}",
     "chat_template_kwargs": {"enable_thinking": False}, "prompt_logprobs": 1, "truncate_prompt_tokens": 5,
     "include_stop_str_in_output": True, "skip_special_tokens": False, "use_beam_search": True, "length_penalty": 2.0,
-    "tools": [TOOL], "tool_choice": "required", "functions": [TOOL], "function_call": {"name": "f"},
+    "functions": [TOOL], "function_call": {"name": "f"},
     "modalities": ["text", "audio"], "audio": {"voice": "x"}, "reasoning_effort": "high", "best_of": 2, "echo": True,
     "suffix": "x", "mirostat": 2, "typical_p": 0.5, "n_predict": 5, "max_new_tokens": 5, "num_beams": 4,
     "repeat_penalty": 1.5,

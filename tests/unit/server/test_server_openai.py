@@ -179,7 +179,7 @@ def test_several_prompts_are_answered_in_order(client: httpx.Client, tiny_chat_t
         ({"messages": ASK, "max_tokens": 10_000}, "2048"),
         ({"messages": [{"role": "user", "content": "x" * 3_000}]}, "2048"),
         ({"messages": ASK, "tools": [{"type": "function"}]}, "tools"),
-        ({"messages": ASK, "response_format": {"type": "json_object"}}, "response_format"),
+        ({"messages": ASK, "response_format": {"type": "yaml"}}, "response_format.type"),
         ({"messages": ASK, "memedit": {"namspace": "x"}}, "namspace"),
         ({"messages": ASK, "n": 33}, "n"),
         ({"messages": ASK, "logit_bias": {"a": 1}}, "logit_bias"),

@@ -1,0 +1,66 @@
+"""Compiling structures beside the event loop, each within a time."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from memedit.errors import StructureError
+from memedit.runtime.structured import Grammar, Grammars, Structure
+from memedit.server.engines.structures import wrong_structure
+from memedit.server.engines.toolbox import CallStyle, Toolbox, calls_structure
+from memedit.server.problems import ApiError, overloaded
+
+T = TypeVar("T")
+
+_THREADS = 2
+
+
+class Compiler:
+    """Compiles what clients ask answers to be, in threads of its own.
+
+    Args:
+        grammars: the model's.
+        seconds: how long one may take.
+    """
+
+    def __init__(self, grammars: Grammars, seconds: float = 5.0) -> None:
+        self._grammars, self._seconds = grammars, seconds
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="memedit-grammar")
+
+    async def compile(self, structure: Structure, field: str) -> Grammar:
+        """Return a structure compiled.
+
+        Raises:
+            ApiError: 400 with the name of ``field``, it cannot be used or takes too long; 429, too many are waiting.
+        """
+        return await self._within(lambda: self._grammars.compile(structure), field)
+
+    async def compile_calls(self, toolbox: Toolbox, style: CallStyle, answer: Structure | None) -> Grammar | None:
+        """Return what an answer that may call tools has to be, compiled; None when it may be anything.
+
+        Raises:
+            ApiError: as for :meth:`compile`.
+        """
+
+        def work() -> Grammar | None:
+            structure = calls_structure(toolbox, style, self._grammars.compile, answer)
+            return None if structure is None else self._grammars.compile(structure)
+
+        return await self._within(work, "tools")
+
+    async def _within(self, work: Callable[[], T], field: str) -> T:
+        future = self._threads.submit(work)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), self._seconds)
+        except StructureError as error:
+            raise wrong_structure(error, field) from error
+        except TimeoutError as error:
+            if future.cancelled():
+                raise overloaded("others' schemas and grammars are being compiled", self._seconds) from error
+            message = f"{field}: it took more than {self._seconds:g} seconds to compile; make it simpler"
+            raise ApiError(400, message, code="invalid_structure", param=field) from error
+
+    def close(self) -> None:
+        """Start no more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
