@@ -45,6 +45,9 @@ def register(app: typer.Typer) -> None:
         requests_per_minute: Annotated[
             int, typer.Option(min=0, help="For each key without a limit of its own; 0 is none.")
         ] = 6000,
+        response_days: Annotated[
+            float, typer.Option(min=0.01, help="Days for which answers of /v1/responses are stored.")
+        ] = 30.0,
         show_edits: Annotated[
             bool,
             typer.Option("--show-edits", help="Let keys that may only generate see the texts of edits that fired."),
@@ -113,6 +116,7 @@ def register(app: typer.Typer) -> None:
             request_timeout=request_timeout,
             drain=drain,
             requests_per_minute=requests_per_minute,
+            response_days=response_days,
             show_edits=show_edits,
             request_log=request_log,
             request_log_rows=request_log_rows,

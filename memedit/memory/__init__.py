@@ -12,6 +12,7 @@ from memedit.memory.quotas import Quota
 from memedit.memory.reports import AddReport, Change, Conflict, MemoryStats, PossibleConflict, VerifyReport
 from memedit.memory.request_log import JudgedEdit, LoggedRequest, request_id
 from memedit.memory.requests import AnsweredRequest, AnsweredRequests
+from memedit.memory.responses import StoredResponse, StoredResponses
 
 __all__ = [
     "Actor",
@@ -35,6 +36,8 @@ __all__ = [
     "PossibleConflict",
     "Quota",
     "Role",
+    "StoredResponse",
+    "StoredResponses",
     "VerifyReport",
     "request_id",
 ]

@@ -223,3 +223,17 @@ figures = Table(
     Column("server", Text, primary_key=True),
     Column("body", Text, nullable=False),
 )
+
+responses = Table(
+    "responses",
+    tables,
+    Column("id", Text, primary_key=True),
+    Column("actor", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("created_at", Big, nullable=False),
+    Column("expires_at", Big, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("items", Text, nullable=False),
+)
+Index("responses_actor", responses.c.actor, responses.c.created_at)
+Index("responses_expires_at", responses.c.expires_at)

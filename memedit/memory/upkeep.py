@@ -26,6 +26,7 @@ from memedit.memory.quotas import Quotas
 from memedit.memory.reports import ImportReport, MemoryStats, PossibleConflict, VerifyReport
 from memedit.memory.request_log import RequestLog
 from memedit.memory.requests import AnsweredRequests
+from memedit.memory.responses import StoredResponses
 from memedit.memory.schema import edits, encoders
 from memedit.memory.validation import check_text, check_time
 from memedit.types import EditState
@@ -58,6 +59,11 @@ class MemoryUpkeep(MemoryCore):
     def figures(self) -> FigureRing:
         """What servers of this memory did, minute by minute."""
         return FigureRing(self._database)
+
+    @property
+    def responses(self) -> StoredResponses:
+        """Answers that their askers can read again and go on from."""
+        return StoredResponses(self._database)
 
     @property
     def requests(self) -> AnsweredRequests:

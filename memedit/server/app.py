@@ -25,11 +25,13 @@ from memedit.server.routes import (
     conflicts,
     consolidations,
     edits,
+    embeddings,
     files,
     keys,
     openai,
     operations,
     requests,
+    responses,
     scope,
 )
 from memedit.server.settings import ServerSettings
@@ -39,6 +41,8 @@ from memedit.server.version_watcher import VersionWatcher
 ROUTERS = (
     operations.router,
     openai.router,
+    embeddings.router,
+    responses.router,
     files.router,  # before the routes of single edits, whose ids would match theirs
     asking.router,
     conflicts.router,
@@ -99,6 +103,7 @@ def create_app(
             await run_in_threadpool(state.log.close)
             await run_in_threadpool(state.upkeep.close)
             state.changes.close()
+            state.embedder.close()
             state.quick.close()
 
     # no pages of FastAPI's own: they load scripts from elsewhere
@@ -130,10 +135,11 @@ def create_app(
 
 async def _forget_requests(state: ServerState) -> None:
     """Forget, now and then, what was answered so long ago that nobody repeats it."""
-    kept = timedelta(hours=state.settings.idempotency_hours)
+    kept, most = timedelta(hours=state.settings.idempotency_hours), state.settings.max_responses
     while True:
         with suppress(MemeditError):  # read-only or away just now: the next time will do
             await state.changes.run("", lambda: state.memory.requests.forget(datetime.now(UTC) - kept))
+            await state.changes.run("", lambda: state.memory.responses.forget(datetime.now(UTC), most=most))
         await asyncio.sleep(_FORGET_EVERY)
 
 

@@ -24,6 +24,8 @@ class ServerSettings(BaseModel):
     requests_per_minute: int = Field(default=6000, ge=0, description="of a key without a limit of its own; 0: none")
     max_waiting_changes: int = Field(default=64, ge=1, description="changes of one key that may wait; more get 429")
     revision_wait: float = Field(default=5.0, ge=0, description="how long a request waits for a revision it asks for")
+    response_days: float = Field(default=30.0, gt=0, description="how long answers of /v1/responses are stored")
+    max_responses: int = Field(default=10_000, ge=1, description="answers stored for a key; the oldest are forgotten")
     idempotency_hours: float = Field(default=24.0, gt=0, description="how long answers are kept for repeated requests")
     request_log: bool = Field(default=False, description="keep what was asked, and which edits fired, in the store")
     request_log_rows: int = Field(default=100_000, ge=1, description="requests that are kept; the oldest go first")

@@ -8,6 +8,7 @@ from fastapi import Request
 from memedit.memory import EditMemory
 from memedit.server.auth import Authenticator
 from memedit.server.consolidations import Consolidator
+from memedit.server.embedding import Embedder
 from memedit.server.engines.base import Engine
 from memedit.server.keeping import FigureKeeper, KeptGauges, Observer, QuotaKeeper, RequestRecorder, Upkeep
 from memedit.server.lookups import Lookups
@@ -40,10 +41,12 @@ class ServerState:
     observer: Observer = field(init=False)
     figures: FigureKeeper = field(init=False)
     upkeep: Upkeep = field(init=False)
+    embedder: Embedder = field(init=False)
     tradeoffs: Tradeoffs = field(init=False)
 
     def __post_init__(self) -> None:
         self.changes = ChangeQueue(self.settings.max_waiting_changes)
+        self.embedder = Embedder(self.memory)
         self.tradeoffs = Tradeoffs(self.lookups)
         self.quotas = QuotaKeeper(self.memory, self.authenticator.limiter)
         self.log = RequestRecorder(self.memory, self.settings.log_limits)

@@ -107,14 +107,25 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T], within: Ab
         await asyncio.gather(task, watch, return_exceptions=True)
 
 
-async def limited(chunks: AsyncGenerator[bytes], within: AbstractAsyncContextManager[None]) -> AsyncIterator[bytes]:
-    """Pass chunks on for as long as they may take; what goes wrong after the headers are out is told in the stream."""
+def _enveloped(error: ApiError) -> bytes:
+    return event(error.envelope())
+
+
+async def limited(
+    chunks: AsyncGenerator[bytes],
+    within: AbstractAsyncContextManager[None],
+    written: Callable[[ApiError], bytes] = _enveloped,
+) -> AsyncIterator[bytes]:
+    """Pass chunks on for as long as they may take; what goes wrong after the headers are out is told in the stream.
+
+    ``written`` makes the event that tells it.
+    """
     try:
         async with within:
             async for chunk in chunks:
                 yield chunk
     except Exception as error:  # a stream that has begun can end in no other way
-        yield event(told(error).envelope())
+        yield written(told(error))
     finally:
         await chunks.aclose()
 

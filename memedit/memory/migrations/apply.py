@@ -14,6 +14,7 @@ from memedit.memory.migrations import (
     m0004_leases,
     m0005_doubt,
     m0006_service,
+    m0007_responses,
 )
 from memedit.memory.times import now_micros
 
@@ -32,7 +33,16 @@ class Migration:
 MIGRATIONS = tuple(
     Migration(number, module.NAME, module.STATEMENTS)
     for number, module in enumerate(
-        (m0001_edits, m0002_artefacts_settings, m0003_access, m0004_leases, m0005_doubt, m0006_service), start=1
+        (
+            m0001_edits,
+            m0002_artefacts_settings,
+            m0003_access,
+            m0004_leases,
+            m0005_doubt,
+            m0006_service,
+            m0007_responses,
+        ),
+        start=1,
     )
 )
 LATEST = MIGRATIONS[-1].number

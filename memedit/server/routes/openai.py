@@ -16,7 +16,16 @@ from memedit.server.min_revision import awaited_revision
 from memedit.server.problems import ApiError
 from memedit.server.rendering import ChatRenderer, Shown, TextRenderer
 from memedit.server.schemas.common import responses
-from memedit.server.schemas.openai import ChatIn, ChatOut, CompletionIn, CompletionOut, ModelList, ModelOut, SamplingIn
+from memedit.server.schemas.openai import (
+    ChatIn,
+    ChatOut,
+    CompletionIn,
+    CompletionOut,
+    MemeditIn,
+    ModelList,
+    ModelOut,
+    SamplingIn,
+)
 from memedit.server.state import ServerState, server_state
 
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -56,7 +65,7 @@ async def get_model(request: Request, who: Generator, model: Annotated[str, Path
 async def chat(request: Request, who: Generator, body: ChatIn, namespace: NamespaceHeader = None) -> Response:
     """Answer a chat with the edits of its namespace in force."""
     state = server_state(request)
-    model = await _known_model(state.engine, body.model)
+    model = await known_model(state.engine, body.model)
     messages: Messages = tuple(message.model_dump(exclude_unset=True) for message in body.messages)
     limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     if body.top_logprobs and not body.logprobs:
@@ -65,7 +74,9 @@ async def chat(request: Request, who: Generator, body: ChatIn, namespace: Namesp
     space = _namespace(state, who, body, namespace)
     sent = await request.body()
     asked = _request(body, messages, _sampling(body, limit, logprobs), namespace=space, model=model, sent=sent)
-    shape = ChatRenderer(_id("chatcmpl"), model, int(time.time()), body.logprobs is True, _shown(state, who, body))
+    shape = ChatRenderer(
+        _id("chatcmpl"), model, int(time.time()), body.logprobs is True, shown_for(state, who, body.memedit)
+    )
     return await answer(request, state, [asked], shape, stream=body.stream is True, usage=_with_usage(body))
 
 
@@ -79,14 +90,16 @@ async def chat(request: Request, who: Generator, body: ChatIn, namespace: Namesp
 async def complete(request: Request, who: Generator, body: CompletionIn, namespace: NamespaceHeader = None) -> Response:
     """Continue one prompt or several, with the edits of their namespace in force."""
     state = server_state(request)
-    model = await _known_model(state.engine, body.model)
+    model = await known_model(state.engine, body.model)
     sampling = _sampling(body, 16 if body.max_tokens is None else body.max_tokens, body.logprobs)
     space = _namespace(state, who, body, namespace)
     common: dict[str, Any] = {"namespace": space, "model": model, "sent": await request.body()}
     prompts = _prompts(body)
     asked = [replace(_request(body, one, sampling, **common), alone=len(prompts) == 1) for one in prompts]
     logprobs = body.logprobs is not None
-    shape = TextRenderer(_id("cmpl"), model, int(time.time()), logprobs, _shown(state, who, body), sampling.n)
+    shape = TextRenderer(
+        _id("cmpl"), model, int(time.time()), logprobs, shown_for(state, who, body.memedit), sampling.n
+    )
     return await answer(request, state, asked, shape, stream=body.stream is True, usage=_with_usage(body))
 
 
@@ -118,9 +131,9 @@ def _namespace(state: ServerState, who: Principal, body: SamplingIn, header: str
     return chosen
 
 
-def _shown(state: ServerState, who: Principal, body: SamplingIn) -> Shown:
-    """What of the edits this key may see: their texts are for those who may read edits."""
-    detail = body.memedit.detail
+def shown_for(state: ServerState, who: Principal, asked: MemeditIn) -> Shown:
+    """Return what of the edits a key may see: their texts are for those who may read edits."""
+    detail = asked.detail
     return Shown(texts=state.settings.show_edits or who.may(Role.READ), reasons=detail, considered=detail)
 
 
@@ -172,7 +185,12 @@ def _prompts(body: CompletionIn) -> list[str | tuple[int, ...]]:
     return [one if isinstance(one, str) else tuple(one) for one in prompt]
 
 
-async def _known_model(engine: Engine, name: str) -> str:
+async def known_model(engine: Engine, name: str) -> str:
+    """Return the model that a request is for.
+
+    Raises:
+        ApiError: 404, there is no such model; 502, there is none at all.
+    """
     models = await engine.models()
     if not models:
         raise ApiError(502, "the engine behind this server offers no model", code="upstream_error")
