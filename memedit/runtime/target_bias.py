@@ -179,7 +179,7 @@ def target_prior(adapter: Adapter, tokenizer: Any, row: Row, fired: Sequence[Hit
 
 def weight_of(adapter: MixesTargets, row: Row, hit: Hit) -> float:
     """Return the weight of an edit's target in the answer to a row on which it fires."""
-    return VERBATIM if is_verbatim(normalise(row.text), hit.edit) else adapter.target_weight * hit.direct
+    return VERBATIM if is_verbatim(normalise(row.text), hit.edit) else adapter.target_weight * hit.target_probability
 
 
 @lru_cache(maxsize=8)

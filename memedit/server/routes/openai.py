@@ -15,7 +15,7 @@ from memedit.server.engines.base import Engine, GenerationRequest, Messages, Sam
 from memedit.server.min_revision import awaited_revision
 from memedit.server.problems import ApiError
 from memedit.server.rendering import ChatRenderer, Shown, TextRenderer
-from memedit.server.schemas.common import responses
+from memedit.server.schemas.common import EVENT, responses
 from memedit.server.schemas.openai import (
     ChatIn,
     ChatOut,
@@ -33,7 +33,7 @@ router = APIRouter(prefix="/v1", tags=["openai"])
 NamespaceHeader = Annotated[
     str | None, Header(alias="X-Memedit-Namespace", max_length=255, description="Namespace of the edits to follow.")
 ]
-_STREAM = {"text/event-stream": {"schema": {"type": "string"}, "example": "data: {...}\n\ndata: [DONE]\n\n"}}
+_STREAM = {"text/event-stream": {"schema": EVENT, "example": "data: {...}\n\ndata: [DONE]\n\n"}}
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "The answers, or a stream of them.", "content": _STREAM},
     **responses(404, 502, 504),

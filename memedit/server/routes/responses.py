@@ -17,13 +17,13 @@ from memedit.server.responses.answering import respond
 from memedit.server.responses.keeping import keep, no_response, stored_response
 from memedit.server.responses.reading import Item, as_messages, engine_fields, new_items
 from memedit.server.routes.openai import NamespaceHeader, known_model, shown_for
-from memedit.server.schemas.common import responses
+from memedit.server.schemas.common import EVENT, responses
 from memedit.server.schemas.responses import ResponseDeleted, ResponseItems, ResponseOut, ResponsesIn
 from memedit.server.state import ServerState, server_state
 
 router = APIRouter(prefix="/v1/responses", tags=["openai"])
 
-_STREAM = {"text/event-stream": {"schema": {"type": "string"}, "example": "event: response.created\ndata: {...}\n\n"}}
+_STREAM = {"text/event-stream": {"schema": EVENT, "example": "event: response.created\ndata: {...}\n\n"}}
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "The answer, or a stream of its events.", "content": _STREAM},
     **responses(404, 502, 504),

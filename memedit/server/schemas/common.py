@@ -75,6 +75,14 @@ class ProvenanceOut(Out):
     considered: list[FiredEdit] | None = None
 
 
+EVENT: dict[str, Any] = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
+"""A server-sent event, as a schema."""
+
+
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI entries of the errors that a route can answer with, beside those of every route."""
     every = (400, 401, 403, 412, 413, 429, 500, 503)

@@ -9,9 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runtime.conftest import CAPITAL
-from runtime.test_target_bias import Asking
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.adapters.base import Row
 from memedit.errors import StructureError
@@ -22,6 +19,9 @@ from memedit.runtime.structured import Grammars
 from memedit.runtime.structured.fields import Fields, fit_of
 from memedit.runtime.structured.json_place import JsonText
 from memedit.types import Route, ScopeDecision
+from support.asking import Asking
+from support.facts import CAPITAL
+from support.tiny import tiny_model, tiny_tokenizer
 
 TEXT = {"type": "string", "maxLength": 6}
 SCHEMA = {

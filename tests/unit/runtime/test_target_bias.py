@@ -1,7 +1,5 @@
 """A target mixed into decoding: to the letter for its own prompt, a nudge elsewhere, nothing once an answer differs."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -10,41 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from memedit.adapters.base import AdapterBatch, Row
+from memedit.adapters.base import Row
 from memedit.memory import EditMemory
 from memedit.runtime import EditableModel
 from memedit.runtime.continuous import ContinuousBatch, Job, TokenChoice
 from memedit.runtime.target_bias import VERBATIM, TargetMixer, TargetPrior, blank_tokens, mixed, target_prior
 from memedit.types import Edit, Hit
+from support.asking import Asking
 from support.facts import CAPITAL, MAYOR
 from support.hashing_encoder import HashingEncoder
 
 GREEDY: dict[str, Any] = {"max_new_tokens": 24, "do_sample": False}
 NEG = float("-inf")
-
-
-class Asking:
-    """Leaves the model alone but asks for targets to be mixed in."""
-
-    name, fingerprint = "asking", "asking-1"
-
-    def __init__(self, weight: float) -> None:
-        self.target_weight = weight
-
-    def prepare(self, edits: Sequence[Edit]) -> Mapping[str, bytes]:
-        return {}
-
-    def rewrite(self, row: Row, edits: Sequence[Edit], artefacts: Mapping[str, bytes]) -> Row:
-        return row
-
-    def active(self, batch: AdapterBatch, artefacts: Mapping[str, bytes]) -> Any:
-        return nullcontext()
-
-    def decoding(self, batch: AdapterBatch, artefacts: Mapping[str, bytes]) -> Any:
-        return nullcontext()
-
-    def model(self) -> None:
-        return None
 
 
 def surely(edit: Edit) -> Hit:

@@ -10,13 +10,13 @@ import httpx
 import numpy as np
 import openai
 import pytest
-from memory.hashing_encoder import HashingEncoder
-from running_server import RunningServer
 
 from memedit.memory import EditMemory
 from memedit.server.embedding import Embedder
 from memedit.server.problems import ApiError
 from memedit.types import Encoding
+from support.hashing_encoder import HashingEncoder
+from support.running_server import RunningServer
 
 
 @pytest.fixture

@@ -8,10 +8,6 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from memory.hashing_encoder import HashingEncoder
-from running_server import RunningServer, serve
-from server.conftest import local_engine
-from tiny import tiny_model, tiny_tokenizer
 
 from memedit.memory import EditMemory, StoredResponse
 from memedit.server.engines.base import Ended, Piece
@@ -19,6 +15,9 @@ from memedit.server.responses.building import events_of_chunk
 from memedit.server.responses.reading import as_messages, new_items
 from memedit.server.schemas.responses import ResponsesIn
 from memedit.server.settings import ServerSettings
+from support.hashing_encoder import HashingEncoder
+from support.running_server import RunningServer, local_engine, serve
+from support.tiny import tiny_model, tiny_tokenizer
 
 ASK: dict[str, Any] = {"model": "tiny", "input": "hello", "temperature": 0, "max_output_tokens": 12}
 CITY = {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]}

@@ -8,16 +8,15 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from memory.hashing_encoder import HashingEncoder
-from running_server import RunningServer, serve
-from server.conftest import local_engine
-from tiny import CHATML, tiny_model, tiny_tokenizer
 
 from memedit.memory import EditMemory
 from memedit.server.engines.calls import CallPart, CallReader
 from memedit.server.engines.toolbox import CallStyle, shows_tools, style_of, told_in_text, toolbox_of
 from memedit.server.problems import ApiError
 from memedit.server.settings import ServerSettings
+from support.hashing_encoder import HashingEncoder
+from support.running_server import RunningServer, local_engine, serve
+from support.tiny import CHATML, tiny_model, tiny_tokenizer
 
 ASK: list[Any] = [{"role": "user", "content": "weather?"}]
 CITY = {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]}
