@@ -8,8 +8,7 @@
     │   ├── StructureError                 no answer can be held to this schema, pattern or grammar
     │   ├── FieldError                     one field of an edit cannot be used; names the field
     │   ├── DatasetError                   a row of a data file is wrong; names file, line, field
-    │   ├── UnknownNameError               no such method, model, format ...; lists near matches
-    │   └── MethodNotBuiltError            a known method that this version of memedit lacks
+    │   └── UnknownNameError               no such method, model, format ...; lists near matches
     ├── EditNotFoundError (LookupError)    no edit with this id in this namespace
     ├── ConflictError                      the edit contradicts one already in force; names both
     ├── EditChangedError                   the edit is no longer at the version the caller saw
@@ -96,14 +95,6 @@ def place_in_file(*, line: int | None, row: int | None) -> str:
 
 class UnknownNameError(InputError):
     """A name that no registered method, model or format has."""
-
-
-class MethodNotBuiltError(InputError):
-    """A known editing method that this version lacks; ``missing`` says which part of memedit it needs."""
-
-    def __init__(self, method: str, missing: str) -> None:
-        self.method, self.missing = method, missing
-        super().__init__(f"method {method!r} is not built yet in this version: it needs {missing}")
 
 
 class EditNotFoundError(MemeditError, LookupError):

@@ -30,7 +30,7 @@ Methods = Annotated[
     str,
     typer.Option(
         "--method",
-        help="Comma-separated: base, rag, oracle, in_context, reader, recipe, serac, elder, "
+        help="Comma-separated: base, rag, oracle, any adapter (in_context, reader, recipe, serac, elder), "
         "weights:rome|memit|alphaedit|rect|prune, hybrid. The first three are in the table without being named.",
     ),
 ]

@@ -1,12 +1,11 @@
 """The methods an evaluation can compare, by name."""
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from memedit.adapters import ADAPTERS
 from memedit.encoders.base import Encoder
-from memedit.errors import InputError, MethodNotBuiltError, UnknownNameError
+from memedit.errors import InputError, UnknownNameError
 from memedit.evaluation.outcome import BASELINES
 from memedit.registry import unknown_name_message
 from memedit.scope import Scope, load_scope
@@ -17,10 +16,8 @@ ELDERS = ("elder", "elder:both", "elder:published", "elder:published_scope")
 """Forms of ELDER; see :data:`memedit.workflows.evaluate.elder.VARIANTS`."""
 PLAIN = "in_context:plain"
 """In-context editing as published: edits as text, and decoding left to the model."""
-METHODS = (
-    *BASELINES, "in_context", PLAIN, "reader", "recipe", "serac", *ELDERS, *(f"weights:{w}" for w in WEIGHTS), "hybrid",
-)  # fmt: skip
-"""Names a method may have; the baselines ``rag`` and ``oracle`` also take an adapter, as in ``oracle:reader``."""
+_OTHERS = (*BASELINES, PLAIN, *ELDERS, *(f"weights:{w}" for w in WEIGHTS), "hybrid")
+"""Methods that are no adapter's name."""
 HYBRID_SOLVER = "alphaedit"
 """Solver of ``hybrid``: the one a consolidation job takes by default."""
 _SCOPES = {"recipe": "sentinel", "elder:published": "nearest"}
@@ -60,6 +57,11 @@ class Method:
         return self.scope not in (None, "oracle", "nearest")
 
 
+def known_methods() -> list[str]:
+    """Return the names a method may have; ``rag`` and ``oracle`` also take an adapter, as in ``oracle:reader``."""
+    return list(dict.fromkeys([*_OTHERS, *ADAPTERS]))
+
+
 def parse_methods(names: Sequence[str], *, scope: str = "default", baselines: bool = True) -> list[Method]:
     """Return the methods of these names, each once, with the baselines in front (or the base alone).
 
@@ -67,11 +69,10 @@ def parse_methods(names: Sequence[str], *, scope: str = "default", baselines: bo
 
     Raises:
         UnknownNameError: no such method; lists near matches.
-        MethodNotBuiltError: a known method that this version lacks; says what is missing.
         InputError: no method is named.
     """
     if not [name for name in names if name.strip()]:
-        raise InputError(f"no method is named; known: {', '.join(METHODS)}")
+        raise InputError(f"no method is named; known: {', '.join(known_methods())}")
     front = BASELINES if baselines else ("base",)
     parsed = [_parse(name.strip(), scope) for name in (*front, *names) if name.strip()]
     return list({method.name: method for method in parsed}.values())
@@ -80,8 +81,8 @@ def parse_methods(names: Sequence[str], *, scope: str = "default", baselines: bo
 def _parse(name: str, scope: str) -> Method:
     whole, _, own_scope = name.partition("@")
     head, _, tail = whole.partition(":")
-    if whole not in METHODS and not (head in ("rag", "oracle") and tail):
-        raise UnknownNameError(unknown_name_message("method", name, list(METHODS)))
+    if whole not in _OTHERS and whole not in ADAPTERS and not (head in ("rag", "oracle") and tail):
+        raise UnknownNameError(unknown_name_message("method", name, known_methods()))
     if head == "base":
         return Method(name, None, None)
     if head == "weights":
@@ -95,9 +96,6 @@ def _parse(name: str, scope: str) -> Method:
         return Method(name, adapter, "nearest" if head == "rag" else "oracle")
     if whole == PLAIN or whole in ELDERS:
         return Method(name, whole, own_scope or _SCOPES.get(whole, scope))
-    module = ADAPTERS.path(head).partition(":")[0]
-    if importlib.util.find_spec(module.rpartition(".")[0]) is None or importlib.util.find_spec(module) is None:
-        raise MethodNotBuiltError(whole, module)
     return Method(name, head, own_scope or _SCOPES.get(head, scope))
 
 

@@ -41,7 +41,7 @@ class EvaluationConfig:
 
     Args:
         data: data files, see :func:`memedit.evaluation.datasets.name_files`.
-        methods: names, see :data:`memedit.workflows.evaluate.methods.METHODS`; the untouched base is always added.
+        methods: names, see :func:`~memedit.workflows.evaluate.methods.known_methods`; the base is always added.
         model: alias, path or hub id of the base model.
         edits: numbers of edits from the start of each file, one table for each; None takes the whole file.
         queries: so many cases are drawn to be asked about while all edits are in memory; None asks all.
@@ -108,7 +108,6 @@ def evaluate(
     Raises:
         DatasetError: a data file is wrong; names file, line and field.
         UnknownNameError: an unknown method, format, model, scope or encoder.
-        MethodNotBuiltError: a method this version lacks.
         InputError: nothing is left to ask, or a number is out of its range.
     """
     started = time.time()

@@ -2,9 +2,10 @@
 
 import pytest
 
+from memedit.adapters import ADAPTERS
 from memedit.errors import InputError, UnknownNameError
 from memedit.types import EditDraft, Encoding
-from memedit.workflows.evaluate.methods import PLAIN, OracleScope, parse_methods
+from memedit.workflows.evaluate.methods import PLAIN, OracleScope, known_methods, parse_methods
 
 
 def test_the_baselines_always_stand_in_front() -> None:
@@ -47,6 +48,11 @@ def test_methods_that_write_weights() -> None:
 def test_an_unknown_method_lists_near_matches(name: str, near: str) -> None:
     with pytest.raises(UnknownNameError, match=f"did you mean .*'{near}'"):
         parse_methods([name])
+
+
+def test_every_adapter_is_a_method() -> None:
+    assert set(ADAPTERS) <= set(known_methods())
+    assert [parse_methods([name])[-1].adapter for name in ADAPTERS] == list(ADAPTERS)
 
 
 def test_elder_comes_in_several_forms() -> None:
