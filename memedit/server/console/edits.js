@@ -42,7 +42,7 @@ export const view = {
     const order = h("select", { id: "order", class: "extra", "aria-label": "Order", onchange: () => { state.order = order.value; load(); } }, ORDERS.map(([value, label]) => h("option", { value, selected: value === state.order }, label)));
     const metadata = h("input", { id: "metadata-filter", class: "extra", "aria-label": "Metadata", placeholder: "metadata: team=sales", value: state.metadata, autocomplete: "off", spellcheck: "false",
       oninput: () => { state.metadata = metadata.value.trim(); clearTimeout(timer); timer = setTimeout(load, 300); } });
-    const list = h("div", { class: "rows", id: "edit-rows", role: "listbox", tabindex: "0", "aria-label": "Edits", "aria-multiselectable": "true" });
+    const list = h("div", { class: "rows", id: "edit-rows", role: "group", tabindex: "0", "aria-label": "Edits" });
     const more = h("button", { type: "button", class: "more", hidden: true, onclick: () => load(true) }, "Show more");
     const detail = h("aside", { class: "detail", id: "detail", "aria-label": "Selected edit", hidden: true });
     const doubts = h("button", { type: "button", id: "possible-conflicts", hidden: true, onclick: () => settleConflicts() });
@@ -111,7 +111,7 @@ async function load(further = false) {
     state.selected = kept;
     draw();
   } catch (error) {
-    if (mine === turn && nodes) replace(nodes.list, empty("The edits could not be read", error.message, h("button", { type: "button", onclick: () => load() }, "Try again")));
+    if (mine === turn && nodes) asList(false), replace(nodes.list, empty("The edits could not be read", error.message, h("button", { type: "button", onclick: () => load() }, "Try again")));
   } finally {
     nodes?.list.removeAttribute("aria-busy");
   }
@@ -148,8 +148,8 @@ function draw() {
   nodes.more.hidden = !state.next;
   const count = state.total ?? state.rows.length, best = state.query && state.rows.length === PAGE ? "the best " : "";
   nodes.count.textContent = count ? `${best}${count.toLocaleString("en")} ${count === 1 ? "edit" : "edits"}` : "";
+  asList(state.rows.length > 0);
   if (!state.rows.length) {
-    nodes.list.removeAttribute("aria-activedescendant");
     replace(nodes.list, state.query || state.filter || state.metadata
       ? empty("Nothing found", "No edit of this namespace fits. Try other words, or another state.")
       : empty("No edits yet", "An edit is a prompt and the answer it should have from now on. It is in force as soon as it is added.",
@@ -170,6 +170,13 @@ function draw() {
 
 const NAMES = { active: "Active", pending: "Pending", consolidated: "In weights", retired: "Withdrawn" };
 export const badge = (name) => h("span", { class: `badge ${name}` }, NAMES[name] || name);
+
+// A list box holds options and nothing else.
+function asList(filled) {
+  nodes.list.setAttribute("role", filled ? "listbox" : "group");
+  filled ? nodes.list.setAttribute("aria-multiselectable", "true") : nodes.list.removeAttribute("aria-multiselectable");
+  if (!filled) nodes.list.removeAttribute("aria-activedescendant");
+}
 
 function select(at) {
   state.selected = at;

@@ -31,7 +31,7 @@ ROWS = (
 )
 _WIDE = """[document.documentElement, document.body, document.querySelector('main')]
     .map((node) => node.scrollWidth - node.clientWidth)"""
-_AXE = """() => axe.run(document, {resultTypes: ['violations']}).then((found) => found.violations
+_AXE = """() => axe.run(document, {resultTypes: ['violations'], preload: false}).then((found) => found.violations
     .filter((one) => ['serious', 'critical'].includes(one.impact))
     .map((one) => `${one.id}: ${one.nodes.slice(0, 3).map((node) => node.html.slice(0, 200)).join(' | ')}`))"""
 
