@@ -50,7 +50,7 @@ export const view = {
     nodes = { search, filter, order, metadata, list, more, detail, doubts, count: h("span", { class: "count", role: "status" }) };
     replace(main, h("div", { class: "edits" },
       h("div", { class: "bar" }, h("div", { class: "search" }, search, h("kbd", {}, "/")), modes, moreOf("More"), filter, order, metadata, nodes.count, doubts,
-        h("span", { class: "grow" }), h("button", { type: "button", id: "import", class: "extra", onclick: bringIn }, "Import"), h("button", { type: "button", id: "export", class: "extra", onclick: openExport }, "Export"),
+        h("button", { type: "button", id: "import", class: "extra", onclick: bringIn }, "Import"), h("button", { type: "button", id: "export", class: "extra", onclick: openExport }, "Export"),
         h("button", { type: "button", class: "primary", id: "add", onclick: () => add() }, "Add edit", h("kbd", {}, "n")), state.marks.bar),
       h("div", { class: "split" }, h("div", { class: "list" }, list, more), detail)));
     list.addEventListener("click", (event) => { const row = event.target.closest(".row"); if (!row) return; select(Number(row.dataset.at)); event.target.closest(".tick") || event.ctrlKey || event.metaKey ? mark() : open(); });

@@ -5,7 +5,7 @@ import { ago, dialog, empty, figure, h, moreOf, replace, toast } from "./dom.js"
 import { here, link, point } from "./links.js";
 import { openProposal } from "./proposal.js";
 
-const EVERY = 1500, PAGE = 50, KEPT = 400;
+const EVERY = 1500, PAGE = 50, KEPT = 400, NEAR = 3;
 const state = { q: "", key: "", fired: "", edit: "", rows: [], next: null, live: true, said: new Map() };
 let nodes = null, timer = null, turn = 0;
 
@@ -137,7 +137,8 @@ function drawDetail(row) {
     row.answer !== null ? h("p", { class: "big answer-kept" }, row.answer) : null,
     h("div", { class: "actions" }, h("button", { type: "button", onclick: again }, "Try it"), row.query ? h("button", { type: "button", id: "other-edit", onclick: () => another(row) }, "Another edit should have fired…") : null),
     h("h3", {}, row.considered.length ? "Edits that were looked at" : "No edit was looked at", row.threshold === null ? null : h("span", { class: "faint" }, ` threshold ${figure(row.threshold, 3)}`)),
-    h("ol", { class: "judged" }, row.considered.map((one) => drawJudged(row, one))),
+    h("ol", { class: "judged" }, row.considered.slice(0, NEAR).map((one) => drawJudged(row, one))),
+    row.considered.length > NEAR ? h("details", {}, h("summary", {}, `${row.considered.length - NEAR} farther away`), h("ol", { class: "judged" }, row.considered.slice(NEAR).map((one) => drawJudged(row, one)))) : null,
     h("dl", {}, item("When", new Date(row.at).toLocaleString()), item("Key", row.key), item("Model", row.model), item("Route", row.route), item("Adapter", row.adapter), item("Version", row.version), item("Scope", row.scope),
       item("Revision", row.revision === null ? null : String(row.revision)), item("Time", `${figure(row.seconds * 1000, 0)} ms${row.first_token === null ? "" : `, first token ${figure(row.first_token * 1000, 0)} ms`}`),
       item("Tokens", `${row.prompt_tokens.toLocaleString("en")} read, ${row.completion_tokens.toLocaleString("en")} written`)));
