@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { spark } from "./chart.js";
-import { empty, figure, h, replace } from "./dom.js";
+import { empty, figure, h, replace, scrolled } from "./dom.js";
 
 const STEPS = 144, DAY = 86_400_000;
 
@@ -54,7 +54,7 @@ export function drawQuotas(samples) {
     rows.set(key, { ...rows.get(key), ...one.labels, [name]: one.value });
   }
   if (!rows.size) return null;
-  return h("section", { class: "card", id: "quotas" }, h("h3", {}, "Quotas"), h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Quotas" }, h("table", { class: "figures" },
+  return h("section", { class: "card", id: "quotas" }, h("h3", {}, "Quotas"), scrolled("Quotas", h("table", { class: "figures" },
     h("thead", {}, h("tr", {}, ["Whose", "What", "Used", "Limit"].map((name, i) => h("th", { scope: "col", class: i === 1 ? "text" : null }, name)))),
     h("tbody", {}, [...rows.values()].map((row) => h("tr", { class: row.used >= row.limit ? "now" : null }, h("th", { scope: "row" }, `${row.of} ${row.name}`), h("td", { class: "text" }, row.kind.replaceAll("_", " ")), h("td", {}, row.used.toLocaleString("en")), h("td", {}, row.limit.toLocaleString("en"))))))));
 }

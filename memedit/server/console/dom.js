@@ -97,3 +97,6 @@ export function moreOf(label) {
   const button = h("button", { type: "button", class: "only-small", "aria-expanded": "false", onclick: () => button.setAttribute("aria-expanded", String(button.parentElement.classList.toggle("all"))) }, label);
   return button;
 }
+
+// A table that scrolls sideways where it is wider than its place; the keyboard can reach it.
+export const scrolled = (label, table) => h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, table);

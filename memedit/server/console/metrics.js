@@ -1,7 +1,7 @@
 // Live figures, from the same page that Prometheus reads.
 
 import { call } from "./api.js";
-import { empty, figure, h, replace } from "./dom.js";
+import { empty, figure, h, replace, scrolled } from "./dom.js";
 import { spark } from "./chart.js";
 import { drawDay, drawQuotas } from "./day.js";
 
@@ -98,7 +98,7 @@ function draw(now) {
       card("Prompts answered", last.prompts.toLocaleString("en"), "since the start", null, "m-prompts"),
       card("Memory", up ? `r${sum(now, "memedit_revision")}` : "down", up ? "newest change" : "cannot be read", null, "m-memory")),
     h("section", { class: "card" }, h("h3", {}, "Namespaces"),
-      h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Namespaces" }, h("table", { class: "figures" }, h("thead", {}, h("tr", {}, ["Namespace", "Active", "Pending", "In weights", "Withdrawn", "Prompts", "Edits fired"].map((name) => h("th", { scope: "col" }, name)))),
+      scrolled("Namespaces", h("table", { class: "figures" }, h("thead", {}, h("tr", {}, ["Namespace", "Active", "Pending", "In weights", "Withdrawn", "Prompts", "Edits fired"].map((name) => h("th", { scope: "col" }, name)))),
         h("tbody", {}, [...spaces].sort().map(([name, row]) => h("tr", {}, h("th", { scope: "row" }, name),
           ["active", "pending", "consolidated", "retired"].map((kind) => h("td", {}, (row.states[kind] || 0).toLocaleString("en"))), h("td", {}, row.prompts.toLocaleString("en")), h("td", {}, row.fired.toLocaleString("en")))))))),
     drawQuotas(now.samples),

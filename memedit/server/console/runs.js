@@ -1,7 +1,7 @@
 // Consolidation: versions of the weights with edits written into them, their gates, jobs, and the way back.
 
 import { ApiError, events, get, post, call } from "./api.js";
-import { ago, dialog, empty, figure, h, replace, toast } from "./dom.js";
+import { ago, dialog, empty, figure, h, replace, scrolled, toast } from "./dom.js";
 
 const BASE = "v1/consolidations";
 let place = null, found = null, watching = null, opened = new Set();
@@ -88,7 +88,7 @@ function drawVersion(version) {
     version.reasons.length ? h("ul", { class: "reasons-list" }, version.reasons.map((reason) => h("li", {}, reason))) : null,
     h("details", { open: opened.has(version.name) || champion || version === found.versions[0] ? true : null, ontoggle: (event) => { event.target.open ? opened.add(version.name) : opened.delete(version.name); } },
       h("summary", {}, `${version.gates.length} gates`),
-      h("div", { class: "scroll" }, h("table", { class: "figures gates" },
+      scrolled(`Gates of ${version.name}`, h("table", { class: "figures gates" },
         h("thead", {}, h("tr", {}, ["Gate", "Verdict", "Candidate", "Base", "Probes", "p"].map((name) => h("th", { scope: "col" }, name)), h("th", { scope: "col", class: "text" }, "Reason"))),
         h("tbody", {}, version.gates.map((gate) => h("tr", {}, h("th", { scope: "row" }, gate.name), h("td", {}, verdict(gate.verdict)), h("td", {}, number(gate.candidate, gate.unit)), h("td", {}, number(gate.base, gate.unit)),
           h("td", {}, gate.n.toLocaleString("en")), h("td", {}, gate.p_value === null ? "–" : gate.p_value < 0.001 ? "<0.001" : figure(gate.p_value, 3)), h("td", { class: "text" }, gate.reason))))))));

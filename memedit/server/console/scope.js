@@ -1,7 +1,7 @@
 // What a threshold costs and brings, measured on this memory's own edits.
 
 import { get } from "./api.js";
-import { empty, figure, h, replace } from "./dom.js";
+import { empty, figure, h, replace, scrolled } from "./dom.js";
 import { plot, valueAt } from "./chart.js";
 
 let place = null, turn = 0;
@@ -45,7 +45,7 @@ function draw(found) {
       h("p", {}, `On ${found.edits} edits of this namespace. A paraphrase is asked as if it were not stored: the edit has to be found by its other texts. ` +
         "A prompt is asked as if its own edit were not stored: whatever fires then is wrong. Prompts about the same subject are the hardest such questions there are; ordinary traffic fires less."),
       found.paraphrases ? null : h("p", { class: "faint" }, "None of the sampled edits has a paraphrase, so how many rewordings are caught cannot be told."),
-      h("table", { class: "figures" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Threshold"), h("th", { scope: "col" }, "Paraphrases that fire"), h("th", { scope: "col" }, "Wrongly fired"))),
+      scrolled("Thresholds", h("table", { class: "figures" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Threshold"), h("th", { scope: "col" }, "Paraphrases that fire"), h("th", { scope: "col" }, "Wrongly fired"))),
         h("tbody", {}, [0.3, 0.5, 0.7, 0.9, found.threshold].sort((a, b) => a - b).map((x) => h("tr", { class: x === found.threshold ? "now" : null },
-          h("th", { scope: "row" }, figure(x, 3)), h("td", {}, found.paraphrases ? percent(valueAt(fired, x)) : "–"), h("td", {}, percent(valueAt(wrong, x)))))))));
+          h("th", { scope: "row" }, figure(x, 3)), h("td", {}, found.paraphrases ? percent(valueAt(fired, x)) : "–"), h("td", {}, percent(valueAt(wrong, x))))))))));
 }

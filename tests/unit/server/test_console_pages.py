@@ -201,7 +201,7 @@ def test_every_page_fits_the_screen_and_has_no_serious_barrier(
         wrong += [f"{name}: {barrier}" for barrier in page.evaluate(_AXE)]
         page.close()
     context.close()
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
 
 
 def test_all_pages_are_looked_at(chromium: Any, url: str) -> None:
