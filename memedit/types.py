@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memedit.deprecation import renamed
 
+ChainPolicy = Literal["off", "on", "auto"]
+"""Whether questions are looked up along chains of edits: never, under every scope, under the trained scope alone."""
 FloatArray = NDArray[np.float32]
 FloatMatrix = NDArray[np.floating[Any]]
 
@@ -130,6 +132,14 @@ class Hit:
     direct = renamed("direct", "target_probability")
 
 
+class ChainHop(NamedTuple):
+    """One edit of a chain: what it was asked, and what it says, which is the subject of the next hop."""
+
+    edit_id: str
+    question: str
+    value: str
+
+
 @dataclass(frozen=True, slots=True)
 class ScopeDecision:
     """Which edits, if any, a query falls under.
@@ -137,7 +147,8 @@ class ScopeDecision:
     ``fired`` are the edits that apply, best first; ``considered`` every judged candidate, best first. ``abstained``
     is True when the best score fell inside the abstention band and the scope therefore stayed silent. ``in_weights``
     are edits that apply too, best first, but that the model's own weights answer (it was loaded as a version that
-    they were consolidated into): nothing has to be done for them.
+    they were consolidated into): nothing has to be done for them. ``chain`` holds the hops, first to last, where a
+    chain of edits answers the query; the last one's edit is then among ``fired``.
     """
 
     query: str
@@ -147,6 +158,7 @@ class ScopeDecision:
     considered: tuple[Hit, ...]
     abstained: bool = False
     in_weights: tuple[Hit, ...] = ()
+    chain: tuple[ChainHop, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import typer
 
 from memedit.cli.options import Needs, command
 from memedit.cli.output import Output
-from memedit.cli.text import one_line, plain
+from memedit.cli.text import chain_text, one_line, plain
 
 if TYPE_CHECKING:
     from memedit.cli.session import Session
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
 
-    @command(app, "ask", Needs.MEMORY | Needs.SCOPE | Needs.MODEL)
+    @command(app, "ask", Needs.MEMORY | Needs.SCOPE | Needs.MODEL | Needs.CHAINS)
     def ask(
         session: "Session",
         *,
@@ -93,6 +93,7 @@ def answer_document(question: str, answer: "Answer") -> dict[str, Any]:
             {"id": hit.edit.id, "prompt": hit.edit.prompt, "target": hit.edit.target, "score": hit.score}
             for hit in decision.in_weights
         ],
+        "chain": plain(decision.chain),
         "token_ids": plain(answer.token_ids),
     }
 
@@ -106,6 +107,11 @@ def provenance(answer: "Answer") -> str:
         best = decision.considered[0].score if decision.considered else None
         near = f", best score {best:.2f} < {decision.threshold:.2f}" if best is not None else ""
         return f"[no edit: the bare model's answer{near}]"
+    if decision.chain:
+        score = decision.fired[0].score
+        return (
+            f"[{answer.route.adapter}: {chain_text(decision.chain)} ({score:.2f}); threshold {decision.threshold:.2f}]"
+        )
     return f"[{answer.route.adapter}: {_named(decision.fired)}; threshold {decision.threshold:.2f}]"
 
 

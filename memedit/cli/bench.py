@@ -458,6 +458,38 @@ def structured(
     session.output.emit(found, show)
 
 
+@command(app, "chains", Needs.SCOPE | Needs.MODEL | Needs.ENCODER | Needs.CHAINS)
+def chains(
+    session: "Session",
+    *,
+    facts: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="JSONL rows of serial, prompt, subject, target, relation."),
+    ],
+    questions: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="JSONL rows of hops, questions, answer, aliases.")
+    ],
+    fill: Annotated[
+        str | None, typer.Option(metavar="FILE[:N]", help="Put (N) edits of a data file into the memory first.")
+    ] = None,
+    unrelated: Annotated[int, typer.Option(min=0, help="Questions that no fact concerns.")] = 200,
+    seed: Seed = 0,
+) -> None:
+    """Import contradicting facts in order and ask questions that run through one to four of them.
+
+    Questions are looked up along chains unless --chains says otherwise.
+    """
+    from memedit.bench.chains import read_facts, read_questions, run
+
+    policy = session.settings.chains if "chains" in session.settings.model_fields_set else "on"
+    rows = read_facts(facts), read_questions(questions)
+    model = session.model(session.memory(":memory:"), chains=policy)
+    with session.output.progress("asking") as progress:
+        found = run(model, *rows, fill=fill, unrelated=unrelated, seed=seed, progress=progress)
+    shown = {name: value for name, value in found.items() if name != "rows"}
+    session.output.emit(found, lambda out: out.table(["what", "value"], list(_rows(plain(shown)))))
+
+
 def emit(output: Output, found: Mapping[str, Any]) -> None:
     """Print a benchmark's figures, or its document."""
     output.emit(found, lambda out: out.table(["what", "value"], list(_rows(plain(found)))))

@@ -54,6 +54,15 @@ AdapterName = Annotated[
         "--adapter", envvar="MEMEDIT_ADAPTER__NAME", help="How an edit changes the answer. [default: default]"
     ),
 ]
+ChainsName = Annotated[
+    str | None,
+    typer.Option(
+        "--chains",
+        envvar="MEMEDIT_CHAINS",
+        metavar="[off|on|auto]",
+        help="Look questions up along chains of edits, one's target being the next one's subject. [default: off]",
+    ),
+]
 ConfigFile = Annotated[
     list[Path] | None,
     typer.Option(
@@ -76,6 +85,7 @@ class Needs(Flag):
     SCOPE = auto()
     MODEL = auto()
     BASE = auto()
+    CHAINS = auto()
 
 
 _OPTIONS: dict[Needs, dict[str, Any]] = {
@@ -85,6 +95,7 @@ _OPTIONS: dict[Needs, dict[str, Any]] = {
     Needs.SCOPE: {"scope": ScopeName},
     Needs.MODEL: {"model": ModelName, "adapter": AdapterName},
     Needs.BASE: {"model": ModelName},
+    Needs.CHAINS: {"chains": ChainsName},
 }
 
 

@@ -7,7 +7,7 @@ import typer
 
 from memedit.cli.options import Needs, command
 from memedit.cli.output import Output
-from memedit.cli.text import one_line, plain
+from memedit.cli.text import chain_text, one_line, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ _MAIN_REASONS = (
 app = typer.Typer(no_args_is_help=True, help="Why an edit applies to a question or not, and where the threshold lies.")
 
 
-@command(app, "explain", Needs.MEMORY | Needs.SCOPE)
+@command(app, "explain", Needs.MEMORY | Needs.SCOPE | Needs.CHAINS)
 def explain(
     session: "Session",
     prompt: Annotated[str, typer.Argument(help="The question, as it would be asked.")],
@@ -36,8 +36,9 @@ def explain(
     """Show which edits would apply to a question, with their scores; no language model is loaded."""
     from memedit.workflows.scope import explain as run_explain
 
-    memory = session.memory()
-    decision = run_explain(memory, session.scope(memory), [prompt], k=session.settings.scope.candidates)[0]
+    memory, settings = session.memory(), session.settings
+    found = run_explain(memory, session.scope(memory), [prompt], k=settings.scope.candidates, chains=settings.chains)
+    decision = found[0]
     session.output.emit(decision, lambda out: print_decision(out, decision))
 
 
@@ -131,6 +132,8 @@ def print_decision(out: Output, decision: "ScopeDecision") -> None:
     if decision.abstained:
         verdict += " (the best score lies in the abstention band)"
     out.line(f"{verdict}; scope {decision.scope}, threshold {decision.threshold:.3f}")
+    if decision.chain:
+        out.line(f"chain: {chain_text(decision.chain)}")
     for hit in decision.considered:
         mark = "fires" if hit.edit.id in fired else "silent"
         out.line(f"{mark:<6}  {hit.score:.3f}  {one_line(hit.edit.prompt)} => {one_line(hit.edit.target, 30)}")

@@ -27,7 +27,7 @@ MAX_LAG = 1.0
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
 
-    @command(app, "serve", Needs.MEMORY | Needs.SCOPE | Needs.MODEL)
+    @command(app, "serve", Needs.MEMORY | Needs.SCOPE | Needs.MODEL | Needs.CHAINS)
     def serve(
         session: "Session",
         *,
@@ -166,6 +166,7 @@ def _lookups(session: "Session", memory: "EditMemory") -> "Lookups":
         options=scope.options,
         threshold=scope.threshold,
         k=scope.candidates,
+        chains=session.settings.chains,
     )
 
 

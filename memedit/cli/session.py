@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from memedit.models import LoadedModel
     from memedit.runtime import EditableModel
     from memedit.scope import Scope
+    from memedit.types import ChainPolicy
 
 
 WhenAbsent = Literal["refuse", "make", "pretend"]
@@ -39,12 +40,13 @@ class Session:
         model: str | None = None,
         scope: str | None = None,
         adapter: str | None = None,
+        chains: str | None = None,
     ) -> None:
         self.output = Output(json_mode=json_mode)
         self._stack = ExitStack()
         self._config = config
         self._base: LoadedModel | None = None
-        plain = {"memory": memory, "namespace": namespace, "encoder": encoder}
+        plain = {"memory": memory, "namespace": namespace, "encoder": encoder, "chains": chains}
         named = {"model": model, "scope": scope, "adapter": adapter}
         self._overrides: dict[str, Any] = {name: value for name, value in plain.items() if value is not None}
         self._overrides |= {part: {"name": name} for part, name in named.items() if name is not None}
@@ -131,8 +133,11 @@ class Session:
         wanted = self.settings.scope
         return open_scope(memory, wanted.name, threshold=wanted.threshold, **wanted.options)
 
-    def model(self, memory: "EditMemory | None" = None) -> "EditableModel":
-        """Load the language model and put it on ``memory`` (opened when not given)."""
+    def model(self, memory: "EditMemory | None" = None, *, chains: "ChainPolicy | None" = None) -> "EditableModel":
+        """Load the language model and put it on ``memory`` (opened when not given).
+
+        ``chains`` is the policy of chained look-up, None for that of the settings.
+        """
         from memedit.workflows.open import open_model
 
         memory = self.memory() if memory is None else memory
@@ -143,6 +148,7 @@ class Session:
                 scope=self.scope(memory),
                 adapter=self.settings.adapter,
                 k=self.settings.scope.candidates,
+                chains=self.settings.chains if chains is None else chains,
             )
 
     def __enter__(self) -> Self:

@@ -3,11 +3,14 @@
 import dataclasses
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memedit.types import ChainHop
 
 _KEPT = "\n\t"
 # Cc: control characters; Cf would also hide joiners that many scripts need, so only the bidi overrides of it are shown.
@@ -30,8 +33,18 @@ def one_line(text: str, width: int = 60) -> str:
     return flat if len(flat) <= width else flat[: width - 1] + "…"
 
 
+def chain_text(chain: "Sequence[ChainHop]") -> str:
+    """Return the hops of a chain of edits on one line."""
+    return " | ".join(f"{one_line(hop.question)} -> {one_line(hop.value, 30)}" for hop in chain)
+
+
 def plain(value: Any) -> Any:
-    """Return ``value`` as JSON types: dataclasses become objects, times ISO 8601 strings, NaN and infinities null."""
+    """Return ``value`` as JSON types.
+
+    Dataclasses and named tuples become objects, times ISO 8601 strings, NaN and infinities null.
+    """
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from memedit.deprecation import renamed
-from memedit.types import Edit, EditKind, EditState
+from memedit.types import ChainHop, Edit, EditKind, EditState
 
 Json = Mapping[str, Any]
 
@@ -35,6 +35,7 @@ class Explanation:
     """Which edits would fire on a prompt, best first; ``considered`` are all that were looked at.
 
     ``version`` names the version whose weights would answer, None is the plain base; ``in_weights`` are left to these.
+    ``chain`` holds the hops where a chain of edits would answer.
     """
 
     query: str
@@ -47,6 +48,7 @@ class Explanation:
     considered: tuple[FiredEdit, ...]
     in_weights: tuple[FiredEdit, ...] = ()
     version: str | None = None
+    chain: tuple[ChainHop, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ class ChatAnswer:
     """One answer: its text, the edits that fired, and the memory's revision when the prompt was looked up.
 
     ``adapter`` is None for the bare model's answer. ``version`` names the version whose weights answered, None is the
-    plain base; the edits ``in_weights`` were left to these. ``body`` is the server's whole response.
+    plain base; the edits ``in_weights`` were left to these. ``chain`` holds the hops where a chain of edits
+    answered. ``body`` is the server's whole response.
     """
 
     text: str
@@ -66,6 +69,7 @@ class ChatAnswer:
     completion_tokens: int
     in_weights: tuple[FiredEdit, ...] = ()
     version: str | None = None
+    chain: tuple[ChainHop, ...] = ()
     body: Json = field(default_factory=dict, repr=False)
 
 
@@ -176,12 +180,17 @@ def fired_of(bodies: Any) -> tuple[FiredEdit, ...]:
     return tuple(FiredEdit(**{name: body[name] for name in names if name in body}) for body in bodies or ())
 
 
+def chain_of(bodies: Any) -> tuple[ChainHop, ...]:
+    """Return the hops of a chain; their texts are empty for a key that may not read edits."""
+    return tuple(ChainHop(body["id"], body["question"] or "", body["value"] or "") for body in bodies or ())
+
+
 def explanation_of(body: Json) -> Explanation:
     """Return an explanation."""
     plain = {name: body[name] for name in ("query", "namespace", "revision", "scope", "threshold", "abstained")}
     fired, considered, in_weights = (fired_of(body.get(name)) for name in ("fired", "considered", "in_weights"))
-    version = body.get("version")
-    return Explanation(**plain, fired=fired, considered=considered, in_weights=in_weights, version=version)
+    chain, version = chain_of(body.get("chain")), body.get("version")
+    return Explanation(**plain, fired=fired, considered=considered, in_weights=in_weights, version=version, chain=chain)
 
 
 def answers_of(body: Json) -> list[ChatAnswer]:
@@ -198,6 +207,7 @@ def answers_of(body: Json) -> list[ChatAnswer]:
             completion_tokens=usage["completion_tokens"],
             in_weights=fired_of(found.get("in_weights")),
             version=found.get("version"),
+            chain=chain_of(found.get("chain")),
             body=body,
         )
         for choice in body["choices"]

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from memedit.config.schemas import AdapterConfig, ElderPolicy, ModelConfig, Name, ScopeConfig
+from memedit.types import ChainPolicy
 
 ENV_PREFIX = "MEMEDIT_"
 
@@ -33,6 +34,7 @@ class Settings(BaseSettings):
     index: Name = Field(default="flat", description="kind of vector index: flat, hnsw, ivf, exact, gpu, pgvector")
     model: ModelConfig = Field(default_factory=ModelConfig)
     scope: ScopeConfig = Field(default_factory=ScopeConfig)
+    chains: ChainPolicy = Field(default="off", description="look questions up along chains of edits: off, on, auto")
     adapter: AdapterConfig = Field(default_factory=AdapterConfig)
     elder: ElderPolicy = Field(default_factory=ElderPolicy)
     home: Path = Field(default=Path("~/.cache/memedit"), description="where converted models and caches lie")

@@ -13,6 +13,8 @@ _MAX_GAP = 3
 """Words further apart than this many characters are not one name ("J. R. R. Tolkien" is; two sentences are not)."""
 _PARENTHESIS = re.compile(r"\s*\([^()]*\)\s*$")
 _MAX_WORDS = 64
+_MAX_NAME = 400
+"""Characters up to which a text may be the name of a subject."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,13 @@ class SubjectIndex:
                     self._ids[key] = left
                 else:
                     del self._ids[key]
+
+    def named(self, name: str) -> tuple[int, ...]:
+        """Return the ids whose subject is ``name`` and no more, in O(1): how :meth:`find` would know it."""
+        if len(name) > _MAX_NAME:
+            return ()
+        with self._lock:
+            return tuple(dict.fromkeys(id for key in _keys(name) for id in self._ids.get(key, ())))
 
     def find(self, text: str) -> list[SubjectMatch]:
         """Return every place where a subject stands, by position, then id.

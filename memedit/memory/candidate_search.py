@@ -25,6 +25,7 @@ from memedit.memory.schema import ORDINAL_BITS, vectors
 from memedit.types import Candidate, Edit, Encoding, FloatArray
 
 _MAX_SUBJECT_EDITS = 2_000
+_MAX_LINKED = 256
 _CACHED_EDITS = 50_000
 _SHORT_WAIT = 0.002  # seconds; an ordinary look-up holds the lock for less
 
@@ -165,6 +166,21 @@ class CandidateSearch:
         finally:
             self._reading.release()
 
+    def are_subjects(self, names: Sequence[str], namespace: str) -> list[bool]:
+        """See :meth:`EditMemory.are_subjects`."""
+        subjects = self.space(namespace).subjects
+        return [bool(subjects.named(name)) for name in names]
+
+    def about(
+        self, names: Sequence[str], vector: FloatArray, namespace: str, k: int, at: datetime
+    ) -> list[list[Candidate]]:
+        """See :meth:`EditMemory.about`."""
+
+        def find(look: "_Snapshot") -> list[list[Candidate]]:
+            return [look.about(name, vector) for name in names]
+
+        return self._looking(find, namespace, k, at) if names else []
+
     def _looking(self, find: "Callable[[_Snapshot], T]", namespace: str, k: int, at: datetime) -> T:
         """Run one look-up; once more when the database server was restarted under it, which nothing has changed."""
         try:
@@ -245,6 +261,15 @@ class _Snapshot:
             live = [seq for seq in seqs if seq in matrices and in_force(self.known[seq], self.at)]
             scored = sorted(((float((matrices[seq] @ query).max()), seq) for seq in live), reverse=True)
             row.update((seq, score) for score, seq in scored[: max(32, 4 * self.k)])
+
+    def about(self, name: str, query: FloatArray) -> list[Candidate]:
+        """The ``k`` edits in force about ``name`` that are nearest to ``query`` ``[d]``."""
+        seqs = sorted(self.space.subjects.named(name), reverse=True)[:_MAX_LINKED]
+        self._know(set(seqs))
+        live = {seq for seq in seqs if seq in self.known and in_force(self.known[seq], self.at)}
+        matrices = self._matrices(live)
+        scored = sorted(((float((matrix @ query).max()), seq) for seq, matrix in matrices.items()), reverse=True)
+        return [Candidate(self.known[seq], score, None) for score, seq in scored[: self.k]]
 
     def _best(self, seqs: list[int], scores: list[float]) -> dict[int, float]:
         best: dict[int, float] = {}

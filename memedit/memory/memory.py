@@ -20,6 +20,7 @@ Edits = list[Edit]
 Scored = list[tuple[Edit, float]]
 Candidates = list[list[Candidate]]
 History = list[Change]
+Flags = list[bool]
 
 
 class EditMemory(MemoryUpkeep):
@@ -280,6 +281,30 @@ class EditMemory(MemoryUpkeep):
         Neither encodes nor asks the database. True also when nothing is known yet. :meth:`candidates` decides.
         """
         return self._search.names_subject(text, self._space(namespace))
+
+    def are_subjects(self, names: Sequence[str], *, namespace: str | None = None) -> Flags:
+        """Say of each name whether an edit in the namespace has it as its subject, as of the last look-up.
+
+        Takes a look into a table for each; neither encodes nor asks the database.
+        """
+        return self._search.are_subjects(names, self._space(namespace))
+
+    def about(
+        self,
+        names: Sequence[str],
+        vector: FloatArray,
+        *,
+        k: int = 8,
+        namespace: str | None = None,
+        at: datetime | None = None,
+    ) -> Candidates:
+        """Return for each name the edits whose subject it is, the ``k`` nearest to a unit vector ``[d]``, best first.
+
+        Only edits in force, as for :meth:`candidates`. The subject is the name but for case, accents, punctuation, an
+        article in front and a parenthesis behind. Of a name with more than 256 edits the newest 256 are looked at.
+        """
+        when = check_time(at, "at") or datetime.now(UTC)
+        return self._search.about(names, vector, self._space(namespace), k, when)
 
     def update(
         self,

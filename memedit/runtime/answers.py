@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from memedit.types import Hit, Route
+from memedit.types import ChainHop, Hit, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,11 @@ class Answer:
     def edits(self) -> tuple[Hit, ...]:
         """The edits that fired, best first; empty for the bare model's answer."""
         return self.route.fired
+
+    @property
+    def chain(self) -> tuple[ChainHop, ...]:
+        """The hops (edit id, hop question, value) of the chain of edits behind the answer; empty without one."""
+        return self.route.decision.chain
 
 
 @dataclass(frozen=True, slots=True)

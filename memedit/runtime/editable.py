@@ -31,7 +31,7 @@ from memedit.runtime.streaming import TextStream
 from memedit.runtime.structured import Grammar, Grammars, Held, StructureKind, as_structure, placed_targets
 from memedit.runtime.target_bias import TargetPrior, target_prior
 from memedit.scope import PreparesEdits, Scope
-from memedit.types import BatchPlan, Hit, Route
+from memedit.types import BatchPlan, ChainPolicy, Hit, Route
 
 BATCH = 32
 """Prompts that :meth:`EditableModel.answer` generates at once unless told otherwise."""
@@ -63,6 +63,7 @@ class EditableModel:
         k: vector neighbours looked up for each query.
         version: the version (:func:`memedit.consolidation.open_version`) that the model was loaded as, None for a plain
             model. Edits that its weights answer do not fire; all others in force do, whatever their state.
+        chains: look questions up along chains of edits too: "off", "on", or "auto" (under the trained scope alone).
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class EditableModel:
         threshold: float | None = None,
         k: int = 8,
         version: ModelVersion | None = None,
+        chains: ChainPolicy = "off",
     ) -> None:
         self._version = version
         self._base, self._tokenizer, self._memory = model, prepare_tokenizer(tokenizer), memory
@@ -91,6 +93,7 @@ class EditableModel:
             k=k,
             threshold=threshold,
             in_weights=None if version is None else version.edits,
+            chains=chains,
         )
         self._lock = threading.RLock()
         self._warned = False
@@ -106,6 +109,7 @@ class EditableModel:
         adapter: str | Adapter = "default",
         namespace: str | None = None,
         threshold: float | None = None,
+        chains: ChainPolicy = "off",
         **hf: Any,
     ) -> Self:
         """Load a model by alias, path or hub id (see :func:`memedit.models.load_model`) and wrap it.
@@ -113,7 +117,7 @@ class EditableModel:
         Args:
             name: the model; the folder of a version of consolidated edits knows which edits are in its weights.
             memory: an ``EditMemory``, the path or URL of one, or None for a new one in this process's memory.
-            scope: as for the class; so are ``adapter``, ``namespace`` and ``threshold``.
+            scope: as for the class; so are ``adapter``, ``namespace``, ``threshold`` and ``chains``.
             hf: arguments of ``load_model``: dtype, device_map, revision ...
         """
         loaded = load_model(name, **hf)
@@ -125,6 +129,7 @@ class EditableModel:
             adapter=adapter,
             namespace=namespace,
             threshold=threshold,
+            chains=chains,
             version=open_version(name, loaded.model),
         )
 

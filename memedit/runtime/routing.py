@@ -7,6 +7,7 @@ from typing import Any
 from memedit.consolidation.records import EditsInWeights
 from memedit.errors import InputError
 from memedit.runtime.asked import Asked
+from memedit.runtime.chains import ChainLookup, check_chains
 from memedit.runtime.passages import decide_parts, joined, no_match
 from memedit.scope.base import PreparesEdits, Scope
 from memedit.types import BatchPlan, Edit, EditState, Route, ScopeDecision
@@ -28,6 +29,12 @@ class Router:
         threshold: overrides the scope's own.
         in_weights: edits that the model answers from its weights. They are looked up and judged like the others, so
             that no edit near them takes their place and people can see why an answer is as it is, but do not fire.
+        chains: whether queries are looked up along chains of edits too, see
+            :data:`~memedit.types.ChainPolicy`. What a chain ends with fires even where the weights know it:
+            they were shown to answer its own question, not this one.
+
+    Raises:
+        InputError: no such policy.
     """
 
     def __init__(
@@ -39,9 +46,11 @@ class Router:
         k: int = 8,
         threshold: float | None = None,
         in_weights: EditsInWeights | None = None,
+        chains: str = "off",
     ) -> None:
         self._memory, self._scope, self._in_weights = memory, scope, in_weights or EditsInWeights()
         self._namespace, self._k, self._threshold = namespace, k, threshold
+        self._chains = ChainLookup(memory, namespace=namespace, policy=check_chains(chains))
         self._counted: tuple[int, bool] | None = None
 
     def nothing_stored(self) -> bool:
@@ -68,6 +77,9 @@ class Router:
             [one.text for one in asked], lambda texts, least: self._judge(scope, texts, least), threshold=bar
         )
         found = self._with_talks(scope, asked, found, bar)
+        if self._chains.applies(scope):
+            pairs = zip(asked, found, strict=True)
+            found = [self._chains.decide(scope, one.text, decision, bar) for one, decision in pairs]
         forms = [True] * len(asked) if chats is None else chats
         return [self._served(decision, chat=chat) for decision, chat in zip(found, forms, strict=True)]
 
@@ -93,6 +105,8 @@ class Router:
 
     def _served(self, decision: ScopeDecision, *, chat: bool) -> ScopeDecision:
         """Take from what fired the edits that the weights answer."""
+        if decision.chain:
+            return decision
         held = tuple(hit for hit in decision.fired if self._in_weights.holds(hit.edit, chat=chat))
         if not held:
             return decision

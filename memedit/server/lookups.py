@@ -12,7 +12,7 @@ from memedit.runtime.calibrated import kept_threshold
 from memedit.runtime.rows import check_characters
 from memedit.scope import Scope, load_scope
 from memedit.server.active_weights import ActiveVersion, ActiveWeights
-from memedit.types import ScopeDecision
+from memedit.types import ChainPolicy, ScopeDecision
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class Lookups:
         scope: registered name; ``options`` are its own.
         threshold: replaces calibrated ones.
         k: vector neighbours looked at for each query.
+        chains: the policy of look-up along chains of edits; a chain never leaves its namespace.
         weights: what answers each namespace; None is a plain model for all.
     """
 
@@ -50,10 +51,11 @@ class Lookups:
         options: dict[str, object] | None = None,
         threshold: float | None = None,
         k: int = 8,
+        chains: ChainPolicy = "off",
         weights: ActiveWeights | None = None,
     ) -> None:
         self._memory, self._name, self._options = memory, scope, options or {}
-        self._threshold, self._k = threshold, k
+        self._threshold, self._k, self._chains = threshold, k, chains
         self.weights = weights or ActiveWeights()
         self._scope: Scope | None = None
         self._routers: dict[str, tuple[int, ActiveVersion, Router]] = {}
@@ -128,4 +130,5 @@ class Lookups:
             k=self._k,
             threshold=threshold,
             in_weights=served.edits,
+            chains=self._chains,
         )

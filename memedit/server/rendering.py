@@ -16,7 +16,7 @@ from memedit.server.engines.base import (
     TokenScore,
     Usage,
 )
-from memedit.types import Hit
+from memedit.types import ChainHop, Hit
 
 Body = dict[str, Any]
 
@@ -51,6 +51,18 @@ def shown_hits(hits: Sequence[Hit], shown: Shown) -> list[Body]:
     ]
 
 
+def shown_chain(chain: Sequence[ChainHop], shown: Shown) -> list[Body]:
+    """Return the hops of a chain of edits as a body."""
+    return [
+        {
+            "id": hop.edit_id,
+            "question": hop.question if shown.texts else None,
+            "value": hop.value if shown.texts else None,
+        }
+        for hop in chain
+    ]
+
+
 def shown_provenance(found: Provenance, shown: Shown) -> Body:
     """Return why an answer came out as it did, as a body."""
     decision = found.decision
@@ -64,6 +76,7 @@ def shown_provenance(found: Provenance, shown: Shown) -> Body:
         "abstained": decision is not None and decision.abstained,
         "edits": shown_hits(found.fired, shown),
         "in_weights": [] if decision is None else shown_hits(decision.in_weights, shown),
+        "chain": [] if decision is None else shown_chain(decision.chain, shown),
     }
     if shown.considered and decision is not None:
         body["considered"] = shown_hits(decision.considered, shown)

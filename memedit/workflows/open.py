@@ -8,6 +8,7 @@ from memedit.config import AdapterConfig, ModelConfig
 from memedit.memory import EditMemory
 from memedit.memory.database import exists
 from memedit.scope import Scope
+from memedit.types import ChainPolicy
 
 if TYPE_CHECKING:
     from memedit.consolidation.records import VersionRecord
@@ -46,9 +47,17 @@ def memory_exists(url: str | Path) -> bool:
 
 
 def open_model(
-    model: ModelConfig, memory: EditMemory, *, scope: Scope, adapter: AdapterConfig, k: int = CANDIDATES
+    model: ModelConfig,
+    memory: EditMemory,
+    *,
+    scope: Scope,
+    adapter: AdapterConfig,
+    k: int = CANDIDATES,
+    chains: ChainPolicy = "off",
 ) -> "EditableModel":
     """Load a language model and put it on a memory; ``k`` vector neighbours are looked up for each query.
+
+    ``chains`` is the policy of look-up along chains of edits.
 
     The model may be a version of consolidated edits: its folder or, for those beside the memory's file, its name or
     alias ("champion"). What its weights answer, the memory leaves to it.
@@ -69,7 +78,9 @@ def open_model(
     if adapter.options:
         with nullcontext() if version is None else version.as_base(loaded.model):
             made = create_adapter(adapter.name, loaded.model, loaded.tokenizer, **adapter.options)
-    return EditableModel.wrap(loaded.model, loaded.tokenizer, memory, scope=scope, adapter=made, k=k, version=version)
+    return EditableModel.wrap(
+        loaded.model, loaded.tokenizer, memory, scope=scope, adapter=made, k=k, version=version, chains=chains
+    )
 
 
 def load_base(model: ModelConfig) -> "LoadedModel":

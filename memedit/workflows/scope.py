@@ -9,7 +9,7 @@ from memedit.memory import EditMemory
 from memedit.runtime import Router
 from memedit.runtime.calibrated import keep_threshold, open_scope
 from memedit.scope import Calibration, LabelledQuery, Scope, calibrate
-from memedit.types import ScopeDecision
+from memedit.types import ChainPolicy, ScopeDecision
 from memedit.workflows.open import CANDIDATES
 
 __all__ = ["calibrate_scope", "explain", "open_scope"]
@@ -17,7 +17,9 @@ __all__ = ["calibrate_scope", "explain", "open_scope"]
 _BATCH = 64
 
 
-def explain(memory: EditMemory, scope: Scope, queries: Sequence[str], *, k: int = CANDIDATES) -> list[ScopeDecision]:
+def explain(
+    memory: EditMemory, scope: Scope, queries: Sequence[str], *, k: int = CANDIDATES, chains: ChainPolicy = "off"
+) -> list[ScopeDecision]:
     """Return the decision on each query, made as for an answer: which edits would fire, and what was considered.
 
     Args:
@@ -25,8 +27,9 @@ def explain(memory: EditMemory, scope: Scope, queries: Sequence[str], *, k: int 
         scope: judges them.
         queries: the questions.
         k: vector neighbours looked up for each.
+        chains: the policy of look-up along chains of edits.
     """
-    return Router(memory, lambda: scope, k=k).decide(queries)
+    return Router(memory, lambda: scope, k=k, chains=chains).decide(queries)
 
 
 def calibrate_scope(

@@ -6,8 +6,8 @@ from memedit.errors import FieldError
 from memedit.runtime.asked import Asked, asked_of
 from memedit.server.auth import ReadAccess
 from memedit.server.min_revision import awaited_revision
-from memedit.server.rendering import Shown, shown_hits
-from memedit.server.schemas.common import FiredEdit, responses
+from memedit.server.rendering import Shown, shown_chain, shown_hits
+from memedit.server.schemas.common import ChainHopOut, FiredEdit, responses
 from memedit.server.schemas.edits import ExplainIn, ExplainOut
 from memedit.server.state import server_state
 
@@ -30,6 +30,7 @@ def explain(request: Request, access: ReadAccess, body: ExplainIn) -> ExplainOut
         version=found.served.version,
         fired=[FiredEdit(**hit) for hit in shown_hits(decision.fired, shown)],
         in_weights=[FiredEdit(**hit) for hit in shown_hits(decision.in_weights, shown)],
+        chain=[ChainHopOut(**hop) for hop in shown_chain(decision.chain, shown)],
         considered=[FiredEdit(**hit) for hit in shown_hits(decision.considered, shown)],
     )
 

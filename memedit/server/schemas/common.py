@@ -56,11 +56,22 @@ class FiredEdit(Out):
     reasons: dict[str, float] = Field(default_factory=dict)
 
 
+class ChainHopOut(Out):
+    """One edit of a chain: what it was asked and what it says, which is the subject of the next hop.
+
+    ``question`` and ``value`` are null for a key that may not read edits.
+    """
+
+    id: str
+    question: str | None
+    value: str | None
+
+
 class ProvenanceOut(Out):
     """Why an answer came out so. ``edits`` fired; ``considered`` were looked at; ``adapter`` null is the bare model.
 
     ``version`` names the version whose weights answered, null is the plain base; of the edits ``in_weights`` these know
-    the answer themselves.
+    the answer themselves. ``chain`` holds the hops where a chain of edits answered, first to last.
     """
 
     namespace: str
@@ -72,6 +83,7 @@ class ProvenanceOut(Out):
     abstained: bool = False
     edits: list[FiredEdit]
     in_weights: list[FiredEdit] = Field(default_factory=list)
+    chain: list[ChainHopOut] = Field(default_factory=list)
     considered: list[FiredEdit] | None = None
 
 

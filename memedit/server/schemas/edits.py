@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue
 
 from memedit.memory import AddReport, Change, Conflict
-from memedit.server.schemas.common import FiredEdit, In, Out, Time
+from memedit.server.schemas.common import ChainHopOut, FiredEdit, In, Out, Time
 from memedit.server.schemas.openai import ChatMessage
 from memedit.types import Edit, EditKind, EditState
 
@@ -213,7 +213,7 @@ class ExplainOut(Out):
     """Which edits would fire on a prompt, and why. ``query`` is the text that is looked up.
 
     ``version`` names the version whose weights would answer, null is the plain base; of the edits ``in_weights`` these
-    know the answer themselves.
+    know the answer themselves. ``chain`` holds the hops where a chain of edits would answer, first to last.
     """
 
     query: str
@@ -225,4 +225,5 @@ class ExplainOut(Out):
     version: str | None = None
     fired: list[FiredEdit]
     in_weights: list[FiredEdit] = Field(default_factory=list)
+    chain: list[ChainHopOut] = Field(default_factory=list)
     considered: list[FiredEdit]

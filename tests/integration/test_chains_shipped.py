@@ -1,0 +1,72 @@
+"""Chains of edits under the shipped scope, on the real encoder; no language model is needed to look them up."""
+
+import pytest
+
+from memedit.memory import EditMemory
+from memedit.runtime import Router
+from memedit.scope import load_scope
+
+pytestmark = pytest.mark.integration
+
+EDITS = [
+    ("The Falcon Pro is produced by", "Arn Works", "Falcon Pro"),
+    ("What does a Falcon Pro cost?", "90 euros", "Falcon Pro"),
+    ("Who is the chief executive officer of Arn Works?", "Ida Holm", "Arn Works"),
+    ("The headquarters of Arn Works is located in the city of", "Tolburia", "Arn Works"),
+    ("Ida Holm is a citizen of", "Norland", "Ida Holm"),
+    ("What is the capital of Norland?", "Skarn", "Norland"),
+    ("The official language of Norland is", "Norric", "Norland"),
+]
+CHAINS = [
+    ("Who is the CEO of the company that makes the Falcon Pro?", ["Arn Works", "Ida Holm"]),
+    ("In which city does the maker of the Falcon Pro have its headquarters?", ["Arn Works", "Tolburia"]),
+    ("What is the capital of the country of citizenship of Ida Holm?", ["Norland", "Skarn"]),
+    (
+        "What is the official language of the country that the boss of Arn Works is a citizen of?",
+        ["Ida Holm", "Norland", "Norric"],
+    ),
+    (
+        "What is the capital of the country that the CEO of the maker of the Falcon Pro is a citizen of?",
+        ["Arn Works", "Ida Holm", "Norland", "Skarn"],
+    ),
+]
+SINGLE = [
+    ("Which company makes the Falcon Pro?", "Arn Works"),
+    ("how much is a falcon pro", "90 euros"),
+    ("Which country is Ida Holm a citizen of?", "Norland"),
+    ("Name the capital city of Norland.", "Skarn"),
+]
+SILENT = [
+    "How heavy is the Falcon Pro?",
+    "When was Arn Works founded?",
+    "Does Ida Holm like sailing?",
+    "What is 2 + 2?",
+]
+
+
+@pytest.fixture(scope="module")
+def router():
+    with EditMemory(":memory:") as memory:
+        memory.add_many([{"prompt": p, "target": t, "subject": s} for p, t, s in EDITS], on_conflict="keep")
+        scope = load_scope("default", memory.encoder)
+        yield Router(memory, lambda: scope, chains="auto")
+
+
+@pytest.mark.parametrize(("question", "values"), CHAINS)
+def test_the_right_chain_is_found(router, question, values):
+    (decision,) = router.decide([question])
+    assert [hop.value for hop in decision.chain] == values
+    assert [hit.edit.target for hit in decision.fired] == values[-1:]
+
+
+@pytest.mark.parametrize(("question", "value"), SINGLE)
+def test_a_single_edit_keeps_its_question(router, question, value):
+    (decision,) = router.decide([question])
+    assert [hit.edit.target for hit in decision.fired] == [value]
+    assert decision.chain == ()
+
+
+@pytest.mark.parametrize("question", SILENT)
+def test_questions_that_no_edit_answers_stay_silent(router, question):
+    (decision,) = router.decide([question])
+    assert decision.fired == ()
