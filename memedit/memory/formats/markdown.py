@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 
 from memedit.memory.formats.rows import Place, RawRow, Rows
 
@@ -29,16 +30,13 @@ def _starts(lines: Sequence[str]) -> list[int]:
     if marked:
         return marked
     headings = [number for number in plain if _HEADING.match(lines[number])]
-    return [
-        number
-        for number, following in zip(headings, [*headings[1:], None], strict=True)
-        if not _title(lines, number, following)
-    ]
+    last = headings[-1:]  # none groups what follows it where nothing does
+    return [number for number, following in pairwise(headings) if not _title(lines, number, following)] + last
 
 
-def _title(lines: Sequence[str], number: int, following: int | None) -> bool:
+def _title(lines: Sequence[str], number: int, following: int) -> bool:
     """Whether a heading only groups the deeper ones that follow it at once."""
-    if following is None or any(line.strip() for line in lines[number + 1 : following]):
+    if any(line.strip() for line in lines[number + 1 : following]):
         return False
     return _level(lines[following]) > _level(lines[number])
 
@@ -63,7 +61,7 @@ def _outside_fences(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
 
 
 def _rows(lines: Sequence[str], starts: Sequence[int]) -> Iterator[RawRow]:
-    for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(lines)], strict=True), start=1):
+    for number, (start, end) in enumerate(pairwise([*starts, len(lines)]), start=1):
         block = lines[start:end]
         question, answer = _marked(block) if _QUESTION.match(lines[start]) else _headed(block)
         yield RawRow(Place(start + 1, number), "\n".join(block), {"question": question, "answer": answer})

@@ -272,6 +272,13 @@ def test_a_question_without_an_answer_is_named(memory: EditMemory, tmp_path: Pat
     assert (caught.value.row, caught.value.line, caught.value.field) == (2, 4, "answer")
 
 
+@pytest.mark.parametrize("text", ["no question here\n", "w", "```\n# code\n```\n"])
+def test_markdown_without_a_question_adds_nothing_and_says_so(memory: EditMemory, tmp_path: Path, text: str) -> None:
+    report = memory.import_file(put(tmp_path / "faq.md", text))
+    assert stored(memory) == []
+    assert "before the first question" in report.notes[0]
+
+
 def test_an_element_of_an_array_is_a_row(memory: EditMemory, tmp_path: Path) -> None:
     path = put(tmp_path / "a.json", json.dumps(PAIRS))
     with pytest.raises(DatasetError, match=r"a\.json, row 3, field 'target_new': is blank.*\"g h\?\"") as caught:
