@@ -59,6 +59,15 @@ class Grammars:
         self._known: OrderedDict[Structure, Grammar] = OrderedDict()
         self._lock = threading.Lock()
 
+    def prepare(self) -> None:
+        """Read the tokenizer's tokens now, so that the first structure need not wait for it.
+
+        Raises:
+            UnsupportedModelError: as for :meth:`compile`.
+        """
+        with self._lock:
+            self._bytes()
+
     def compile(self, structure: Structure) -> Grammar:
         """Return the structure compiled.
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from memedit.errors import StructureError
+from memedit.errors import StructureError, UnsupportedModelError
 from memedit.runtime.structured import Grammar, Grammars, Structure
 from memedit.server.engines.structures import wrong_structure
 from memedit.server.engines.toolbox import CallStyle, Toolbox, calls_structure
@@ -24,7 +24,7 @@ class Compiler:
         seconds: how long one may take.
     """
 
-    def __init__(self, grammars: Grammars, seconds: float = 5.0) -> None:
+    def __init__(self, grammars: Grammars, seconds: float = 10.0) -> None:
         self._grammars, self._seconds = grammars, seconds
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="memedit-grammar")
 
@@ -55,6 +55,8 @@ class Compiler:
             return await asyncio.wait_for(asyncio.wrap_future(future), self._seconds)
         except StructureError as error:
             raise wrong_structure(error, field) from error
+        except UnsupportedModelError as error:
+            raise ApiError(400, f"{field}: {error}", code="unsupported_parameter", param=field) from error
         except TimeoutError as error:
             if future.cancelled():
                 raise overloaded("others' schemas and grammars are being compiled", self._seconds) from error

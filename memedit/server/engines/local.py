@@ -173,6 +173,10 @@ class LocalEngine:
         model = self._model
         adapter = model.adapter
         _ = self._lookups.scope
+        try:
+            model.grammars.prepare()
+        except UnsupportedModelError as error:
+            _log.warning("%s; requests for it are refused", error)
         batch: ContinuousBatch | None = None
         try:
             check_model(model.base, model.pad_token_id, model.base.config.get_text_config().vocab_size)

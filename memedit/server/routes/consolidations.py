@@ -16,7 +16,7 @@ from memedit.server.consolidations import Consolidator
 from memedit.server.min_revision import awaited_revision
 from memedit.server.problems import ApiError
 from memedit.server.queues import queued
-from memedit.server.schemas.common import responses
+from memedit.server.schemas.common import EVENT, responses
 from memedit.server.schemas.consolidations import (
     AliasesOut,
     ConsolidationsOut,
@@ -37,7 +37,7 @@ router = APIRouter(prefix="/v1/consolidations", tags=["consolidation"], dependen
 JobId = Annotated[str, Path(min_length=1, max_length=64)]
 VersionName = Annotated[str, Path(pattern=r"^(v\d{4,8}|candidate|champion|previous)$")]
 _POLL = 0.3
-_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+_STREAM = {"text/event-stream": {"schema": EVENT}}
 
 
 def _consolidator(request: Request) -> Consolidator:

@@ -11,12 +11,16 @@ import pytest
 
 from memedit.memory import EditMemory, StoredResponse
 from memedit.server.engines.base import Ended, Piece
+from memedit.server.engines.proxy import ProxyEngine
+from memedit.server.engines.upstream import Upstream
+from memedit.server.lookups import Lookups
 from memedit.server.responses.building import events_of_chunk
 from memedit.server.responses.reading import as_messages, new_items
 from memedit.server.schemas.responses import ResponsesIn
 from memedit.server.settings import ServerSettings
 from support.hashing_encoder import HashingEncoder
 from support.running_server import RunningServer, local_engine, serve
+from support.scripted_upstream import ScriptedUpstream
 from support.tiny import tiny_model, tiny_tokenizer
 
 ASK: dict[str, Any] = {"model": "tiny", "input": "hello", "temperature": 0, "max_output_tokens": 12}
@@ -225,6 +229,50 @@ def test_answers_expire_and_the_oldest_make_room(tmp_path: Any) -> None:
         ]
         assert memory.responses.find("l", "other", now) is not None
         assert memory.responses.forget(now + timedelta(hours=2), most=4) == 5
+
+
+@pytest.fixture(scope="module")
+def proxied() -> Iterator[tuple[ScriptedUpstream, openai.OpenAI]]:
+    """A server in front of an upstream."""
+    upstream = ScriptedUpstream()
+    with EditMemory(encoder=HashingEncoder(64)) as memory:
+        memory.add("The mayor of Gotham is", "Ada", subject="Gotham")
+        lookups = Lookups(memory, scope="subject")
+        engine = ProxyEngine(lookups, Upstream("http://upstream", transport=upstream.transport()))
+        with serve(engine, lookups, ServerSettings(auth=False, requests_per_minute=0)) as server:
+            yield upstream, openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+
+
+def test_an_upstreams_chat_answers_responses_too(proxied: tuple[ScriptedUpstream, openai.OpenAI]) -> None:
+    upstream, official = proxied
+    asked: dict[str, Any] = {"model": "small", "input": "The mayor of Gotham is", "instructions": "Be brief."}
+    found = official.responses.create(**asked, max_output_tokens=9, tools=[TOOL])
+    assert (found.output_text, found.status) == ("It is so.", "completed")
+    assert found.usage is not None
+    assert found.usage.input_tokens == 7
+    sent = upstream.bodies[-1]
+    assert sent["messages"][0]["content"].startswith("Be brief.")
+    assert "Ada" in sent["messages"][0]["content"], "the edit is stated"
+    assert (sent["max_tokens"], sent["tools"][0]["function"]["name"]) == (9, "get_weather")
+    assert "input" not in sent
+    events = list(official.responses.create(**asked, stream=True, previous_response_id=found.id))
+    assert [message["role"] for message in upstream.bodies[-1]["messages"]] == ["system", "user", "assistant", "user"]
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == "It is so."
+    assert events[-1].type == "response.incomplete", "this upstream says in a stream that it came to its length"
+    assert events[-1].response.usage is not None
+
+
+def test_a_response_that_breaks_off_is_told_as_failed(proxied: tuple[ScriptedUpstream, openai.OpenAI]) -> None:
+    upstream, official = proxied
+    upstream.break_off = True
+    try:
+        *_, last = official.responses.create(model="small", input="hello", stream=True)
+    finally:
+        upstream.break_off = False
+    assert last.type == "response.failed"
+    assert last.response.error is not None
+    with pytest.raises(openai.NotFoundError):
+        official.responses.retrieve(last.response.id)
 
 
 def test_chunks_of_an_upstream_are_told_as_events() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from memedit.errors import StructureError
+from memedit.errors import StructureError, UnsupportedModelError
 from memedit.runtime.structured import Structure
 from memedit.server.engines.compiling import Compiler
 from memedit.server.problems import ApiError
@@ -181,6 +181,8 @@ class Slow:
     """Takes its time."""
 
     def compile(self, structure: Structure) -> Any:
+        if structure.text == "other":
+            raise UnsupportedModelError("no fast tokenizer")
         time.sleep(0.5)
         if structure.text == "bad":
             raise StructureError("bad")
@@ -198,4 +200,12 @@ def test_compiling_has_a_time_limit_that_says_whose_fault_it_is() -> None:
     assert all(isinstance(error, ApiError) for error in found)
     assert [(error.status, error.param) for error in found[:2]] == [(400, "guided_regex")] * 2
     assert (found[2].status, found[2].headers) == (429, {"Retry-After": "1"})
+    compiler.close()
+
+
+def test_a_model_whose_tokens_cannot_be_read_has_no_structures() -> None:
+    compiler = Compiler(Slow())  # type: ignore[arg-type]
+    with pytest.raises(ApiError, match="guided_regex: no fast tokenizer") as refused:
+        asyncio.run(compiler.compile(Structure.regex("other"), "guided_regex"))
+    assert (refused.value.status, refused.value.param) == (400, "guided_regex")
     compiler.close()
