@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from html import escape
-from itertools import groupby
+from itertools import accumulate, groupby
 from pathlib import Path
 
 import pyte
@@ -42,9 +42,10 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--pause", type=float, default=0.08, help="longest wait that is kept, in seconds")
     parser.add_argument("--reading", type=float, default=1.3, help="time to read an answer, in seconds")
+    parser.add_argument("--length", type=float, default=27.0, help="longest recording without its end, in seconds")
     parser.add_argument("--end", type=float, default=3.0, help="how long the last screen stays, in seconds")
     options = parser.parse_args()
-    events = shorten(record(), options.pause, options.reading)
+    events = shorten(record(), options.pause, options.reading, options.length)
     length = events[-1][0] + options.end
     options.out.write_text(draw(list(screens(events)), length), "utf-8")
     print(f"{options.out}: {length:.1f} s, {options.out.stat().st_size / 1000:.0f} kB")
@@ -91,13 +92,17 @@ def _read(terminal: int, wait: float) -> Events:
     return [(time.monotonic(), os.read(terminal, 65536))] if ready else []
 
 
-def shorten(events: Events, pause: float, reading: float) -> Events:
-    """Return the events with every wait cut to ``pause`` seconds, and ``reading`` seconds at each empty one."""
-    now, before, kept = 0.0, events[0][0], []
-    for when, text in events:
-        now, before = now + (min(when - before, pause) if text else reading), when
-        kept.append((now, text))
-    return kept
+def shorten(events: Events, pause: float, reading: float, length: float) -> Events:
+    """Return the events with every wait cut to ``pause`` seconds, and ``reading`` seconds at each empty one.
+
+    Where they still last longer than ``length`` seconds, as on a slow machine, all waits are cut by the same factor.
+    """
+    befores = [events[0][0], *(when for when, _ in events[:-1])]
+    waits = [min(when - before, pause) if text else 0.0 for before, (when, text) in zip(befores, events, strict=True)]
+    read = reading * sum(not text for _, text in events)
+    factor = min(1.0, max(length - read, 0.0) / max(sum(waits), 1e-9))
+    steps = accumulate(wait * factor if text else reading for wait, (_, text) in zip(waits, events, strict=True))
+    return [(now, text) for now, (_, text) in zip(steps, events, strict=True)]
 
 
 def screens(events: Events) -> Iterator[tuple[float, set[Run]]]:

@@ -24,7 +24,8 @@ def script() -> ModuleType:
 
 def test_waits_are_cut_and_answers_get_time_to_be_read(script: ModuleType) -> None:
     events = [(10.0, b"$"), (60.0, b"a"), (60.05, b""), (61.0, b"b")]
-    assert [round(when, 2) for when, _ in script.shorten(events, 0.1, 2.0)] == [0.0, 0.1, 2.1, 2.2]
+    assert [round(when, 2) for when, _ in script.shorten(events, 0.1, 2.0, 30.0)] == [0.0, 0.1, 2.1, 2.2]
+    assert [round(when, 2) for when, _ in script.shorten(events, 0.1, 2.0, 2.1)] == [0.0, 0.05, 2.05, 2.1]
 
 
 def test_every_line_is_visible_while_it_is_on_the_screen(script: ModuleType) -> None:
