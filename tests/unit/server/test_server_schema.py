@@ -70,7 +70,7 @@ def shortened(case: Any, edit_id: str) -> None:
 
 
 def test_random_requests_get_documented_answers(fuzzed: RunningServer) -> None:
-    api = schemathesis.openapi.from_url(f"{fuzzed.url}/openapi.json")
+    api = schemathesis.openapi.from_url(f"{fuzzed.url}/openapi.json", timeout=120)
     edit_id = fuzzed.lookups.memory.list()[0].id
     tried = 0
     for found in api.get_all_operations():
