@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from memedit.server.runner import listen
 
 WORDS = ("It ", "is ", "so.")
+_USAGE = {"prompt_tokens": 8, "completion_tokens": len(WORDS)}
 
 
 def pacing_app(first_token: float) -> FastAPI:
@@ -27,16 +28,20 @@ def pacing_app(first_token: float) -> FastAPI:
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        await request.body()
+        streamed = (await request.json()).get("stream")
 
         async def events() -> AsyncIterator[str]:
             await asyncio.sleep(first_token)
             for word in WORDS:
                 yield _event({"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]})
             yield _event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-            yield _event({"choices": [], "usage": {"prompt_tokens": 8, "completion_tokens": len(WORDS)}})
+            yield _event({"choices": [], "usage": _USAGE})
             yield "data: [DONE]\n\n"
 
+        if not streamed:
+            await asyncio.sleep(first_token)
+            choice = {"index": 0, "message": {"role": "assistant", "content": "".join(WORDS)}, "finish_reason": "stop"}
+            return JSONResponse({"choices": [choice], "usage": _USAGE})
         return StreamingResponse(events(), media_type="text/event-stream")
 
     return app

@@ -41,3 +41,16 @@ def test_the_share_of_edited_prompts_is_about_what_was_asked_for() -> None:
     assert 0.4 < share < 0.6
     with pytest.raises(InputError):
         bench.run(clients=(0,))
+
+
+def test_the_pacing_upstream_answers_whole_and_in_a_stream() -> None:
+    from starlette.testclient import TestClient
+
+    from memedit.bench.mock_upstream import WORDS, pacing_app
+
+    with TestClient(pacing_app(0.0)) as client:
+        whole = client.post("/v1/chat/completions", json={"messages": []}).json()
+        assert whole["choices"][0]["message"]["content"] == "".join(WORDS)
+        streamed = client.post("/v1/chat/completions", json={"messages": [], "stream": True}).text
+    assert streamed.count("data: {") == len(WORDS) + 2
+    assert streamed.endswith("data: [DONE]\n\n")
