@@ -9,6 +9,8 @@ from memedit.consolidation import ConsolidationSettings, build_statistics
 from memedit.errors import InputError
 from support.taught_model import taught_model
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = ConsolidationSettings(layers=(0, 1), steps=5, contexts=1, null_space_threshold=1e9, sensitivity_tokens=64)
 
 

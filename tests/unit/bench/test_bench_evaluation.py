@@ -12,6 +12,8 @@ from memedit.workflows.evaluate.stage import Workbench
 from support.evaluation_cases import counterfact_rows, tiny_loaded, write_rows
 from support.hashing_encoder import HashingEncoder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def tiny_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from memedit.errors import InputError
 from memedit.memory import EditMemory
 from support.tiny_encoder import save_tiny_encoder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:

@@ -16,6 +16,8 @@ from memedit.workflows.consolidate.statistics import build
 from memedit.workflows.consolidate.trace import trace_model
 from support.tiny import tiny_model, tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = ConsolidationSettings(layers=(0, 1), steps=20, contexts=2, context_tokens=(4,), clamp=20.0, damping=None)
 NAMES = ("Fenwick", "Ostrava", "Quillon", "Brask", "Tolma", "Yarrow")
 

@@ -16,6 +16,8 @@ from support.running import proxy_app, serving
 from support.scripted_upstream import ScriptedUpstream
 from support.version_files import build
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Client]:

@@ -15,6 +15,8 @@ from memedit.consolidation.solvers.rome import rome
 from memedit.errors import FingerprintMismatchError, InputError, UnknownNameError
 from support.consolidation_bench import normal, random_moments, tiny_loaded
 
+pytestmark = pytest.mark.slow
+
 D_IN, D_OUT = 24, 10
 DEFAULT = ConsolidationSettings(null_space_threshold=0.3, l2=0.5, mom2_weight=20.0)
 sizes = st.integers(min_value=1, max_value=40)  # fewer and more edits than dimensions

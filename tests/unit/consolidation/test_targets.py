@@ -17,6 +17,8 @@ from memedit.models.segments import Inputs, Segments, output_raised
 from support.consolidation_bench import REQUESTS, SETTINGS, tiny_loaded, weights_of
 from support.tiny import FAMILIES
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_cached_prefixes_and_partial_layers_equal_a_full_forward(family: str) -> None:

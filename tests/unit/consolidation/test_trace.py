@@ -9,6 +9,8 @@ from memedit.consolidation.trace import KINDS, PLACES, propose_layers, trace_lay
 from memedit.errors import InputError
 from support.consolidation_bench import REQUESTS, tiny_loaded, weights_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])
 def test_restoring_all_that_is_read_brings_the_answer_back(family: str) -> None:

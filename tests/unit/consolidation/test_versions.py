@@ -18,6 +18,8 @@ from memedit.consolidation.versions import VersionStore
 from memedit.errors import ModelNotFoundError, StoreCorruptError, StoreError
 from support.version_files import build, change_until_killed, made_up_record
 
+pytestmark = pytest.mark.slow
+
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 

@@ -17,6 +17,8 @@ from memedit.types import EditState
 from support.hashing_encoder import HashingEncoder
 from support.writer_process import BATCH, write_beside_others, write_until_killed
 
+pytestmark = pytest.mark.slow
+
 ENCODER = HashingEncoder(dimension=8)
 
 

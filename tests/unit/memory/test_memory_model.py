@@ -14,6 +14,8 @@ from memedit.memory.normal import normalise
 from memedit.types import EditState
 from support.hashing_encoder import HashingEncoder
 
+pytestmark = pytest.mark.slow
+
 ENCODER = HashingEncoder(8)
 PROMPTS = st.sampled_from([f"the colour of thing {i} is" for i in range(6)])
 TARGETS = st.sampled_from(["red", "blue", "green"])

@@ -14,7 +14,7 @@ from support.hashing_encoder import HashingEncoder
 from support.running import proxy_app, serving
 from support.scripted_upstream import ScriptedUpstream
 
-pytestmark = needs_browser
+pytestmark = [needs_browser, pytest.mark.slow]
 NASTY = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 
 

@@ -22,7 +22,7 @@ from support.hashing_encoder import HashingEncoder
 from support.running import proxy_app, serving
 from support.scripted_upstream import ScriptedUpstream
 
-pytestmark = needs_browser
+pytestmark = [needs_browser, pytest.mark.slow]
 PICTURES = os.environ.get("MEMEDIT_SCREENSHOTS")
 ROWS = (
     {"prompt": "Who is the mayor of Norvik?", "target": "Somebody"},

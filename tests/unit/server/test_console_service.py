@@ -16,7 +16,7 @@ from support.hashing_encoder import HashingEncoder
 from support.running import proxy_app, serving
 from support.scripted_upstream import ScriptedUpstream
 
-pytestmark = needs_browser
+pytestmark = [needs_browser, pytest.mark.slow]
 expect = sync_api.expect
 
 

@@ -15,6 +15,8 @@ from support.hashing_encoder import HashingEncoder
 from support.running import proxy_app, serving
 from support.scripted_upstream import ScriptedUpstream
 
+pytestmark = pytest.mark.slow
+
 QUESTION = {"role": "user", "content": "Who leads Norvik?"}
 
 

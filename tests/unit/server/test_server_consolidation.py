@@ -15,6 +15,8 @@ from memedit.server.settings import ServerSettings
 from support.running_server import RunningServer, local_engine, serve
 from support.tiny_encoder import save_tiny_encoder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def consolidating(

@@ -23,6 +23,8 @@ from memedit.server.settings import ServerSettings
 from support.hashing_encoder import HashingEncoder
 from support.running_server import RunningServer, local_engine, serve
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("MEMEDIT_SCHEMA_EXAMPLES", "6"))
 CHECKS = [
     schemathesis.checks.not_a_server_error,

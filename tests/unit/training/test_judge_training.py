@@ -21,6 +21,8 @@ from memedit.training.scope.wordings import mistyped, qualified, referring
 from support.scope_bench import HashedWords
 from support.tiny_encoder import save_tiny_encoder
 
+pytestmark = pytest.mark.slow
+
 
 def family(name, relations):
     return {

@@ -24,6 +24,8 @@ from support.elder_bench import BY_EDIT, BY_ROUTER, NAMES, SETTINGS, TARGETS
 from support.hashing_encoder import HashingEncoder
 from support.tiny import tiny_model, tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = [f"the mill of {name} is" for name in NAMES]
 
 

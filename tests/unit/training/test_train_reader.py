@@ -21,6 +21,8 @@ from memedit.training.reader.trainer import ReaderSettings
 from memedit.training.reader.world import world_facts
 from support.tiny import tiny_model, tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["Ada", "Bo", "Cleo", "Dov", "Eva", "Finn", "Gil", "Hana", "Ivo", "Jun", "Kai", "Lea"]
 SETTINGS = ReaderSettings(
     rank=2, steps=6, batch=4, warmup=2, dtype="float32", first_layer=1, learning_rate=5e-3, world=2

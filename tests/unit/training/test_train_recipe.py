@@ -23,6 +23,8 @@ from support.recipe_bench import SHAPE, TOKENS, make_edit
 from support.tiny import tiny_model, tiny_tokenizer
 from support.tiny_encoder import save_tiny_encoder
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["ada", "bo", "cleo", "dov", "eva", "finn", "gil", "hana"]
 SETTINGS = RecipeSettings(
     steps=4, warm_steps=3, batch=4, warm_batch=4, ramp=2, learning_rate=5e-3, encoder_learning_rate=5e-3, chat=0.3,

@@ -21,6 +21,8 @@ from memedit.training.serac.trainer import SeracSettings, training_row
 from support.recipe_bench import make_edit
 from support.tiny import tiny_model, tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["ada", "bo", "cleo", "dov", "eva", "finn", "gil", "hana"]
 SETTINGS = SeracSettings(steps=6, batch=4, ramp=2, learning_rate=5e-3, dtype="float32")
 SHAPE = CounterfactualConfig((0, 2), rank=4, alpha=8)

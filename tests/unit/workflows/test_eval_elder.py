@@ -19,6 +19,8 @@ from support.elder_bench import BY_EDIT, BY_ROUTER, SETTINGS
 from support.evaluation_cases import counterfact_rows, run_on_tiny_model, write_rows
 from support.hashing_encoder import HashingEncoder
 
+pytestmark = pytest.mark.slow
+
 QUICK = replace(SETTINGS, shared_steps=4, steps=3)
 
 

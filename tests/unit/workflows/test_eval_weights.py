@@ -17,6 +17,8 @@ from memedit.workflows.evaluate.stage import Workbench
 from support.hashing_encoder import HashingEncoder
 from support.taught_model import SUBJECTS, answer_of, other_than, prompt_of, taught_model
 
+pytestmark = pytest.mark.slow
+
 GENTLE = ConsolidationSettings(
     layers=(0, 1), steps=2, contexts=1, l2=1e9, null_space_threshold=1e9, sensitivity_tokens=64
 )

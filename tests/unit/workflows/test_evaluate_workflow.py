@@ -21,6 +21,8 @@ from memedit.workflows.evaluate.suite import suite_files
 from support.evaluation_cases import counterfact_rows, run_on_tiny_model, tiny_loaded, write_rows
 from support.hashing_encoder import HashingEncoder
 
+pytestmark = pytest.mark.slow
+
 FORM = {"method", "model", "dataset", "edits", "queries", "protocol", "metrics"}
 
 
