@@ -96,22 +96,21 @@ def base() -> LoadedModel:
     return load_model("smollm2")
 
 
+@pytest.fixture(scope="class")
+def model(shipped: Shipped, base: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EditableModel]:
+    with EditMemory() as memory:
+        for i, (prompt, target, _) in enumerate(shipped.facts):
+            memory.add(prompt, target, subject=shipped.subjects[i] if shipped.subjects else None)
+        if shipped.wrap is not None:
+            yield shipped.wrap(base, memory, tmp_path_factory.mktemp(shipped.name))
+        else:
+            adapter = create_adapter(shipped.name, base.model, base.tokenizer)
+            yield EditableModel.wrap(base.model, base.tokenizer, memory, adapter=adapter)
+
+
 @pytest.mark.parametrize("shipped", SHIPPED, ids=lambda shipped: shipped.name, scope="class")
 class TestShippedAdapter:
     """What holds of each."""
-
-    @pytest.fixture(scope="class")
-    def model(
-        self, shipped: Shipped, base: LoadedModel, tmp_path_factory: pytest.TempPathFactory
-    ) -> Iterator[EditableModel]:
-        with EditMemory() as memory:
-            for i, (prompt, target, _) in enumerate(shipped.facts):
-                memory.add(prompt, target, subject=shipped.subjects[i] if shipped.subjects else None)
-            if shipped.wrap is not None:
-                yield shipped.wrap(base, memory, tmp_path_factory.mktemp(shipped.name))
-            else:
-                adapter = create_adapter(shipped.name, base.model, base.tokenizer)
-                yield EditableModel.wrap(base.model, base.tokenizer, memory, adapter=adapter)
 
     def test_edits_and_their_rewordings_are_answered(self, shipped: Shipped, model: EditableModel) -> None:
         own = self._ask(model, [prompt for prompt, _, _ in shipped.facts])
