@@ -28,8 +28,9 @@ HEAVY = (
 )
 
 
-def test_importing_the_command_imports_nothing_heavy() -> None:
-    code = f"import sys, memedit.cli.main; print([m for m in {HEAVY!r} if m in sys.modules])"
+@pytest.mark.parametrize("module", ["memedit", "memedit.cli.main"])
+def test_importing_imports_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print([m for m in {HEAVY!r} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 
