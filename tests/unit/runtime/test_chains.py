@@ -201,8 +201,8 @@ def test_an_edit_that_blocks_the_question_silences_the_chain(memory):
 
 
 def test_a_question_for_yes_or_no_is_read_with_every_fact_of_the_chain(memory):
-    edits = falcon(memory)
-    question = "Is the anthem of the country that the maker of the Falcon Pro belongs to Ode to Snow?"
+    edits = falcon(memory)[:2]
+    question = "Is the country that the maker of the Falcon Pro belongs to Norland?"
     (decision,) = router(memory).decide([question])
     assert [hit.edit.id for hit in decision.fired] == [edit.id for edit in reversed(edits)]
 
