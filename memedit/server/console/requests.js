@@ -5,7 +5,7 @@ import { ago, dialog, empty, figure, h, moreOf, replace, toast } from "./dom.js"
 import { here, link, point } from "./links.js";
 import { openProposal } from "./proposal.js";
 
-const EVERY = 1500, PAGE = 50, KEPT = 400, NEAR = 3;
+const EVERY = 1500, PAGE = 50, KEPT = 400, NEAR = 3, OVERLAP = 10;
 const state = { q: "", key: "", fired: "", edit: "", rows: [], next: null, live: true, said: new Map() };
 let nodes = null, timer = null, turn = 0;
 
@@ -78,12 +78,14 @@ async function tail(mine) {
   if (mine !== turn || !nodes) return;
   if (state.live && !document.hidden) {
     try {
-      const after = state.rows[0]?.id;
+      // a few rows back: what another server wrote a moment later may be older than the newest
+      const after = state.rows[Math.min(OVERLAP, state.rows.length - 1)]?.id, known = new Set(state.rows.map((row) => row.id));
       const found = await get("v1/requests", { ...wanted(), limit: PAGE, after });
       if (mine !== turn || !nodes) return;
-      if (found.data.length) {
-        state.rows = [...found.data, ...state.rows].slice(0, KEPT);
-        draw(found.enabled, new Set(found.data.map((row) => row.id)));
+      const fresh = found.data.filter((row) => !known.has(row.id));
+      if (fresh.length) {
+        state.rows = [...fresh, ...state.rows].sort((a, b) => (a.id < b.id ? 1 : -1)).slice(0, KEPT);
+        draw(found.enabled, new Set(fresh.map((row) => row.id)));
       }
     } catch { /* away just now: the next time will do */ }
   }

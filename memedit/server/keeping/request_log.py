@@ -48,12 +48,17 @@ class RequestRecorder:
         self._queue: queue.Queue[LoggedRequest | None] = queue.Queue(room)
         self._thread: threading.Thread | None = None
         self._complained = float("-inf")
-        self.written = self.dropped = 0
+        self.written = self._failed = self._refused = 0
 
     @property
     def on(self) -> bool:
         """Whether a log is kept."""
         return self._limits is not None
+
+    @property
+    def dropped(self) -> int:
+        """Notes that were not kept: those that found the queue full, and those that the store did not take."""
+        return self._refused + self._failed  # each is counted by one thread alone
 
     @property
     def waiting(self) -> int:
@@ -67,15 +72,16 @@ class RequestRecorder:
             self._thread.start()
 
     def take(self, note: Note) -> None:
-        """Keep a note for writing, or drop it where too many wait."""
+        """Keep a note for writing, or drop it where too many wait. To be called by one thread, the event loop's."""
         if self._limits is None or not note.asker.logged:
+            return
+        if self._queue.full():
+            self._refused += 1
             return
         try:
             self._queue.put_nowait(note.row(answer=self._limits.answers))
-        except queue.Full:
-            self.dropped += 1
         except Exception:
-            self.dropped += 1
+            self._refused += 1
             _log.exception("a request could not be noted")
 
     def close(self) -> None:
@@ -119,7 +125,7 @@ class RequestRecorder:
             self._memory.request_log.write([self._redaction.row(row) for row in rows])
             self.written += len(rows)
         except Exception as error:  # whatever it is, the next ones may be written
-            self.dropped += len(rows)
+            self._failed += len(rows)
             if time.monotonic() - self._complained > _COMPLAIN_EVERY:
                 self._complained = time.monotonic()
                 _log.warning("%d requests could not be written to the request log: %s", len(rows), error)

@@ -55,7 +55,7 @@ def space(memory: EditMemory, request: pytest.FixtureRequest) -> str:
 def page(chromium: Any, url: str, space: str) -> Iterator[Any]:
     """The console in that namespace; the test fails when the page reports an error or a breach of its policy."""
     context = chromium.new_context(viewport={"width": 1360, "height": 860}, reduced_motion="reduce")
-    context.set_default_timeout(45_000)
+    context.set_default_timeout(120_000)
     context.add_init_script(
         f"sessionStorage.getItem('memedit.namespace') || sessionStorage.setItem('memedit.namespace', '{space}')"
     )
@@ -420,7 +420,7 @@ def test_no_page_is_wider_than_the_screen(
     context = chromium.new_context(
         viewport={"width": width, "height": 844}, color_scheme=theme, reduced_motion="reduce"
     )
-    context.set_default_timeout(45_000)
+    context.set_default_timeout(120_000)
     context.add_init_script(f"sessionStorage.setItem('memedit.namespace', '{space}')")
     page = context.new_page()
     for view, ready in (("edits", ".row"), ("try", "#ask"), ("scope", "main .card"), ("runs", "main .card"),

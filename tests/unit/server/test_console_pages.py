@@ -179,12 +179,12 @@ def test_every_page_fits_the_screen_and_has_no_serious_barrier(
     context = chromium.new_context(
         viewport={"width": width, "height": 844}, color_scheme=theme, reduced_motion="reduce"
     )
-    context.set_default_timeout(45_000)
+    context.set_default_timeout(120_000)
     wrong: list[str] = []
     for name, (view, ready, act) in PAGES.items():
         page = context.new_page()
         page.on("pageerror", partial(_note, wrong, name))
-        page.goto(f"{url}/console#/{view}")
+        page.goto(f"{url}/console#/{view}", wait_until="commit")
         page.wait_for_selector(ready)
         if act is not None:
             act(page)

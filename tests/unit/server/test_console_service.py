@@ -58,7 +58,7 @@ def page(chromium: Any, url: str, space: str) -> Iterator[Any]:
     context = chromium.new_context(
         viewport={"width": 1360, "height": 860}, reduced_motion="reduce", accept_downloads=True
     )
-    context.set_default_timeout(45_000)
+    context.set_default_timeout(120_000)
     page = context.new_page()
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
