@@ -112,7 +112,7 @@ def run(
     drafts = [EditDraft(fact.prompt, fact.target, subject=fact.subject) for fact in facts]
     ids = memory.add_many(drafts, on_conflict="supersede").ids
     newest = {(fact.subject, fact.relation): edit_id for fact, edit_id in zip(facts, ids, strict=True)}
-    states = {edit.id: edit.state for edit in memory.known(list(set(newest.values())))}
+    states = {edit.id: edit.state for edit in memory.known(sorted(set(ids)))}
     total = len(questions) + unrelated
     rows = _asked(model, questions, lambda done: progress and progress(done, total))
     same = _unrelated(model, unrelated, seed, lambda done: progress and progress(len(questions) + done, total))
@@ -122,7 +122,7 @@ def run(
         "several_hops": _share([row["right"] for row in rows if row["hops"] > 1]),
         "by_hops": {str(n): _share([row["right"] for row in rows if row["hops"] == n]) for n in hops},
         "unrelated_identical": _share(same),
-        "in_force": memory.count() - before,
+        "in_force": sum(state is not EditState.RETIRED for state in states.values()),
         "newest": len(newest),
         "wrongly_retired": sum(states.get(edit_id) is EditState.RETIRED for edit_id in newest.values()),
         "filled": before,

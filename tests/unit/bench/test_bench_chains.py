@@ -73,8 +73,9 @@ def test_an_edit_that_is_retired_though_nothing_newer_says_otherwise_is_counted(
     apart = [facts[0], type(facts[0])(9, facts[0].prompt, facts[0].subject, "90 euros", "price")]
     with EditMemory(":memory:", encoder=HashingEncoder(64)) as memory:
         model = EditableModel(tiny_model("llama"), tiny_tokenizer(), memory, scope=WordScope(), adapter="in_context")
+        memory.add("The maker of the Falcon Pro is", "Oldest Works", subject="Falcon Pro")
         found = run(model, apart, read_questions(files[1])[:1], unrelated=0)
-    assert (found["in_force"], found["newest"], found["wrongly_retired"]) == (1, 2, 1)
+    assert (found["in_force"], found["newest"], found["wrongly_retired"], found["filled"]) == (1, 2, 1, 1)
     assert found["unrelated_identical"] == {"value": None, "n": 0}
 
 
