@@ -59,7 +59,8 @@ class Nursery:
     ) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(30)
+        self._process.kill()  # it has nothing to save, and on a busy machine its own end takes long
+        self._process.wait()
 
 
 def _serve(memory: str, encoder: Encoder, port: int) -> None:
