@@ -22,7 +22,9 @@ from memedit.runtime.structured.structure import Structure, StructureKind
 _LIMITS = LLParserLimits(max_lexer_states=20_000, verbose_errors=False)
 """Compiling is over within about half a second under these, and a mask within about 15 ms, whatever the input."""
 
-_KEPT = 64
+_KEPT, _KEPT_TEXT = 64, 2 << 20
+"""Structures that are kept compiled, and characters that they may have together: large ones take much memory."""
+
 _JSON: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _VALUES = frozenset({"const", "enum", "default", "examples"})
 _OPEN = frozenset({"additionalProperties", "patternProperties", "unevaluatedProperties"})
@@ -87,7 +89,7 @@ class Grammars:
         grammar = Grammar(structure, matcher, tokens)
         with self._lock:
             self._known[structure] = grammar
-            while len(self._known) > _KEPT:
+            while len(self._known) > _KEPT or sum(len(one.text) for one in self._known) > _KEPT_TEXT:
                 self._known.popitem(last=False)
         return grammar
 

@@ -250,12 +250,16 @@ def test_no_answer_can_be_compiled_from_nonsense() -> None:
             make()
 
 
-def test_equal_structures_are_compiled_once() -> None:
+def test_equal_structures_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     known = grammars()
     assert known.compile(Structure.json(SCHEMA)) is known.compile(Structure.json(dict(SCHEMA)))
     for number in range(70):
         known.compile(Structure.regex(f"a{{{number + 1}}}"))
     assert len(known._known) == 64
+    monkeypatch.setattr("memedit.runtime.structured.grammars._KEPT_TEXT", 100)
+    large = known.compile(Structure.regex("b" * 90))
+    assert known.compile(Structure.regex("b" * 90)) is large
+    assert 1 <= len(known._known) < 4, "large ones take the place of more"
 
 
 json_values = st.recursive(
