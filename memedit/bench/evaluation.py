@@ -18,8 +18,8 @@ from memedit.evaluation.settings import EvalSettings
 from memedit.evaluation.stream import Queries, StreamOrder, sample_queries
 from memedit.types import Edit
 from memedit.workflows.answerers import EditedAnswerer, generation_arguments, pieces
+from memedit.workflows.evaluate import EvaluationConfig
 from memedit.workflows.evaluate.methods import PLAIN, Method, parse_methods
-from memedit.workflows.evaluate.run import EvaluationConfig
 from memedit.workflows.evaluate.runs import Extras, StageRuns
 from memedit.workflows.evaluate.stage import Stage, Workbench
 

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memedit.encoders.loading import check_weights, find_encoder
+from memedit.encoders.finding import find_encoder
+from memedit.encoders.fingerprint import check_weights
 from memedit.errors import InputError, UnsupportedModelError
 
 _FEATURES = 4  # first token, mean, maximum, minimum

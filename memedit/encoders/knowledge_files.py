@@ -10,8 +10,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from memedit.encoders.fingerprint import encoder_fingerprint
 from memedit.encoders.knowledge import KnowledgeConfig, KnowledgeEncoder, load_knowledge_encoder
-from memedit.encoders.loading import encoder_fingerprint
 from memedit.errors import FingerprintMismatchError, InputError, ModelNotFoundError
 
 WEIGHTS, RECORD = "knowledge.safetensors", "knowledge.json"

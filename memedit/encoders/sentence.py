@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer
 
 from memedit.encoders.base import Progress
-from memedit.encoders.loading import check_weights, encoder_fingerprint
+from memedit.encoders.fingerprint import check_weights, encoder_fingerprint
 from memedit.encoders.packing import pack_linears
 from memedit.errors import InputError, ModelError, UnsupportedModelError
 from memedit.types import Encoding, FloatArray

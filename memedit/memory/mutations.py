@@ -1,9 +1,8 @@
-"""Every change of the memory: check, plan, encode outside the lock, then one transaction."""
+"""Every change of edits: what it plans, and what it writes."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from sqlalchemy import Connection, delete
 
 from memedit.encoders.base import Progress
@@ -15,14 +14,15 @@ from memedit.memory.doubts import forget_doubts, record_doubts
 from memedit.memory.encoding import EncoderSource, check_vectors
 from memedit.memory.ids import IdFactory
 from memedit.memory.planning import OnConflict, Plan, plan_batch
-from memedit.memory.reading import current_rows, ids_in_use, known_members, rows_by_seq, store_revision
+from memedit.memory.reading import current_rows, ids_in_use, known_members, rows_by_seq
 from memedit.memory.readings import TextReader
 from memedit.memory.reports import AddReport
 from memedit.memory.rows import EditRow, draft_row, next_row, row_texts
 from memedit.memory.schema import artefacts
 from memedit.memory.times import now_micros
+from memedit.memory.transaction import TextVectors, Transactions, Work
 from memedit.memory.validation import check_draft
-from memedit.memory.writer import Writer, check_encoder, encoder_row
+from memedit.memory.writer import Writer
 from memedit.types import EditDraft, EditState, FloatArray
 
 RETIRED = EditState.RETIRED.value
@@ -30,11 +30,7 @@ CONSOLIDATED = EditState.CONSOLIDATED.value
 
 
 class Mutations:
-    """Adds, changes and withdraws edits.
-
-    Everything slow (checking, finding subjects, encoding, judging contradictions) happens before the write lock is
-    taken. Should another process have committed meanwhile, the plan is worked out again under the lock.
-    """
+    """Adds, changes and withdraws edits; each change is one :class:`~memedit.memory.transaction.Transactions` run."""
 
     def __init__(self, database: Database, encoder: EncoderSource, judge: RelationJudge) -> None:
         self._database = database
@@ -42,7 +38,7 @@ class Mutations:
         self._reader = TextReader(encoder)
         self._judge = judge
         self._ids = IdFactory()
-        self.rows_written = 0
+        self.transactions = Transactions(database, encoder)
 
     def add_many(
         self,
@@ -62,39 +58,29 @@ class Mutations:
         ``ids`` are wanted ids (one that is taken is replaced by a new one), ``states`` the states of the new edits.
         With ``dry_run`` nothing is written; the report says what would be.
         """
-        say = describe or _row_of
-        read: dict[str, FloatArray] = {}  # vectors of texts by the pass that found their subjects
-        rows = self._rows(self._reader.drafts(drafts, say, read, progress), namespace, say, ids)
+        say, made = describe or _row_of, TextVectors(self._encoder)
+        rows = self._rows(self._reader.drafts(drafts, say, made.by_text, progress), namespace, say, ids)
         for row, state in zip(rows, states or (), strict=states is not None):
             row["state"] = state
         if not rows:
             return AddReport((), (), (), (), ())
         if vectors is not None:
-            count = sum(row["texts"] for row in rows)
-            vectors = check_vectors(vectors, count, self._encoder.get().dimension)
-        with self._database.read() as connection:
-            revision = store_revision(connection)
-            known = known_members(connection, namespace, rows)
-        plan = plan_batch(rows, known, self._judge, policy, say)
-        chosen = [rows[i] for i in plan.inserts]
-        if dry_run or not chosen:  # not chosen: all of it is there already
-            return _report(rows, plan)
-        with self._database.read() as connection:
-            check_encoder(connection, namespace, self._encoder.get())
-        numbers = plan.inserts if vectors is None else list(range(len(rows)))
-        made = self._encode(chosen, progress, read) if vectors is None else vectors
-        with self._database.write() as connection:
-            if store_revision(connection) != revision:
-                plan = plan_batch(rows, known_members(connection, namespace, rows), self._judge, policy, say)
-                chosen = [rows[i] for i in plan.inserts]
-            writer = Writer(self._database, connection)
-            writer.add(chosen)
-            made = self._aligned(rows, numbers, made, plan.inserts)
-            writer.put_vectors(chosen, made, self._encoder_row(connection, namespace))
-            _write_plan(writer, connection, rows, plan)
-            writer.flush()
-        self.rows_written += len(chosen)
-        return _report(rows, plan)
+            texts = [text for row in rows for text in row_texts(row)]
+            unit = check_vectors(vectors, len(texts), self._encoder.get().dimension)
+            made.by_text.update(zip(texts, unit, strict=True))
+
+        def plan(connection: Connection) -> Work:
+            found = plan_batch(rows, known_members(connection, namespace, rows), self._judge, policy, say)
+            chosen = [rows[i] for i in found.inserts]
+            return Work(added=chosen, encode=chosen, plan=found)
+
+        def apply(writer: Writer, connection: Connection, work: Work) -> None:
+            writer.add(work.added)
+            if work.plan is not None:
+                _write_plan(writer, connection, rows, work.plan)
+
+        work = self.transactions.run(namespace, plan, apply, vectors=made, progress=progress, dry_run=dry_run)
+        return _report(rows, work.plan or Plan())
 
     def update(
         self,
@@ -106,37 +92,31 @@ class Mutations:
     ) -> None:
         """Make the next version of an edit with some fields changed; ``if_version`` only of that version."""
         fields, state = split_state(values)
-        with self._database.read() as connection:
-            revision = store_revision(connection)
+
+        def plan(connection: Connection) -> Work:
             old = at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
-        new = self._changed(old, fields, state)
-        if same_row(old, new):
-            return
-        judged = says_else(old, new)
-        with self._database.read() as connection:
-            if judged:
-                self._alone(connection, new, policy)
-        texts = row_texts(new)
-        matrix = self._encoder.get().encode(texts) if texts != row_texts(old) else None
-        with self._database.write() as connection:
-            if store_revision(connection) != revision:
-                old = at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
-                new = self._changed(old, fields, state)
-                matrix = self._encoder.get().encode(row_texts(new))
-                judged = says_else(old, new)
-            plan = self._alone(connection, new, policy) if judged else None
-            writer = Writer(self._database, connection)
+            new = self._changed(old, fields, state)
+            if same_row(old, new):
+                return Work()
+            encode = [new] if row_texts(new) != row_texts(old) else []
+            return Work(
+                replaced=[(old, new)],
+                encode=encode,
+                plan=self._alone(connection, new, policy) if says_else(old, new) else None,
+            )
+
+        def apply(writer: Writer, connection: Connection, work: Work) -> None:
+            ((old, new),) = work.replaced
             writer.replace(old, new)
             writer.log(new, "update" if fields else "state")
             if (new["content_hash"], new["blocks"]) != (old["content_hash"], old["blocks"]):
                 connection.execute(delete(artefacts).where(artefacts.c.seq == old["seq"]))
-            if matrix is not None:
+            if work.encode:
                 writer.drop_vectors([old["seq"]])
-                writer.put_vectors([new], matrix, self._encoder_row(connection, namespace))
-            if plan is not None:
-                _settle(writer, connection, plan, new)
-            writer.flush()
-        self.rows_written += 1
+            if work.plan is not None:
+                _settle(writer, connection, work.plan, new)
+
+        self.transactions.run(namespace, plan, apply)
 
     def supersede(
         self,
@@ -147,28 +127,24 @@ class Mutations:
         if_version: int | None = None,
     ) -> str:
         """Withdraw an edit and put a new one in its place, atomically; return the new id."""
-        with self._database.read() as connection:
+
+        def plan(connection: Connection) -> Work:
             old = at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
             new = self._successor(old, values)
-            self._alone(connection, new, policy, besides=old["seq"])
-        matrix = self._encode([new], None)
-        with self._database.write() as connection:
-            now = at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
-            if now["version"] != old["version"]:  # changed meanwhile
-                old, new = now, self._successor(now, values)
-                matrix = self._encode([new], None)
-            plan = self._alone(connection, new, policy, besides=old["seq"])
-            writer = Writer(self._database, connection)
+            contradicted = self._alone(connection, new, policy, besides=old["seq"])
+            retired = next_row(old, now_micros(), state=RETIRED)
+            return Work(added=[new], replaced=[(old, retired)], encode=[new], plan=contradicted)
+
+        def apply(writer: Writer, connection: Connection, work: Work) -> None:
+            (new,), ((old, retired),) = work.added, work.replaced
             writer.add([new])
-            writer.put_vectors([new], matrix, self._encoder_row(connection, namespace))
             writer.log(new, "supersede", edit_id)
-            retired = next_row(old, writer.now, state=RETIRED)
             writer.replace(old, retired)
             writer.log(retired, "superseded", new["id"])
-            _settle(writer, connection, plan, new)
-            writer.flush()
-        self.rows_written += 1
-        return str(new["id"])
+            if work.plan is not None:
+                _settle(writer, connection, work.plan, new)
+
+        return str(self.transactions.run(namespace, plan, apply).added[0]["id"])
 
     def _successor(self, old: EditRow, values: Mapping[str, Any]) -> EditRow:
         """The row of the edit that supersedes ``old``."""
@@ -178,63 +154,57 @@ class Mutations:
             raise InputError(f"superseding edit {old['id']} with itself: give a target, prompt or time that differs")
         return new
 
+    def restore(self, edit_id: str, namespace: str, policy: OnConflict, if_version: int | None = None) -> None:
+        """Bring a withdrawn edit back into force."""
+
+        def plan(connection: Connection) -> Work:
+            old = at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
+            if old["state"] != RETIRED:
+                return Work()
+            new = next_row(old, now_micros(), state=EditState.ACTIVE.value)
+            return Work(replaced=[(old, new)], plan=self._alone(connection, new, policy))
+
+        def apply(writer: Writer, connection: Connection, work: Work) -> None:
+            ((old, new),) = work.replaced
+            writer.replace(old, new)
+            writer.log(new, "restore")
+            if work.plan is not None:
+                _settle(writer, connection, work.plan, new)
+
+        self.transactions.run(namespace, plan, apply)
+
     def withdraw(self, ids: Sequence[str], namespace: str, if_version: int | None = None) -> None:
         """Retire edits; those that are retired stay as they are."""
-        self._set_states(ids, namespace, EditState.RETIRED, "delete", if_version=if_version)
+        self._set_states(namespace, ids, EditState.RETIRED, "delete", check=lambda row: at_version(row, if_version))
 
     def move(self, ids: Sequence[str], namespace: str, state: EditState | str, other: str | None) -> None:
         """Move live edits to another live state; ``other`` is what the change log links the change to."""
         wanted = split_state({"state": state})[1] or ""
-        with self._database.read() as connection:
-            for row in current_rows(connection, namespace, ids).values():
-                not_withdrawn(row)
-        self._set_states(ids, namespace, EditState(wanted), "state", other=other)
-
-    def restore(self, edit_id: str, namespace: str, policy: OnConflict, if_version: int | None = None) -> None:
-        """Bring a withdrawn edit back into force."""
-        with self._database.read() as connection:
-            old = at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
-            if old["state"] == RETIRED:
-                self._alone(connection, old, policy)
-        with self._database.write() as connection:
-            old = at_version(current_rows(connection, namespace, [edit_id])[edit_id], if_version)
-            if old["state"] != RETIRED:
-                return
-            writer = Writer(self._database, connection)
-            new = next_row(old, writer.now, state=EditState.ACTIVE.value)
-            plan = self._alone(connection, new, policy)
-            writer.replace(old, new)
-            writer.log(new, "restore")
-            _settle(writer, connection, plan, new)
-            writer.flush()
-        self.rows_written += 1
+        self._set_states(namespace, ids, EditState(wanted), "state", check=not_withdrawn, other=other)
 
     def _set_states(
         self,
-        ids: Sequence[str],
         namespace: str,
+        ids: Sequence[str],
         state: EditState,
         action: str,
         *,
-        if_version: int | None = None,
+        check: Callable[[EditRow], EditRow],
         other: str | None = None,
     ) -> None:
         """Move edits to a state in one transaction; those in it already are left alone."""
-        with self._database.read() as connection:
-            rows = [at_version(row, if_version) for row in current_rows(connection, namespace, ids).values()]
-            if all(row["state"] == state.value for row in rows):
-                return
-        with self._database.write() as connection:
-            found = current_rows(connection, namespace, ids)
-            writer = Writer(self._database, connection)
-            for old in found.values():
-                at_version(old, if_version)
-                if old["state"] != state.value:
-                    new = next_row(old, writer.now, state=state.value)
-                    writer.replace(old, new)
-                    writer.log(new, action, other)
-            writer.flush()
-        self.rows_written += len(ids)
+
+        def plan(connection: Connection) -> Work:
+            rows = [check(row) for row in current_rows(connection, namespace, ids).values()]
+            moving = [row for row in rows if row["state"] != state.value]
+            return Work(replaced=[(row, next_row(row, now_micros(), state=state.value)) for row in moving])
+
+        def apply(writer: Writer, connection: Connection, work: Work) -> None:
+            for old, new in work.replaced:
+                writer.replace(old, new)
+                writer.log(new, action, other)
+
+        self.transactions.run(namespace, plan, apply)
 
     def _rows(
         self, drafts: Sequence[EditDraft], namespace: str, say: Callable[[int], str], ids: Sequence[str | None] | None
@@ -271,42 +241,8 @@ class Mutations:
             new["state"] = EditState.ACTIVE.value  # weights that hold the old texts do not hold the new ones
         return new
 
-    def _encode(
-        self, rows: Sequence[EditRow], progress: Progress | None, known: Mapping[str, FloatArray] | None = None
-    ) -> FloatArray:
-        """Vectors ``[t, d]`` of all texts of ``rows``, in one call so that the encoder can sort them by length.
-
-        Texts in ``known`` have their vectors already.
-        """
-        texts = [text for row in rows for text in row_texts(row)]
-        fresh = [text for text in texts if text not in known] if known else texts
-        made = self._encoder.get().encode(fresh, progress=progress) if fresh else _NONE
-        if not known:
-            return made
-        new = iter(made)
-        return np.stack([known[text] if text in known else next(new) for text in texts])
-
-    def _aligned(
-        self, rows: Sequence[EditRow], have: Sequence[int], matrix: FloatArray, want: Sequence[int]
-    ) -> FloatArray:
-        """Turn the vectors of the rows ``have`` (numbers) into those of the rows ``want``; missing ones are encoded."""
-        if have == want:
-            return matrix
-        ends = np.cumsum([rows[i]["texts"] for i in have])
-        parts = dict(zip(have, np.split(matrix, ends[:-1]), strict=True)) if have else {}
-        found = [parts[i] if i in parts else self._encode([rows[i]], None) for i in want]
-        return np.concatenate(found) if found else _NONE
-
-    def _encoder_row(self, connection: Connection, namespace: str) -> int:
-        """Id of the encoder for new vectors of the namespace."""
-        check_encoder(connection, namespace, self._encoder.get())
-        return encoder_row(connection, self._encoder.get())
-
     def _alone(self, connection: Connection, row: EditRow, policy: OnConflict, besides: int | None = None) -> Plan:
         """What one row contradicts, other than itself and the edit ``besides``.
-
-        Callers ask once before taking the write lock, so that the encoder's work is done and a refusal costs nothing,
-        and once under it, where the answer counts.
 
         Raises:
             ConflictError: it contradicts a live edit and the policy is "error".
@@ -318,9 +254,6 @@ class Mutations:
         if plan.duplicates:
             raise InputError(f"edit {plan.duplicates[0]} says the same already; withdraw one of the two")
         return plan
-
-
-_NONE: FloatArray = np.zeros((0, 0), dtype=np.float32)
 
 
 def _row_of(index: int) -> str:

@@ -8,7 +8,7 @@ import pytest
 from memedit.evaluation.datasets import name_files
 from memedit.evaluation.protocols import Protocol
 from memedit.evaluation.settings import EvalSettings
-from memedit.workflows.evaluate.run import EvaluationConfig, evaluate
+from memedit.workflows.evaluate import EvaluationConfig, evaluate
 
 pytestmark = [pytest.mark.integration, pytest.mark.data, pytest.mark.slow]
 

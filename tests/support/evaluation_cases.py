@@ -12,8 +12,8 @@ from memedit.evaluation.cases import Case, Probe, ProbeKind
 from memedit.models import LoadedModel
 from memedit.types import EditDraft
 from memedit.workflows.answerers import BareAnswerer
+from memedit.workflows.evaluate import EvaluationConfig
 from memedit.workflows.evaluate import run as workflow
-from memedit.workflows.evaluate.run import EvaluationConfig
 from memedit.workflows.evaluate.stage import Workbench
 from support.hashing_encoder import HashingEncoder
 from support.tiny import tiny_model, tiny_tokenizer

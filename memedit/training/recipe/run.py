@@ -13,8 +13,8 @@ from memedit.adapters.recipe.network import (
     new_network,
     save_network,
 )
+from memedit.encoders import encoder_fingerprint
 from memedit.encoders.knowledge import KnowledgeConfig
-from memedit.encoders.loading import encoder_fingerprint
 from memedit.models import LoadedModel
 from memedit.models.identity import BaseRecord
 from memedit.models.training import training_copy

@@ -4,7 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from memedit.workflows.evaluate.run import EvaluationConfig, evaluate
+    from memedit.workflows.evaluate.config import EvaluationConfig
+    from memedit.workflows.evaluate.run import evaluate
 
 __all__ = ["EvaluationConfig", "evaluate"]
 

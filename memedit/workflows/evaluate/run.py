@@ -5,9 +5,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,70 +17,17 @@ from memedit.evaluation.cases import Case
 from memedit.evaluation.datasets import DataFile, file_sha256, read_cases
 from memedit.evaluation.journal import Journal
 from memedit.evaluation.outcome import Outcome
-from memedit.evaluation.protocols import Protocol
 from memedit.evaluation.report.evaluation_page import report_page
 from memedit.evaluation.report.results import TIMING_METRICS, results_json, write_json
 from memedit.evaluation.runner import Clock, ProgressCallback
-from memedit.evaluation.settings import EvalSettings
-from memedit.evaluation.stream import StreamOrder
 from memedit.whole_files import write_text
-from memedit.workflows.consolidate.settings import JobSettings, evaluation_job
-from memedit.workflows.evaluate.lm_eval_tasks import HarnessTasks
+from memedit.workflows.evaluate.config import EvaluationConfig
 from memedit.workflows.evaluate.methods import Method, parse_methods
 from memedit.workflows.evaluate.runs import Extras, StageRuns, expected_cost
 from memedit.workflows.evaluate.stage import Stage, Workbench
 from memedit.workflows.evaluate.weights import job_description, job_fingerprint
 
 _LIBRARIES = ("memedit", "torch", "transformers", "tokenizers", "numpy", "peft", "sentence-transformers", "faiss-cpu")
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationConfig:
-    """What to evaluate.
-
-    Args:
-        data: data files, see :func:`memedit.evaluation.datasets.name_files`.
-        methods: names, see :func:`~memedit.workflows.evaluate.methods.known_methods`; the base is always added.
-        model: alias, path or hub id of the base model.
-        edits: numbers of edits from the start of each file, one table for each; None takes the whole file.
-        queries: so many cases are drawn to be asked about while all edits are in memory; None asks all.
-        protocols: how answers are taken.
-        stream: how edits arrive.
-        scope: scope of the memory methods that do not bring their own.
-        threshold: scope threshold; None is the scope's own.
-        encoder: sentence encoder.
-        dtype: of the base model.
-        held_out: ask only about rows that the shipped weights were not trained on
-            (:func:`memedit.evaluation.datasets.splits.is_training_row`).
-        baselines: add ``rag`` and ``oracle`` too, whose long prompts take most of the time.
-        perplexity: a text to take the perplexity of under each method.
-        capability: a capability file, or a folder of them.
-        consolidation: how ``weights:`` methods and ``hybrid`` write edits into the weights; the solver is named by the
-            method.
-        trained: folders of trained weights by the adapter that takes them, in place of the shipped ones.
-        harness: tasks of the language model evaluation harness (extra ``eval``).
-        settings: everything else that changes results.
-    """
-
-    data: tuple[DataFile, ...]
-    methods: tuple[str, ...]
-    model: str = "smollm2"
-    edits: tuple[int | None, ...] = (None,)
-    queries: int | None = None
-    protocols: tuple[Protocol, ...] = (Protocol.GENERATE,)
-    stream: StreamOrder = field(default_factory=StreamOrder)
-    scope: str = "default"
-    threshold: float | None = None
-    encoder: str = "minilm"
-    dtype: str = "float32"
-    held_out: bool = False
-    baselines: bool = True
-    perplexity: Path | None = None
-    capability: Path | None = None
-    trained: Mapping[str, Path] = field(default_factory=dict)
-    harness: HarnessTasks | None = None
-    consolidation: JobSettings = field(default_factory=evaluation_job)
-    settings: EvalSettings = field(default_factory=EvalSettings)
 
 
 def evaluate(

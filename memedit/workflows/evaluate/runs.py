@@ -30,7 +30,7 @@ from memedit.workflows.evaluate.methods import Method
 from memedit.workflows.evaluate.sharing import SharedOutputs, SharingAnswerer
 
 if TYPE_CHECKING:
-    from memedit.workflows.evaluate.run import EvaluationConfig
+    from memedit.workflows.evaluate.config import EvaluationConfig
     from memedit.workflows.evaluate.stage import Stage, Workbench
 
 

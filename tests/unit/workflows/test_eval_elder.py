@@ -12,9 +12,9 @@ from memedit.evaluation.settings import EvalSettings
 from memedit.evaluation.stream import StreamOrder
 from memedit.memory import EditMemory
 from memedit.training.elder.run import waiting_edits
+from memedit.workflows.evaluate import EvaluationConfig, evaluate
 from memedit.workflows.evaluate import elder as eval_elder
 from memedit.workflows.evaluate.elder import TIMES, VARIANTS, ElderVariant
-from memedit.workflows.evaluate.run import EvaluationConfig, evaluate
 from support.elder_bench import BY_EDIT, BY_ROUTER, SETTINGS
 from support.evaluation_cases import counterfact_rows, run_on_tiny_model, write_rows
 from support.hashing_encoder import HashingEncoder

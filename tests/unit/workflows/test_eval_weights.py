@@ -11,8 +11,8 @@ from memedit.evaluation.datasets import name_files
 from memedit.evaluation.runner import Progress
 from memedit.evaluation.settings import EvalSettings
 from memedit.workflows.consolidate.settings import Check, JobSettings
+from memedit.workflows.evaluate import EvaluationConfig, evaluate
 from memedit.workflows.evaluate import run as workflow
-from memedit.workflows.evaluate.run import EvaluationConfig, evaluate
 from memedit.workflows.evaluate.stage import Workbench
 from support.hashing_encoder import HashingEncoder
 from support.taught_model import SUBJECTS, answer_of, other_than, prompt_of, taught_model

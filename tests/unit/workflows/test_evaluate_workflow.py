@@ -15,7 +15,7 @@ from memedit.evaluation.settings import EvalSettings
 from memedit.evaluation.stream import StreamOrder
 from memedit.training.reader.run import train_reader
 from memedit.training.reader.trainer import ReaderSettings
-from memedit.workflows.evaluate.run import EvaluationConfig, evaluate
+from memedit.workflows.evaluate import EvaluationConfig, evaluate
 from memedit.workflows.evaluate.scope import run_laboratory
 from memedit.workflows.evaluate.suite import suite_files
 from support.evaluation_cases import counterfact_rows, run_on_tiny_model, tiny_loaded, write_rows
