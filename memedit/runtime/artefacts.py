@@ -1,12 +1,15 @@
 """What adapters prepared for edits: kept in the memory beside them, made when first needed."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from memedit.adapters.base import Adapter
 from memedit.encoders.base import Progress
 from memedit.scope.base import PreparesEdits
 from memedit.types import Edit, EditState
+
+if TYPE_CHECKING:
+    from memedit.memory import EditMemory
 
 _KEPT = 10_000
 """Artefacts held in this process's memory."""
@@ -21,7 +24,7 @@ class Artefacts:
     keeps it in the memory, for every process.
     """
 
-    def __init__(self, memory: Any, namespace: str | None) -> None:
+    def __init__(self, memory: "EditMemory", namespace: str | None) -> None:
         self._memory, self._namespace = memory, namespace
         self._known: dict[tuple[str, str, str], bytes | None] = {}
         self._revision = -1

@@ -1,16 +1,14 @@
 """EditableModel: a Hugging Face causal LM whose answers follow an edit memory."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import torch
 from torch import Tensor
 
-from memedit.adapters import Adapter, create_adapter
+from memedit.adapters import Adapter
 from memedit.adapters.base import ChatMessages, Row
 from memedit.consolidation.loaded import ModelVersion, open_version
 from memedit.deprecation import renamed
@@ -22,16 +20,23 @@ from memedit.runtime.answers import Answer, Score
 from memedit.runtime.artefacts import Artefacts
 from memedit.runtime.asked import asked_row
 from memedit.runtime.calibrated import open_scope
-from memedit.runtime.lengths import check_fits, effective, longest
-from memedit.runtime.passes import Base, EditedRows, PassResult, merge, run_edited, warn_of_embeddings, with_structure
+from memedit.runtime.generation import Generator, PlannedBatch
+from memedit.runtime.lazy import LazyAdapter, LazyScope
+from memedit.runtime.lengths import check_fits, longest
+from memedit.runtime.passes import warn_of_embeddings
 from memedit.runtime.routing import Router, part_of
-from memedit.runtime.rows import Prompt, Prompts, attention_mask, left_pad, prompt_list, prompt_row, tensor_rows
+from memedit.runtime.rows import Prompt, Prompts, attention_mask, prompt_list, prompt_row, tensor_rows
 from memedit.runtime.scoring import score_rows, target_ids
 from memedit.runtime.streaming import TextStream
-from memedit.runtime.structured import Grammar, Grammars, Held, StructureKind, as_structure, placed_targets
-from memedit.runtime.target_bias import TargetPrior, target_prior
+from memedit.runtime.structured import Grammar, Grammars, Held, as_structure
+from memedit.runtime.target_bias import TargetPrior
 from memedit.scope import PreparesEdits, Scope
 from memedit.types import BatchPlan, ChainPolicy, Hit, Route
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from memedit.memory import EditMemory
 
 BATCH = 32
 """Prompts that :meth:`EditableModel.answer` generates at once unless told otherwise."""
@@ -68,9 +73,9 @@ class EditableModel:
 
     def __init__(
         self,
-        model: Any,
+        model: "PreTrainedModel",
         tokenizer: Any,
-        memory: Any,
+        memory: "EditMemory",
         *,
         scope: str | Scope = "default",
         adapter: str | Adapter = "default",
@@ -80,23 +85,24 @@ class EditableModel:
         version: ModelVersion | None = None,
         chains: ChainPolicy = "off",
     ) -> None:
-        self._version = version
+        self._version, self._warned, self._lock = version, False, threading.RLock()
         self._base, self._tokenizer, self._memory = model, prepare_tokenizer(tokenizer), memory
-        self._scope, self._adapter, self._namespace = scope, adapter, namespace
-        self._adapter_name = adapter if isinstance(adapter, str) else None
         self._layout = chat_layout(tokenizer)
+        self._scope = LazyScope(partial(_opened, memory, scope, namespace))
+        self._adapter = LazyAdapter(adapter, model, self._tokenizer, version=version, lock=self._lock)
         self._artefacts = Artefacts(memory, namespace)
+        in_weights = None if version is None else version.edits
         self._router = Router(
-            memory,
-            lambda: self.scope,
-            namespace=namespace,
-            k=k,
-            threshold=threshold,
-            in_weights=None if version is None else version.edits,
-            chains=chains,
+            memory, self._scope, namespace=namespace, k=k, threshold=threshold, in_weights=in_weights, chains=chains
         )
-        self._lock = threading.RLock()
-        self._warned = False
+        self._generator = Generator(
+            model,
+            self._tokenizer,
+            self._layout,
+            adapter=self._adapter,
+            artefacts=self._artefacts,
+            lock=self._lock,
+        )
         self._grammars: Grammars | None = None
 
     @classmethod
@@ -104,7 +110,7 @@ class EditableModel:
         cls,
         name: str | Path,
         *,
-        memory: Any = None,
+        memory: "EditMemory | str | Path | None" = None,
         scope: str | Scope = "default",
         adapter: str | Adapter = "default",
         namespace: str | None = None,
@@ -134,7 +140,13 @@ class EditableModel:
         )
 
     @classmethod
-    def wrap(cls, model: Any, tokenizer: Any, memory: Any = None, **options: Any) -> Self:
+    def wrap(
+        cls,
+        model: "PreTrainedModel",
+        tokenizer: Any,
+        memory: "EditMemory | str | Path | None" = None,
+        **options: Any,
+    ) -> Self:
         """Wrap a loaded model; ``memory`` as for :meth:`from_pretrained`, ``options`` as for the class."""
         if memory is None or isinstance(memory, str | Path):
             from memedit.memory import EditMemory
@@ -143,7 +155,7 @@ class EditableModel:
         return cls(model, tokenizer, memory, **options)
 
     @property
-    def base(self) -> Any:
+    def base(self) -> "PreTrainedModel":
         """The bare model."""
         return self._base
 
@@ -153,27 +165,19 @@ class EditableModel:
         return self._tokenizer
 
     @property
-    def memory(self) -> Any:
+    def memory(self) -> "EditMemory":
         """The edit memory."""
         return self._memory
 
     @property
     def scope(self) -> Scope:
         """The scope, loaded now if it was not yet: by name, at the threshold calibrated in the memory, if any."""
-        with self._lock:
-            if isinstance(self._scope, str):
-                self._scope = open_scope(self._memory, self._scope, namespace=self._namespace)
-            return self._scope
+        return self._scope.get()
 
     @property
     def adapter(self) -> Adapter:
         """The adapter, made now if it was not yet."""
-        with self._lock:
-            if isinstance(self._adapter, str):
-                # trained adapters recognise the model they were made for by its weights
-                with nullcontext() if self._version is None else self._version.as_base(self._base):
-                    self._adapter = create_adapter(self._adapter, self._base, self._tokenizer)
-            return self._adapter
+        return self._adapter.get()
 
     @property
     def version(self) -> ModelVersion | None:
@@ -183,12 +187,12 @@ class EditableModel:
     @property
     def context_length(self) -> int | None:
         """The most tokens that the model reads, answer included; None where its config names no limit."""
-        return self._limit
+        return self._generator.base.limit
 
     @property
     def pad_token_id(self) -> int:
         """The id that it pads with."""
-        return self._pad
+        return self._generator.base.pad
 
     pad_token = renamed("pad_token", "pad_token_id")
     wanted = renamed("wanted", "target_prior")
@@ -228,17 +232,17 @@ class EditableModel:
             if not self._warned and not self._router.nothing_stored():
                 self._warned = True
                 warn_of_embeddings()
-            return self._bare(inputs, options)
+            return self._generator.bare(inputs, options)
         if not isinstance(ids, Tensor) or ids.dim() != 2:
-            return self._bare(inputs, options)
+            return self._generator.bare(inputs, options)
         if ids.shape[1] == 0:
             raise InputError(f"input_ids of shape {tuple(ids.shape)} hold no token; give at least one")
-        check_fits(ids.shape[1], self._limit)
+        check_fits(ids.shape[1], self.context_length)
         if self._router.nothing_stored():
-            return self._bare(inputs, options)
+            return self._generator.bare(inputs, options)
         mask = attention_mask(self._tokenizer, self._base.generation_config, ids, options.get("attention_mask"))
         rows = tensor_rows(self._tokenizer, self._layout, ids, mask)
-        return self._planned(rows, self._plan(rows), ids, inputs, options)
+        return self._generator.run(PlannedBatch(rows, self._plan(rows), ids, options, inputs))
 
     def answer(
         self,
@@ -272,7 +276,7 @@ class EditableModel:
         for start in range(0, len(rows), batch_size):
             chunk = rows[start : start + batch_size]
             chunk_plan = self._plan(chunk) if plan is None else part_of(plan, start, start + len(chunk))
-            answers += self._answer_batch(chunk, chunk_plan, options, grammar)
+            answers += self._generator.answers(self._generator.batch(chunk, chunk_plan, options, grammar))
         return answers
 
     def chat(self, messages: ChatMessages, **options: Any) -> Answer:
@@ -290,7 +294,8 @@ class EditableModel:
 
         def generate(streamer: Any, stop: Any) -> None:
             criteria = [*(options.get("stopping_criteria") or ()), stop]
-            self._run_rows([row], plan, {**options, "streamer": streamer, "stopping_criteria": criteria}, grammar)
+            arguments = {**options, "streamer": streamer, "stopping_criteria": criteria}
+            self._generator.run(self._generator.batch([row], plan, arguments, grammar))
 
         return TextStream(plan.routes[0], self._tokenizer, generate)
 
@@ -347,126 +352,29 @@ class EditableModel:
             own = zip(chunk, targets[start : start + batch_size], strict=True)
             wanted = [target_ids(self._tokenizer, row, target, as_is=as_is) for row, target in own]
             chunk_plan = self._plan(chunk) if plan is None else part_of(plan, start, start + len(chunk))
-            edited = self._edited(chunk, chunk_plan)
+            edited = self._generator.edited(chunk, chunk_plan)
             adapter = self.adapter if edited is not None else None
+            base = self._generator.base
             with self._lock:
-                scores += score_rows(self._engine, chunk, wanted, chunk_plan.routes, edited=edited, adapter=adapter)
+                scores += score_rows(base, chunk, wanted, chunk_plan.routes, edited=edited, adapter=adapter)
         return scores
 
     def _rows(self, prompts: Prompts) -> list[Row]:
         rows = [prompt_row(self._tokenizer, prompt) for prompt in prompt_list(prompts)]
-        check_fits(longest(rows), self._limit)
+        check_fits(longest(rows), self.context_length)
         return rows
 
     def _plan(self, rows: Sequence[Row]) -> BatchPlan:
-        chats = [self._is_chat(row) for row in rows]
-        return self._router.plan([asked_row(row) for row in rows], lambda: self.adapter.name, chats=chats)
-
-    def _is_chat(self, row: Row) -> bool:
-        if row.messages is not None:
-            return True
-        return self._layout is not None and self._layout.last_user_span(row.ids) is not None
-
-    def _answer_batch(
-        self, rows: list[Row], plan: BatchPlan, options: dict[str, Any], grammar: Grammar | None
-    ) -> list[Answer]:
-        ids, sequences = self._run_rows(rows, plan, options, grammar)
-        n = sequences.shape[0] // len(rows)
-        answers = []
-        for number, new in enumerate(sequences[:, ids.shape[1] :].tolist()):
-            kept = self._until_end(new, options)
-            text = self._tokenizer.decode(kept, skip_special_tokens=True)
-            answers.append(Answer(text=text, token_ids=tuple(kept), route=plan.routes[number // n]))
-        return answers
-
-    def _run_rows(
-        self, rows: list[Row], plan: BatchPlan, options: dict[str, Any], grammar: Grammar | None = None
-    ) -> tuple[Tensor, Tensor]:
-        ids, mask, _ = left_pad(rows, self._pad, self._base.device)
-        if "stop_strings" in options:
-            options = {"tokenizer": self._tokenizer, **options}
-        arguments = {**options, "input_ids": ids, "attention_mask": mask}
-        return ids, self._planned(rows, plan, ids, None, arguments, grammar=grammar)
-
-    def _planned(
-        self,
-        rows: list[Row],
-        plan: BatchPlan,
-        ids: Tensor,
-        inputs: Tensor | None,
-        options: dict[str, Any],
-        *,
-        grammar: Grammar | None = None,
-    ) -> Any:
-        """Run a batch as planned."""
-        edited = self._edited(rows, plan, grammar)
-        own = options  # those of the edited rows: their constraints are theirs
-        if grammar is not None:
-            options = with_structure(options, [lambda: Held(grammar.constraint())] * len(rows), ids.shape[1])
-        if edited is None:
-            return self._bare(inputs, options)
-        adapter = self.adapter
-        with self._lock, torch.no_grad():
-            bare = None
-            if len(edited.numbers) < len(rows):
-                bare = PassResult(self._bare(inputs, options), ids.shape[1], tuple(range(len(rows))))
-            result = run_edited(self._engine, adapter, edited, ids, own)
-        return merge(bare, result, ids, self._pad)
-
-    def _bare(self, inputs: Tensor | None, options: Mapping[str, Any]) -> Any:
-        """Call the model's own ``generate`` with the caller's own arguments."""
-        with self._lock:
-            return self._base.generate(**options) if inputs is None else self._base.generate(inputs, **options)
-
-    def _edited(self, rows: Sequence[Row], plan: BatchPlan, grammar: Grammar | None = None) -> EditedRows | None:
-        numbers = plan.edited_rows
-        if not numbers:
-            return None
-        fired = [plan.routes[n].decision.fired for n in numbers]
-        edits = tuple(tuple(hit.edit for hit in hits) for hits in fired)
-        found = self._artefacts.of(self.adapter, [edit for group in edits for edit in group])
-        chosen = tuple(rows[n] for n in numbers)
-        pairs = list(zip(chosen, fired, strict=True))
-        if grammar is not None:
-            held = tuple(partial(self.held, grammar, row, own) for row, own in pairs)
-            return EditedRows(numbers, chosen, edits, found, (None,) * len(chosen), held)
-        return EditedRows(numbers, chosen, edits, found, tuple(self.target_prior(row, own) for row, own in pairs))
+        chats = [self._generator.is_chat(row) for row in rows]
+        return self._router.plan([asked_row(row) for row in rows], self._adapter, chats=chats)
 
     def target_prior(self, row: Row, fired: Sequence[Hit]) -> TargetPrior | None:
         """Return what the decoding of a row is mixed with when the edits of ``fired`` apply to it."""
-        return target_prior(self.adapter, self._tokenizer, row, fired, chat=self._is_chat(row))
+        return self._generator.target_prior(row, fired)
 
     def held(self, grammar: Grammar, row: Row, fired: Sequence[Hit]) -> Held:
         """Return what one answer to a row is held to, and mixed with where edits fire on it."""
-        constraint = grammar.constraint()
-        if not fired:
-            return Held(constraint)
-        if grammar.structure.kind is StructureKind.MIXED:
-            return Held(constraint, self.target_prior(row, fired))
-        return Held(constraint, placed_targets(constraint, grammar.structure, self.adapter, row, fired))
-
-    def _until_end(self, ids: list[int], options: dict[str, Any]) -> list[int]:
-        """Cut after the first end-of-text token; what follows it is padding."""
-        ends = effective(options, self._base, "eos_token_id")
-        known = {ends} if isinstance(ends, int) else set(ends or ())
-        at = next((i for i, token in enumerate(ids) if token in known), len(ids) - 1)
-        return ids[: at + 1]
-
-    @property
-    def _engine(self) -> Base:
-        return Base(self._base, self._pad, self._limit)
-
-    @property
-    def _pad(self) -> int:
-        given = self._base.generation_config.pad_token_id
-        return int(self._tokenizer.pad_token_id if given is None else given)
-
-    @property
-    def _limit(self) -> int | None:
-        config = self._base.config
-        config = config.get_text_config() if hasattr(config, "get_text_config") else config
-        found = getattr(config, "max_position_embeddings", None)
-        return int(found) if found is not None else None
+        return self._generator.held(grammar, row, fired)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the bare model's forward pass; only generation and scoring are routed."""
@@ -500,10 +408,15 @@ class EditableModel:
         def call(*args: Any, **kwargs: Any) -> "EditableModel":
             with self._lock:
                 method(*args, **kwargs)
-                self._adapter = self._adapter_name or self._adapter
+                self._adapter.renew()
             return self
 
         return call
 
     def __repr__(self) -> str:
         return f"EditableModel({type(self._base).__name__}, memory={getattr(self._memory, 'url', self._memory)!r})"
+
+
+def _opened(memory: "EditMemory", scope: str | Scope, namespace: str | None) -> Scope:
+    """Return a scope; one by name at the threshold calibrated in the memory, if any."""
+    return open_scope(memory, scope, namespace=namespace) if isinstance(scope, str) else scope

@@ -1,16 +1,20 @@
 """Who answers each row: look-up, scope, and the plan for a batch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from memedit.consolidation.records import EditsInWeights
 from memedit.errors import InputError
 from memedit.runtime.asked import Asked
 from memedit.runtime.chains import ChainLookup, check_chains
+from memedit.runtime.lazy import LazyAdapter, LazyScope
 from memedit.runtime.passages import decide_parts, joined, no_match
 from memedit.scope.base import PreparesEdits, Scope
 from memedit.types import BatchPlan, Edit, EditState, Route, ScopeDecision
+
+if TYPE_CHECKING:
+    from memedit.memory import EditMemory
 
 _TURN_CHARS = 600
 """So much of a last turn decides which edits of a subject are looked at first."""
@@ -23,7 +27,7 @@ class Router:
 
     Args:
         memory: the edit memory.
-        scope: returns the scope; called when there is something to judge, never before.
+        scope: judges what is found; a lazy one is opened when there is something to judge, never before.
         namespace: the memory's namespace to look in; None is the memory's own.
         k: vector neighbours fetched for each part.
         threshold: overrides the scope's own.
@@ -39,8 +43,8 @@ class Router:
 
     def __init__(
         self,
-        memory: Any,
-        scope: Callable[[], Scope],
+        memory: "EditMemory",
+        scope: Scope | LazyScope,
         *,
         namespace: str | None = None,
         k: int = 8,
@@ -71,7 +75,7 @@ class Router:
         asked = [Asked(query) if isinstance(query, str) else query for query in queries]
         if not any(one.text.strip() for one in asked) or self.nothing_stored():
             return [no_match(one.text) for one in asked]
-        scope = self._scope()
+        scope = self._scope.get() if isinstance(self._scope, LazyScope) else self._scope
         bar = scope.threshold if self._threshold is None else self._threshold
         found = decide_parts(
             [one.text for one in asked], lambda texts, least: self._judge(scope, texts, least), threshold=bar
@@ -119,13 +123,13 @@ class Router:
             scope.accept(self._memory.get_artefacts(scope.name, scope.fingerprint, ids, namespace=self._namespace))
 
     def plan(
-        self, queries: Sequence[str | Asked], adapter: Callable[[], str], *, chats: Sequence[bool] | None = None
+        self, queries: Sequence[str | Asked], adapter: LazyAdapter, *, chats: Sequence[bool] | None = None
     ) -> BatchPlan:
-        """Return the plan for a batch; ``adapter`` names the adapter and is called only if an edit fires."""
+        """Return the plan for a batch; ``adapter`` is made only if an edit fires."""
         decisions = self.decide(queries, chats=chats)
         return BatchPlan(
             tuple(
-                Route(row=row, decision=decision, adapter=adapter() if decision.fired else None)
+                Route(row=row, decision=decision, adapter=adapter.get().name if decision.fired else None)
                 for row, decision in enumerate(decisions)
             )
         )

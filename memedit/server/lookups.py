@@ -1,6 +1,5 @@
 """Which edits a prompt falls under, in any namespace of one memory."""
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from memedit.memory import EditMemory
 from memedit.runtime import Router
 from memedit.runtime.asked import Asked
 from memedit.runtime.calibrated import kept_threshold
+from memedit.runtime.lazy import LazyScope
 from memedit.runtime.rows import check_characters
 from memedit.scope import Scope, load_scope
 from memedit.server.active_weights import ActiveVersion, ActiveWeights
@@ -54,12 +54,10 @@ class Lookups:
         chains: ChainPolicy = "off",
         weights: ActiveWeights | None = None,
     ) -> None:
-        self._memory, self._name, self._options = memory, scope, options or {}
-        self._threshold, self._k, self._chains = threshold, k, chains
+        self._memory, self._threshold, self._k, self._chains = memory, threshold, k, chains
+        self._scope = LazyScope(lambda: load_scope(scope, memory.encoder, **(options or {})))
         self.weights = weights or ActiveWeights()
-        self._scope: Scope | None = None
         self._routers: dict[str, tuple[int, ActiveVersion, Router]] = {}
-        self._lock = threading.Lock()
         self.observe: Callable[[int, float], None] | None = None
         """Told of each look-up: how many queries, how many seconds."""
 
@@ -71,10 +69,7 @@ class Lookups:
     @property
     def scope(self) -> Scope:
         """The scope, loaded now (with the memory's encoder) if it was not yet."""
-        with self._lock:
-            if self._scope is None:
-                self._scope = load_scope(self._name, self._memory.encoder, **self._options)
-            return self._scope
+        return self._scope.get()
 
     def decide(self, namespace: str, queries: Sequence[str | Asked], *, threshold: float | None = None) -> LookupResult:
         """Judge queries, all in one pass of the encoder; ``threshold`` is tried instead of the one in force.
@@ -125,7 +120,7 @@ class Lookups:
     def _new_router(self, namespace: str, threshold: float | None, served: ActiveVersion) -> Router:
         return Router(
             self._memory,
-            lambda: self.scope,
+            self._scope,
             namespace=namespace,
             k=self._k,
             threshold=threshold,

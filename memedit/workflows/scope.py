@@ -29,7 +29,7 @@ def explain(
         k: vector neighbours looked up for each.
         chains: the policy of look-up along chains of edits.
     """
-    return Router(memory, lambda: scope, k=k, chains=chains).decide(queries)
+    return Router(memory, scope, k=k, chains=chains).decide(queries)
 
 
 def calibrate_scope(

@@ -34,7 +34,7 @@ def memory(encoder: Encoder) -> Iterator[EditMemory]:
 
 def fired(memory: EditMemory, scope: Scope, asked: object) -> list[str]:
     query = asked if isinstance(asked, str) else asked_of(asked)
-    return sorted(hit.edit.target for hit in Router(memory, lambda: scope).decide([query])[0].fired)
+    return sorted(hit.edit.target for hit in Router(memory, scope).decide([query])[0].fired)
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def _judge(file: str, asked: AskedEdits, scope: Scope, encoder: Encoder) -> list
         numbers: dict[str, list[int]] = {}
         for number, edit_id in enumerate(memory.add_many(asked.edits, on_conflict="keep").ids):
             numbers.setdefault(edit_id, []).append(number)
-        router = Router(memory, lambda: scope)
+        router = Router(memory, scope)
         found = []
         for at in range(0, len(asked.asks), _BATCH):
             part = asked.asks[at : at + _BATCH]

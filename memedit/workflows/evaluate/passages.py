@@ -77,7 +77,7 @@ def run_passages(
         keep = held_out_of(data.format) if held_out else None
         asked = _questions(sample_queries(cases, filled.state(), count=queries, seed=seed, keep=keep).probes)
         made = load_scope(scope, used)
-        router = Router(filled.memory, lambda: made)
+        router = Router(filled.memory, made)
         found = _looked_up(router, [*bare, *_planted(asked, bare)], progress)
     finally:
         filled.memory.close()

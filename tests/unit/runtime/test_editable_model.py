@@ -236,9 +236,9 @@ def test_pipeline_takes_it_for_the_model(editable, tokenizer, caplog):
 def test_score_agrees_with_generation(editable):
     for answer, prompt in zip(editable.answer(MIXED, **GREEDY), MIXED, strict=True):
         row, plan = editable._rows(prompt), editable.plan(prompt)
-        edited = editable._edited(row, plan)
+        edited = editable._generator.edited(row, plan)
         scores = score_rows(
-            editable._engine, row, [answer.token_ids], plan.routes, edited=edited, adapter=editable.adapter
+            editable._generator.base, row, [answer.token_ids], plan.routes, edited=edited, adapter=editable.adapter
         )
         assert scores[0].predicted == answer.token_ids
         assert scores[0].accuracy == 1.0

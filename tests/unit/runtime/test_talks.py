@@ -29,7 +29,7 @@ def router(tmp_path):
     with EditMemory(":memory:", encoder=encoder) as memory:
         memory.add("When does the Mill Library open?", "at 9", subject="Mill Library")
         memory.add("Who leads Arn Textiles?", "Ida", subject="Arn Textiles")
-        yield Router(memory, lambda: scope)
+        yield Router(memory, scope)
 
 
 def chat(*turns):

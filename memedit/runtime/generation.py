@@ -1,0 +1,160 @@
+"""The one road of a planned batch: through the bare model, the adapter, or both, and back into the caller's rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from memedit.adapters.base import Row
+from memedit.models.chat import ChatLayout
+from memedit.runtime.answers import Answer
+from memedit.runtime.artefacts import Artefacts
+from memedit.runtime.lazy import LazyAdapter
+from memedit.runtime.lengths import effective
+from memedit.runtime.passes import Base, EditedRows, PassResult, merge, run_edited, with_structure
+from memedit.runtime.rows import left_pad
+from memedit.runtime.structured import Grammar, Held, StructureKind, placed_targets
+from memedit.runtime.target_bias import TargetPrior, target_prior
+from memedit.types import BatchPlan, Hit
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBatch:
+    """One call of ``generate`` on its way.
+
+    ``rows`` are what it asks, ``plan`` says who answers each, ``ids [B, T]`` are the prompts as the caller gave them.
+    ``options`` are the arguments of ``generate``; ``inputs`` is its first one where ``ids`` came that way. Every answer
+    is held to ``grammar``, where there is one.
+    """
+
+    rows: Sequence[Row]
+    plan: BatchPlan
+    ids: Tensor
+    options: Mapping[str, Any]
+    inputs: Tensor | None = None
+    grammar: Grammar | None = None
+
+
+class Generator:
+    """Runs planned batches over a model, one pass at a time.
+
+    Args:
+        model: a transformers causal LM.
+        tokenizer: its tokenizer.
+        layout: of its chat turns, None where it has none.
+        adapter: makes the model follow the edits that fire.
+        artefacts: what the adapter prepared for them.
+        lock: held during passes.
+    """
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: Any,
+        layout: ChatLayout | None,
+        *,
+        adapter: LazyAdapter,
+        artefacts: Artefacts,
+        lock: Any,
+    ) -> None:
+        self._model, self._tokenizer, self._layout = model, tokenizer, layout
+        self._adapter, self._artefacts, self._lock = adapter, artefacts, lock
+
+    @property
+    def base(self) -> Base:
+        """The bare model with the id that it pads with and the most tokens that it reads."""
+        given = self._model.generation_config.pad_token_id
+        config = self._model.config
+        config = config.get_text_config() if hasattr(config, "get_text_config") else config
+        found = getattr(config, "max_position_embeddings", None)
+        pad = int(self._tokenizer.pad_token_id if given is None else given)
+        return Base(self._model, pad, int(found) if found is not None else None)
+
+    def batch(
+        self, rows: Sequence[Row], plan: BatchPlan, options: Mapping[str, Any], grammar: Grammar | None = None
+    ) -> PlannedBatch:
+        """Return rows that did not come as tensors as a batch, padded on the left."""
+        ids, mask, _ = left_pad(rows, self.base.pad, self._model.device)
+        if "stop_strings" in options:
+            options = {"tokenizer": self._tokenizer, **options}
+        arguments = {**options, "input_ids": ids, "attention_mask": mask}
+        return PlannedBatch(rows, plan, ids, arguments, grammar=grammar)
+
+    def run(self, batch: PlannedBatch) -> Any:
+        """Generate a batch as planned; the result is what ``generate`` returns for the caller's own rows."""
+        edited = self.edited(batch.rows, batch.plan, batch.grammar)
+        options, grammar, width = batch.options, batch.grammar, batch.ids.shape[1]
+        if grammar is not None:  # for the rows of the bare model; those of edited rows hold their targets too
+            options = with_structure(options, [lambda: Held(grammar.constraint())] * len(batch.rows), width)
+        if edited is None:
+            return self.bare(batch.inputs, options)
+        adapter = self._adapter.get()
+        with self._lock, torch.no_grad():
+            bare = None
+            if len(edited.numbers) < len(batch.rows):
+                bare = PassResult(self.bare(batch.inputs, options), width, tuple(range(len(batch.rows))))
+            result = run_edited(self.base, adapter, edited, batch.ids, batch.options)
+        return merge(bare, result, batch.ids, self.base.pad)
+
+    def answers(self, batch: PlannedBatch) -> list[Answer]:
+        """Generate a batch and read its answers, row by row."""
+        sequences = self.run(batch)
+        repeats = sequences.shape[0] // len(batch.rows)
+        answers = []
+        for number, new in enumerate(sequences[:, batch.ids.shape[1] :].tolist()):
+            kept = self._until_end(new, batch.options)
+            text = self._tokenizer.decode(kept, skip_special_tokens=True)
+            answers.append(Answer(text=text, token_ids=tuple(kept), route=batch.plan.routes[number // repeats]))
+        return answers
+
+    def bare(self, inputs: Tensor | None, options: Mapping[str, Any]) -> Any:
+        """Call the model's own ``generate`` with the caller's own arguments."""
+        with self._lock:
+            return self._model.generate(**options) if inputs is None else self._model.generate(inputs, **options)
+
+    def edited(self, rows: Sequence[Row], plan: BatchPlan, grammar: Grammar | None = None) -> EditedRows | None:
+        """Return the rows on which edits fire, with what is needed to run them; None when there are none."""
+        numbers = plan.edited_rows
+        if not numbers:
+            return None
+        fired = [plan.routes[n].decision.fired for n in numbers]
+        edits = tuple(tuple(hit.edit for hit in hits) for hits in fired)
+        found = self._artefacts.of(self._adapter.get(), [edit for group in edits for edit in group])
+        chosen = tuple(rows[n] for n in numbers)
+        pairs = list(zip(chosen, fired, strict=True))
+        if grammar is not None:
+            held = tuple(partial(self.held, grammar, row, own) for row, own in pairs)
+            return EditedRows(numbers, chosen, edits, found, (None,) * len(chosen), held)
+        return EditedRows(numbers, chosen, edits, found, tuple(self.target_prior(row, own) for row, own in pairs))
+
+    def target_prior(self, row: Row, fired: Sequence[Hit]) -> TargetPrior | None:
+        """Return what the decoding of a row is mixed with when the edits of ``fired`` apply to it."""
+        return target_prior(self._adapter.get(), self._tokenizer, row, fired, chat=self.is_chat(row))
+
+    def held(self, grammar: Grammar, row: Row, fired: Sequence[Hit]) -> Held:
+        """Return what one answer to a row is held to, and mixed with where edits fire on it."""
+        constraint = grammar.constraint()
+        if not fired:
+            return Held(constraint)
+        if grammar.structure.kind is StructureKind.MIXED:
+            return Held(constraint, self.target_prior(row, fired))
+        return Held(constraint, placed_targets(constraint, grammar.structure, self._adapter.get(), row, fired))
+
+    def is_chat(self, row: Row) -> bool:
+        """Whether a row ends in a chat's turn, so that its answer begins one of its own."""
+        if row.messages is not None:
+            return True
+        return self._layout is not None and self._layout.last_user_span(row.ids) is not None
+
+    def _until_end(self, ids: list[int], options: Mapping[str, Any]) -> list[int]:
+        """Cut after the first end-of-text token; what follows it is padding."""
+        ends = effective(dict(options), self._model, "eos_token_id")
+        known = {ends} if isinstance(ends, int) else set(ends or ())
+        at = next((i for i, token in enumerate(ids) if token in known), len(ids) - 1)
+        return ids[: at + 1]
