@@ -1,27 +1,22 @@
 """Everything RECIPE trains, in one module, and its files."""
 
-import hashlib
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from memedit.adapters.recipe.prompts import PromptConfig, PromptHead, embedding_moments
 from memedit.encoders.knowledge import KnowledgeConfig, KnowledgeEncoder, load_knowledge_encoder
 from memedit.encoders.knowledge_files import open_knowledge_encoder, save_knowledge_encoder
-from memedit.errors import InputError, ModelNotFoundError
+from memedit.errors import InputError
 from memedit.models.identity import BaseRecord
+from memedit.trained_folder import TrainedFolder, weights_fingerprint
 
 WEIGHTS, RECORD = "prompts.safetensors", "recipe.json"
-FORMAT = 2
+FOLDER = TrainedFolder(WEIGHTS, RECORD, 2, "trained RECIPE network", "memedit train recipe")
 
 
 class RecipeNetwork(nn.Module):
@@ -72,16 +67,10 @@ def save_network(
     """Write the knowledge encoder's files, ``prompts.safetensors`` and ``recipe.json``; each is replaced whole."""
     save_knowledge_encoder(folder, network.encoder, encoder=encoder, dtype=dtype)
     tensors: dict[str, Tensor] = {
-        name: tensor.detach().to("cpu", dtype if tensor.dim() else torch.float32).contiguous()
+        name: tensor.detach().to("cpu", dtype if tensor.dim() else torch.float32)
         for name, tensor in network.prompts.state_dict().items()
     }
-    partial = folder / f".{WEIGHTS}.partial"
-    save_file(tensors, partial, metadata={"format": "pt"})
-    os.replace(partial, folder / WEIGHTS)
-    fields = {"format": FORMAT, "memedit": metadata.version("memedit"), **asdict(record)}
-    partial = folder / f".{RECORD}.partial"
-    partial.write_text(json.dumps(fields, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(partial, folder / RECORD)
+    FOLDER.save(folder, tensors, asdict(record))
 
 
 def read_record(folder: Path) -> RecipeRecord:
@@ -89,24 +78,14 @@ def read_record(folder: Path) -> RecipeRecord:
 
     Raises:
         ModelNotFoundError: the folder holds none.
-        InputError: it is damaged or written by a newer version.
+        InputError: it is damaged or written by another version.
     """
-    path = folder / RECORD
-    if not path.is_file():
-        raise ModelNotFoundError(f"{folder} holds no trained RECIPE network ({RECORD}); make one: memedit train recipe")
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        version = fields["format"]
-        record = RecipeRecord(
-            prompts=PromptConfig(**fields["prompts"]),
-            base=BaseRecord.parse(fields["base"]),
-            training=dict(fields["training"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is damaged: {error!r}; train again or restore the file") from error
-    if version != FORMAT:
-        raise InputError(f"{path} has format {version}, this memedit reads {FORMAT}; update memedit")
-    return record
+    return FOLDER.read(folder, _parsed)
+
+
+def _parsed(fields: Mapping[str, Any]) -> RecipeRecord:
+    base = BaseRecord.parse(fields["base"])
+    return RecipeRecord(PromptConfig(**fields["prompts"]), base, dict(fields["training"]))
 
 
 def load_network(folder: Path, *, encoder: str | Path | None = None) -> tuple[RecipeNetwork, RecipeRecord]:
@@ -125,16 +104,12 @@ def load_network(folder: Path, *, encoder: str | Path | None = None) -> tuple[Re
     knowledge = open_knowledge_encoder(folder, encoder=encoder)
     prompts = PromptHead(record.prompts)
     try:
-        prompts.load_state_dict({name: t.float() for name, t in load_file(folder / WEIGHTS).items()})
-    except (SafetensorError, OSError, RuntimeError) as error:
+        prompts.load_state_dict({name: tensor.float() for name, tensor in FOLDER.tensors(folder).items()})
+    except RuntimeError as error:
         raise InputError(f"cannot use {folder / WEIGHTS}: {error}") from error
     return RecipeNetwork(knowledge, prompts).eval().requires_grad_(False), record
 
 
 def fingerprint_of(parameters: Mapping[str, Tensor], base: Mapping[str, Any]) -> str:
     """Return a SHA-256 (hex) of trained parameters and of the record of the base they are for."""
-    digest = hashlib.sha256(json.dumps(base, sort_keys=True).encode())
-    for name, tensor in sorted(parameters.items()):
-        digest.update(f"{name}|{tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return weights_fingerprint(base, parameters)

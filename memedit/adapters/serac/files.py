@@ -1,16 +1,11 @@
 """A trained counterfactual model on disk: its LoRA as safetensors, and a JSON record."""
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from memedit.adapters.serac.counterfactual import (
     CounterfactualConfig,
@@ -19,11 +14,12 @@ from memedit.adapters.serac.counterfactual import (
     trained_parameters,
 )
 from memedit.adapters.serac.layout import LAYOUT_VERSION
-from memedit.errors import FingerprintMismatchError, InputError, ModelNotFoundError
+from memedit.errors import FingerprintMismatchError
 from memedit.models.identity import BaseRecord
+from memedit.trained_folder import TrainedFolder
 
 WEIGHTS, RECORD = "counterfactual.safetensors", "serac.json"
-FORMAT = 2
+FOLDER = TrainedFolder(WEIGHTS, RECORD, 2, "counterfactual model", "memedit train serac")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +34,8 @@ class SeracRecord:
 
 def save_counterfactual(folder: Path, model: Any, record: SeracRecord, *, dtype: torch.dtype = torch.float16) -> None:
     """Write a counterfactual model's LoRA and record to ``folder``; each file is replaced whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: p.detach().to("cpu", dtype).contiguous() for name, p in trained_parameters(model).items()}
-    partial = folder / f".{WEIGHTS}.partial"
-    save_file(tensors, partial, metadata={"format": "pt"})
-    os.replace(partial, folder / WEIGHTS)
-    fields = {"format": FORMAT, "memedit": metadata.version("memedit"), **asdict(record)}
-    partial = folder / f".{RECORD}.partial"
-    partial.write_text(json.dumps(fields, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(partial, folder / RECORD)
+    tensors = {name: parameter.detach().to("cpu", dtype) for name, parameter in trained_parameters(model).items()}
+    FOLDER.save(folder, tensors, asdict(record))
 
 
 def read_record(folder: Path) -> SeracRecord:
@@ -54,20 +43,9 @@ def read_record(folder: Path) -> SeracRecord:
 
     Raises:
         ModelNotFoundError: the folder holds none.
-        InputError: it is damaged or written by a newer version.
+        InputError: it is damaged or written by another version.
     """
-    path = folder / RECORD
-    if not path.is_file():
-        raise ModelNotFoundError(f"{folder} holds no counterfactual model ({RECORD}); make one: memedit train serac")
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        version = fields["format"]
-        record = _parsed(fields) if version == FORMAT else None
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is damaged: {error!r}; train again or restore the file") from error
-    if record is None:
-        raise InputError(f"{path} has format {version}, this memedit reads {FORMAT}; train again or update memedit")
-    return record
+    return FOLDER.read(folder, _parsed)
 
 
 def _parsed(fields: Mapping[str, Any]) -> SeracRecord:
@@ -94,10 +72,6 @@ def load_counterfactual(folder: Path, base: Any, tokenizer: Any) -> tuple[Any, S
             f"the counterfactual model in {folder} reads input layout {record.layout}, this memedit writes "
             f"{LAYOUT_VERSION}; train again"
         )
-    try:
-        tensors = load_file(folder / WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"cannot read {folder / WEIGHTS}: {error}") from error
     model = build_counterfactual(base, record.counterfactual)
-    load_trained(model, tensors)
+    load_trained(model, FOLDER.tensors(folder))
     return model.requires_grad_(False).eval(), record

@@ -1,7 +1,6 @@
 """Train the tagger of subjects and values: the same files and seed give the same weights."""
 
 import hashlib
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from memedit import whole_files
 from memedit.encoders import load_encoder
 from memedit.encoders.base import Encoder
 from memedit.errors import InputError
@@ -130,8 +130,7 @@ def _encoded(texts: Sequence[LabelledText], encoder: Encoder, folder: Path) -> l
 def _write(weights: dict[str, FloatMatrix], out: Path, encoder: Encoder, how: dict[str, Any]) -> None:
     from safetensors.numpy import save_file
 
-    out.mkdir(parents=True, exist_ok=True)
-    save_file(weights, out / WEIGHTS_FILE)
+    whole_files.write_whole(out / WEIGHTS_FILE, lambda partial: save_file(weights, partial))
     parameters = int(sum(array.size for array in weights.values()))
     description = {"encoder": encoder.fingerprint, "encoder_name": encoder.name, "parameters": parameters, **how}
-    (out / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1, sort_keys=True) + "\n", "utf-8")
+    whole_files.write_json(out / DESCRIPTION_FILE, description)
