@@ -34,7 +34,7 @@ def first_line(text: str) -> str:
 
 
 @lru_cache(maxsize=65536)
-def normalise(text: str) -> str:
+def normalise_answer(text: str) -> str:
     """Return text as it is compared: NFKC, case folded, punctuation and English articles removed, spaces collapsed.
 
     These are SQuAD's rules (Rajpurkar et al. 2016) with Unicode's idea of punctuation. Where nothing would be left
@@ -57,16 +57,16 @@ def _is_separator(char: str) -> bool:
 
 def is_exact(answer: str, answers: Sequence[str]) -> bool:
     """Say whether the answer equals one of ``answers`` after normalisation."""
-    return normalise(answer) in {normalise(a) for a in answers}
+    return normalise_answer(answer) in {normalise_answer(a) for a in answers}
 
 
 def is_contained(answer: str, answers: Sequence[str]) -> bool:
     """Say whether the words of one of ``answers`` stand in the answer one after another."""
-    padded = f" {normalise(answer)} "
-    return any(f" {normalise(a)} " in padded for a in answers)
+    padded = f" {normalise_answer(answer)} "
+    return any(f" {normalise_answer(a)} " in padded for a in answers)
 
 
 def is_prefix(answer: str, answers: Sequence[str]) -> bool:
     """Say whether the answer begins with the words of one of ``answers``."""
-    padded = f"{normalise(answer)} "
-    return any(padded.startswith(f"{normalise(a)} ") for a in answers)
+    padded = f"{normalise_answer(answer)} "
+    return any(padded.startswith(f"{normalise_answer(a)} ") for a in answers)

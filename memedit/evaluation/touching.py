@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from memedit.evaluation.cases import Probe, ProbeKind
-from memedit.evaluation.protocols import normalise
+from memedit.evaluation.protocols import normalise_answer
 from memedit.index.subjects import SubjectIndex
 from memedit.types import EditDraft
 
@@ -20,14 +20,14 @@ class TouchedPrompts:
         self._subjects = SubjectIndex()
         for place, edit in edits.items():
             for text in (edit.prompt, *edit.paraphrases):
-                self._prompts.setdefault(normalise(text), set()).add(place)
+                self._prompts.setdefault(normalise_answer(text), set()).add(place)
             if edit.subject is not None and edit.subject.strip():
                 self._subjects.add(place, edit.subject)
 
     def touching(self, prompt: str) -> frozenset[int]:
         """Return the places of the edits that touch ``prompt``."""
         by_subject = {match.id for match in self._subjects.find(prompt)}
-        return frozenset(by_subject | self._prompts.get(normalise(prompt), set()))
+        return frozenset(by_subject | self._prompts.get(normalise_answer(prompt), set()))
 
     def is_touched(self, probe: Probe, own: frozenset[int]) -> bool:
         """Say whether the base's answer can no longer be asked for on this probe.
@@ -39,4 +39,4 @@ class TouchedPrompts:
         touching = self.touching(probe.prompt)
         if probe.kind is ProbeKind.LOCALITY:
             return bool(touching)
-        return bool(touching - own) or normalise(probe.prompt) in self._prompts
+        return bool(touching - own) or normalise_answer(probe.prompt) in self._prompts

@@ -13,7 +13,11 @@ _EDGE = " \t\r\n.,;:!?\"'`“”‘’«»…、。？！"
 
 
 def normalise(text: str) -> str:
-    """Casefold, NFKC, collapse white space, drop punctuation at the edges."""
+    """Casefold, NFKC, collapse white space, drop punctuation at the edges: the form that the store looks texts up by.
+
+    Scopes compare words alone (:func:`memedit.scope.text.folded_text`), evaluation answers by SQuAD's rules
+    (:func:`memedit.evaluation.protocols.normalise_answer`).
+    """
     if text.isascii():
         folded = text.lower()
     else:

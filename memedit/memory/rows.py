@@ -98,16 +98,4 @@ def _metadata(text: str) -> dict[str, Any]:
 
 def edit_draft(edit: Edit) -> EditDraft:
     """The draft an edit could have been made from."""
-    return EditDraft(
-        prompt=edit.prompt,
-        target=edit.target,
-        subject=edit.subject,
-        paraphrases=edit.paraphrases,
-        ground_truth=edit.ground_truth,
-        kind=edit.kind,
-        metadata=edit.metadata,
-        source=edit.source,
-        valid_at=edit.valid_at,
-        invalid_at=edit.invalid_at,
-        blocks=edit.blocks,
-    )
+    return EditDraft(**{name: getattr(edit, name) for name in EditDraft.__slots__})

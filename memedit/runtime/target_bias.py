@@ -30,7 +30,7 @@ from memedit.models import encode_as_data
 from memedit.models.token_rows import answer_ids
 from memedit.runtime.layout import has_layout, same_but_for_layout
 from memedit.scope.identity import is_verbatim
-from memedit.scope.text import normalise
+from memedit.scope.text import folded_text
 from memedit.types import Hit
 
 VERBATIM = 0.99
@@ -179,7 +179,7 @@ def target_prior(adapter: Adapter, tokenizer: Any, row: Row, fired: Sequence[Hit
 
 def weight_of(adapter: MixesTargets, row: Row, hit: Hit) -> float:
     """Return the weight of an edit's target in the answer to a row on which it fires."""
-    return VERBATIM if is_verbatim(normalise(row.text), hit.edit) else adapter.target_weight * hit.target_probability
+    return VERBATIM if is_verbatim(folded_text(row.text), hit.edit) else adapter.target_weight * hit.target_probability
 
 
 @lru_cache(maxsize=8)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from memedit.scope.identity import check_threshold, is_blocked
 from memedit.scope.talk import turns_of
-from memedit.scope.text import normalise
+from memedit.scope.text import folded_text
 from memedit.types import Edit, Encoding, Hit, ScopeDecision
 
 Span = tuple[int, int]
@@ -87,7 +87,7 @@ def _age(edit: Edit) -> tuple[float, str]:
 
 
 def _prompt_key(edit: Edit) -> tuple[str, str]:
-    return normalise(edit.prompt), normalise(edit.subject or "")
+    return folded_text(edit.prompt), folded_text(edit.subject or "")
 
 
 def _winners(ordered: Sequence[ScoredCandidate], margin: float, twins: Twins | None) -> list[ScoredCandidate]:

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from memedit.errors import InputError
-from memedit.scope.text import normalise
+from memedit.scope.text import folded_text
 from memedit.types import Edit
 
 
@@ -29,9 +29,9 @@ def check_threshold(threshold: float | None, default: float) -> float:
 
 def is_verbatim(asked: str, edit: Edit) -> bool:
     """Say whether ``asked`` (normalised) is the edit's prompt or a paraphrase, but for case and punctuation."""
-    return any(asked == normalise(text) for text in (edit.prompt, *edit.paraphrases))
+    return any(asked == folded_text(text) for text in (edit.prompt, *edit.paraphrases))
 
 
 def is_blocked(text: str, edit: Edit) -> bool:
     """Say whether a text is, but for case and punctuation, one of those that must not fire the edit."""
-    return bool(edit.blocks) and normalise(text) in map(normalise, edit.blocks)
+    return bool(edit.blocks) and folded_text(text) in map(folded_text, edit.blocks)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from memedit.encoders.base import Encoder
 from memedit.scope.decision import FiringRule, ScoredCandidate, decide_query
 from memedit.scope.identity import check_threshold, is_verbatim, scope_fingerprint
-from memedit.scope.text import normalise
+from memedit.scope.text import folded_text
 from memedit.types import Candidate, Encoding, Hit, ScopeDecision
 
 
@@ -54,7 +54,7 @@ class SimilarityScope:
 
 
 def _judge(query: Encoding, candidates: Sequence[Candidate]) -> list[ScoredCandidate]:
-    asked = normalise(query.text)
+    asked = folded_text(query.text)
     scored = []
     for candidate in candidates:
         verbatim = is_verbatim(asked, candidate.edit)

@@ -8,7 +8,7 @@ from memedit.encoders.base import Encoder
 from memedit.index.words import words
 from memedit.scope.decision import FiringRule, ScoredCandidate, decide_query
 from memedit.scope.identity import check_threshold, is_verbatim, scope_fingerprint
-from memedit.scope.text import normalise
+from memedit.scope.text import folded_text
 from memedit.types import Candidate, Encoding, Hit, ScopeDecision
 
 
@@ -67,7 +67,7 @@ class SubjectScope:
         ]
 
     def _judge(self, query: Encoding, candidates: Sequence[Candidate]) -> list[ScoredCandidate]:
-        asked = normalise(query.text)
+        asked = folded_text(query.text)
         present = set(asked.split())
         return [self._score(asked, present, candidate) for candidate in candidates]
 

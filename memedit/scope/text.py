@@ -3,7 +3,7 @@
 from memedit.index.words import words
 
 
-def normalise(text: str) -> str:
+def folded_text(text: str) -> str:
     """Return the folded words of ``text`` joined by one space: case, diacritics, punctuation and spacing are gone.
 
     Text without a single word (only punctuation) keeps its characters, so that different ones stay different.

@@ -33,7 +33,7 @@ from memedit.scope.judge.places import (
     with_target,
 )
 from memedit.scope.talk import TURN
-from memedit.scope.text import is_name, normalise
+from memedit.scope.text import folded_text, is_name
 from memedit.types import Candidate, Edit, Encoding, FloatArray, Hit, ScopeDecision
 
 MAX_NAMED = 24
@@ -182,7 +182,7 @@ class JudgeScope:
 
     def _twins(self, first: Edit, second: Edit) -> bool:
         """Say whether two edits about one subject answer one question, by their relation vectors."""
-        if not first.subject or not second.subject or normalise(first.subject) != normalise(second.subject):
+        if not first.subject or not second.subject or folded_text(first.subject) != folded_text(second.subject):
             return False
         stored = self._vectors.get([first, second])
         one, other = (stored[_key(edit)][: _own(edit)].astype(np.float32) for edit in (first, second))
@@ -266,7 +266,7 @@ class JudgeScope:
 
 def _nominated(query: Encoding, candidates: Sequence[Candidate]) -> list[_Judged]:
     """Return the candidates that the query may be about, with its text as each is judged beside it."""
-    asked = normalise(query.text)
+    asked = folded_text(query.text)
     spans = [item.subject_span for item in candidates if item.subject_span is not None]
     here = [word for word in words(query.text) if not any(start <= word.start < end for start, end in spans)]
     found: list[_Judged] = []

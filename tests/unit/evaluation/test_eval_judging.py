@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from memedit.errors import InputError
 from memedit.evaluation.metrics.texts import ngram_entropy, rouge_l, tfidf_similarities, words
-from memedit.evaluation.protocols import first_line, is_contained, is_exact, is_prefix, normalise
+from memedit.evaluation.protocols import first_line, is_contained, is_exact, is_prefix, normalise_answer
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from memedit.evaluation.protocols import first_line, is_contained, is_exact, is_
     ],
 )
 def test_normalisation(text: str, wanted: str) -> None:
-    assert normalise(text) == wanted
+    assert normalise_answer(text) == wanted
 
 
 @given(st.text())
