@@ -60,7 +60,7 @@ def measure(url: str, kind: str, max_lag: float, queries: list[Encoding], expect
             parts = [queries[i * batch % 192 : i * batch % 192 + batch] for i in range(times)]
             say(f"  look-up of {batch}: {timed(lambda i, parts=parts: memory.candidates(parts[i], k=K), times)}")
         with memory._database.read() as connection:
-            index = memory._lookup.space("default").searcher(lambda: connection)
+            index = memory._search.space("default").searcher(lambda: connection)
             vectors = np.stack([query.vector for query in queries])
             say(f"  search alone: {timed(lambda i: index.search(vectors[i : i + 1], 2 * K), 200)}")
         return found

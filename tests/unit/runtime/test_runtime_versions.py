@@ -139,7 +139,7 @@ def test_adapters_are_made_on_the_base_they_were_trained_for(
         seen.append(model.get_parameter(name).detach().clone())
         return create_adapter(adapter, model, tokenizer)
 
-    monkeypatch.setattr("memedit.runtime.editable.create_adapter", make)
+    monkeypatch.setattr("memedit.runtime.lazy.create_adapter", make)
     model = EditableModel.from_pretrained(folder, memory=facts, adapter="in_context")
     assert model.adapter.name == "in_context"
     torch.testing.assert_close(seen[0], tiny_model("llama").get_parameter(name).detach(), rtol=0, atol=1e-5)
