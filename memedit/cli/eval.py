@@ -317,8 +317,8 @@ def _parsed(method: str, edits: str, protocol: str, stream: str) -> dict[str, An
 
 
 def _evaluate(files: list[Any], options: dict[str, Any], out: Path, *, json_mode: bool, use_cache: bool) -> None:
-    from memedit.evaluation.report.results import results_json
     from memedit.evaluation.report.terminal import results_tables
+    from memedit.evaluation.results import results_json
     from memedit.workflows.evaluate import EvaluationConfig, evaluate
 
     output = Output(json_mode=json_mode)

@@ -6,7 +6,7 @@ from itertools import combinations
 from typing import Any
 
 from memedit.evaluation.metrics.statistics import mcnemar, paired_bootstrap
-from memedit.evaluation.report.results import Comparison, ResultRow
+from memedit.evaluation.results import Comparison, ResultRow
 from memedit.evaluation.scoring import Answered, Failure, Observations, failures, worst
 
 COMPARED = (

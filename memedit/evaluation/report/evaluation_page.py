@@ -8,8 +8,8 @@ from memedit.evaluation.metrics.statistics import Estimate
 from memedit.evaluation.outcome import BASELINES, MethodRun, Outcome
 from memedit.evaluation.report.figures import quality_by_edits, quality_by_position, threshold_curves
 from memedit.evaluation.report.rendering import page
-from memedit.evaluation.report.results import TIMING_METRICS
 from memedit.evaluation.report.svg import Figure, bar_chart, line_chart
+from memedit.evaluation.results import TIMING_METRICS
 from memedit.evaluation.scoring import Failure
 
 PROTOCOLS = {

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from memedit.evaluation.metrics.statistics import Estimate
-from memedit.evaluation.report.results import TIMING_METRICS, ResultRow
+from memedit.evaluation.results import TIMING_METRICS, ResultRow
 
 _FIRST = (
     "reliability", "reliability.contains", "generality", "generality.contains", "locality", "locality_touched",

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from memedit.training.reader.facts import Fact, Pair, Prose
+from memedit.training.facts import Fact, Pair, Prose
 
 Messages = tuple[Mapping[str, str], ...]
 

@@ -16,10 +16,9 @@ from memedit.models import LoadedModel
 from memedit.models.hooks import LowRank
 from memedit.models.training import training_copy
 from memedit.training.checkpoints import Checkpoints, run_key
-from memedit.training.data import load_facts
+from memedit.training.facts import Fact, Prose, load_facts, read_prose
 from memedit.training.loop import FitProgress, FitReport, fit
 from memedit.training.reader.examples import ExampleMaker
-from memedit.training.reader.facts import Fact, Prose, read_prose
 from memedit.training.reader.trainer import ReaderSettings, ReaderTrainer
 from memedit.training.reader.world import world_facts
 

@@ -9,7 +9,7 @@ known beforehand.
 import random
 from collections.abc import Sequence
 
-from memedit.training.reader.facts import Fact, Pair
+from memedit.training.facts import Fact, Pair
 
 SOURCE = "world"
 

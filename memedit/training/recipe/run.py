@@ -19,7 +19,7 @@ from memedit.models import LoadedModel
 from memedit.models.identity import BaseRecord
 from memedit.models.training import training_copy
 from memedit.training.checkpoints import Checkpoints, run_key
-from memedit.training.data import load_facts
+from memedit.training.facts import load_facts
 from memedit.training.loop import FitProgress, FitReport, fit
 from memedit.training.recipe.trainer import RecipeSettings, RecipeTrainer, StepLosses
 from memedit.training.sampling import EditExample

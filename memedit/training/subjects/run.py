@@ -13,7 +13,7 @@ from memedit import whole_files
 from memedit.encoders import load_encoder
 from memedit.encoders.base import Encoder
 from memedit.errors import InputError
-from memedit.evaluation.report.results import write_json
+from memedit.evaluation.results import write_json
 from memedit.index.subject_tagging import DESCRIPTION_FILE, WEIGHTS_FILE, SubjectTagger
 from memedit.training.scope.inventory import FOLDER
 from memedit.training.scope.rows import read_rows

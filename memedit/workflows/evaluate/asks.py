@@ -11,7 +11,7 @@ from memedit.encoders.base import Encoder
 from memedit.evaluation.asks import Ask, AskedEdits, read_asks
 from memedit.evaluation.metrics.statistics import rate
 from memedit.evaluation.report.asks_page import asks_page
-from memedit.evaluation.report.results import write_json
+from memedit.evaluation.results import write_json
 from memedit.memory import EditMemory
 from memedit.runtime import Router
 from memedit.runtime.asked import asked_of

@@ -18,7 +18,7 @@ from memedit.evaluation.datasets import DataFile, file_sha256, read_cases
 from memedit.evaluation.journal import Journal
 from memedit.evaluation.outcome import Outcome
 from memedit.evaluation.report.evaluation_page import report_page
-from memedit.evaluation.report.results import TIMING_METRICS, results_json, write_json
+from memedit.evaluation.results import TIMING_METRICS, results_json, write_json
 from memedit.evaluation.runner import Clock, ProgressCallback
 from memedit.whole_files import write_text
 from memedit.workflows.evaluate.config import EvaluationConfig

@@ -18,8 +18,8 @@ from memedit.evaluation.metrics.statistics import Estimate, mean
 from memedit.evaluation.metrics.texts import ngram_entropy, tfidf_similarities
 from memedit.evaluation.outcome import MethodRun
 from memedit.evaluation.protocols import Protocol
-from memedit.evaluation.report.results import ResultRow
 from memedit.evaluation.requests import GenerateRequest, plan_generate, plan_score
+from memedit.evaluation.results import ResultRow
 from memedit.evaluation.runner import Clock, Served, request_cost, serve
 from memedit.evaluation.scoring import Answered, Forced, Observations, observe_age, observe_forced, observe_generated
 from memedit.evaluation.settings import EvalSettings

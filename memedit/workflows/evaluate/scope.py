@@ -8,8 +8,8 @@ from memedit.encoders import load_encoder
 from memedit.encoders.base import Encoder
 from memedit.errors import InputError
 from memedit.evaluation.datasets import DataFile, file_sha256, read_cases
-from memedit.evaluation.report.results import write_json
 from memedit.evaluation.report.scope_page import scope_page
+from memedit.evaluation.results import write_json
 from memedit.evaluation.scope_lab import HITS, REJECTS, ScopeScores, pooled, summary
 from memedit.evaluation.stream import AskedProbe, StreamOrder, sample_queries
 from memedit.scope import Scope, default_scope, load_scope

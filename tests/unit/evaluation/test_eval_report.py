@@ -13,11 +13,11 @@ from memedit.evaluation.outcome import MethodRun, Outcome
 from memedit.evaluation.report.asks_page import asks_page
 from memedit.evaluation.report.evaluation_page import report_page
 from memedit.evaluation.report.growth_page import growth_page
-from memedit.evaluation.report.results import ResultRow
 from memedit.evaluation.report.scope_page import scope_page
 from memedit.evaluation.report.svg import Series, bar_chart, heat_map, line_chart
 from memedit.evaluation.report.trace_page import trace_page
 from memedit.evaluation.report.version_page import version_page
+from memedit.evaluation.results import ResultRow
 from memedit.evaluation.scoring import Observations
 
 EVIL = "<script>alert('x')</script> & \"more\""

@@ -13,9 +13,9 @@ from memedit.adapters.reader.weights import RECORD, WEIGHTS, load_reader
 from memedit.errors import DatasetError, InputError
 from memedit.evaluation.datasets.splits import is_training_row
 from memedit.models import LoadedModel, model_fingerprint
+from memedit.training.facts import Fact, Prose, read_facts, read_prose
 from memedit.training.reader.batches import Encoded, base_continuations
 from memedit.training.reader.examples import ExampleMaker, Mixture
-from memedit.training.reader.facts import Fact, Prose, read_facts, read_prose
 from memedit.training.reader.run import load_training_data, reader_trainer, train_reader
 from memedit.training.reader.trainer import ReaderSettings
 from memedit.training.reader.world import world_facts

@@ -15,7 +15,7 @@ from memedit.errors import DatasetError, FingerprintMismatchError, InputError
 from memedit.evaluation.datasets.splits import is_training_row
 from memedit.models import LoadedModel, model_fingerprint
 from memedit.models.training import training_copy
-from memedit.training.data import load_facts
+from memedit.training.facts import load_facts
 from memedit.training.recipe.run import train_recipe
 from memedit.training.recipe.trainer import RecipeSettings, RecipeTrainer
 from memedit.training.sampling import Draw

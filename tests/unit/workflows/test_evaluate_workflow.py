@@ -9,7 +9,7 @@ import pytest
 from memedit.errors import DatasetError, InputError, ModelNotFoundError, UnknownNameError
 from memedit.evaluation.datasets import name_files
 from memedit.evaluation.protocols import Protocol
-from memedit.evaluation.report.results import TIMING_METRICS
+from memedit.evaluation.results import TIMING_METRICS
 from memedit.evaluation.runner import Progress
 from memedit.evaluation.settings import EvalSettings
 from memedit.evaluation.stream import StreamOrder
