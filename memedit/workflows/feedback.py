@@ -187,7 +187,7 @@ class _Measured:
         return "it fires by the talk before the text, which no block of the text can prevent"
 
     def _decided(self, asked: Sequence[Asked], threshold: float) -> list[ScopeDecision]:
-        router = Router(self._memory, lambda: self._scope, namespace=self._namespace, k=self._k, threshold=threshold)
+        router = Router(self._memory, self._scope, namespace=self._namespace, k=self._k, threshold=threshold)
         return router.decide(asked) if asked else []
 
 

@@ -27,7 +27,7 @@ from memedit.runtime.structured.fields import NAMED, Fields, Leaf, is_prose, num
 from memedit.runtime.structured.json_place import JsonText, Path, Place
 from memedit.runtime.structured.structure import Structure, StructureKind
 from memedit.runtime.target_bias import SUREST, Due, weight_of
-from memedit.scope.text import normalise
+from memedit.scope.text import folded_text
 from memedit.types import Edit, Hit
 
 _LITTLE = 0.3
@@ -188,14 +188,14 @@ class PlacedTargets:
     def _writings(self, text: str, place: Place) -> list[bytes]:
         """Return the ways to write a text as the value at a place, the plainest first."""
         options = [option for leaf in self._fields.at(place.path) for option in leaf.options]
-        same = [option for option in options if normalise(option) == normalise(text)]
+        same = [option for option in options if folded_text(option) == folded_text(text)]
         found = [json.dumps(one, ensure_ascii=False).encode() for one in dict.fromkeys([text, text.strip(), *same])]
-        bare = [one for one in (_number(text), _TRUTHS.get(normalise(text))) if one is not None]
+        bare = [one for one in (_number(text), _TRUTHS.get(folded_text(text))) if one is not None]
         return [*found, json.dumps(text).encode(), *(one.encode() + behind for one in bare for behind in _BEHIND)]
 
     def _answers(self, text: str) -> list[bytes]:
         """Return the ways to write a text as an answer that is no JSON."""
-        same = [one for one in self._structure.choices if normalise(one) == normalise(text)]
+        same = [one for one in self._structure.choices if folded_text(one) == folded_text(text)]
         return [one.encode() for one in dict.fromkeys([*same, text, text.strip(), _number(text)]) if one]
 
 
@@ -226,11 +226,11 @@ def _raised(weight: float, odds: float) -> float:
 def _holds(leaf: Leaf, edit: Edit) -> bool:
     """Whether an edit's target can stand in a value."""
     if leaf.options:
-        return any(normalise(option) == normalise(edit.target) for option in leaf.options)
+        return any(folded_text(option) == folded_text(edit.target) for option in leaf.options)
     if not leaf.types or "string" in leaf.types:
         return True
     number = {"number", "integer"} & leaf.types and _number(edit.target) is not None
-    return bool(number or ("boolean" in leaf.types and normalise(edit.target) in _TRUTHS))
+    return bool(number or ("boolean" in leaf.types and folded_text(edit.target) in _TRUTHS))
 
 
 def _number(text: str) -> str | None:

@@ -35,7 +35,7 @@ def say(memory: EditMemory, place: str, text: str, *, should_fire: bool, earlier
 
 def fired(memory: EditMemory, scope: Scope, text: str) -> list[str]:
     threshold = kept_threshold(memory, scope)
-    decision = Router(memory, lambda: scope, threshold=threshold).decide([text])[0]
+    decision = Router(memory, scope, threshold=threshold).decide([text])[0]
     return [str(hit.edit.subject) for hit in decision.fired]
 
 
