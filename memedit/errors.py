@@ -87,7 +87,7 @@ class DatasetError(InputError):
 
 
 def place_in_file(*, line: int | None, row: int | None) -> str:
-    """Return where a row stands in its file, for messages, with a comma in front; empty when it is not known."""
+    """Return the place of a row in its file, for messages, with a comma in front; empty when it is not known."""
     if row is not None:
         return f", row {row}" + (f" (line {line})" if line is not None and line > 1 else "")
     return "" if line is None else f", line {line}"

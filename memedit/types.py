@@ -28,7 +28,7 @@ class EditKind(StrEnum):
 
 
 class EditState(StrEnum):
-    """Where an edit stands in its life."""
+    """The state of an edit in its life."""
 
     PENDING = "pending"
     ACTIVE = "active"
@@ -106,7 +106,7 @@ class Candidate:
     """An edit the memory found near a query, before the scope has judged it.
 
     ``similarity`` is the cosine in [-1, 1] of the query and the nearest of the edit's texts. ``subject_span`` is where
-    the edit's subject stands in the query (character offsets), None when it does not.
+    the edit's subject occurs in the query (character offsets), None when it does not.
     """
 
     edit: Edit

@@ -31,7 +31,7 @@ def run(
     in_scope: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Time ``generate`` bare and wrapped, by turns, on prompts that no stored edit concerns, or that edits answer.
+    """Time ``generate`` bare and wrapped, alternating, on prompts that no stored edit concerns, or that edits answer.
 
     Each pair runs both, in alternating order, on the same prompts; where no edit concerns them both must return the
     same tokens. Reported for each batch size: medians in seconds, the median over pairs of wrapped / bare with a 95%

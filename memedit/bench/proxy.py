@@ -1,4 +1,4 @@
-"""What the proxy costs on prompts that no edit touches: time to the first token, through it and past it, by turns."""
+"""What the proxy costs on prompts that no edit touches: time to the first token, with it and without it."""
 
 import contextlib
 import json
@@ -40,7 +40,7 @@ def run(
 ) -> dict[str, Any]:
     """Measure the time to the first token of streamed chats, directly and through ``memedit serve --upstream``.
 
-    Requests go one at a time over kept connections, direct and proxied by turns, no two with the same prompt. Reported
+    Requests go one at a time over kept connections, alternately direct and proxied, each with its own prompt. Reported
     for each upstream: percentiles in milliseconds of both and of their paired difference, which is the overhead, with
     and without sending prompts on while they are looked up.
 

@@ -38,7 +38,7 @@ def run(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Load a server with closed-loop clients, by turns with ``generate`` on the same prompts at the same batch size.
+    """Load a server with closed-loop clients, alternately with ``generate`` on the same prompts at the same batch size.
 
     The server is ``memedit serve`` in a process of its own; the clients stream. Reported for each number of clients:
     the median over rounds of tokens a second of both, of their ratio (also by processor time, which other work on the
@@ -132,7 +132,7 @@ def _measure(
     rounds: int,
     progress: Callable[[int], None],
 ) -> dict[str, Any]:
-    """Time rounds of the server and of the reference by turns, in changing order; the first is not counted."""
+    """Time rounds of the server and of the reference alternately, in changing order; the first is not counted."""
     bare: list[_Timed] = []
     served: list[_Timed] = []
     asked: list[Asked] = []

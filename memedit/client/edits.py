@@ -118,7 +118,7 @@ class EditCalls:
         return found
 
     def search(self, text: str, k: int = 10, mode: Literal["text", "semantic"] = "text") -> Scored:
-        """Return the ``k`` best edits with scores: by words (every one stands in the edit) or by meaning (cosine)."""
+        """Return the ``k`` best edits with scores: by words (every one occurs in the edit) or by meaning (cosine)."""
         body = self._transport.get("/v1/edits/search", q=text, mode=mode, limit=k)
         return [(edit_of(item["edit"]), float(item["score"])) for item in body["data"]]
 

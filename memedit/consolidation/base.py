@@ -28,7 +28,7 @@ _TARGET_FIELDS = (
 class EditRequest:
     """An edit as consolidation sees it: after ``prompt`` the model is to say ``target``.
 
-    ``subject`` stands in ``prompt``; the edit is written at its last token (at the prompt's last token when the
+    ``subject`` occurs in ``prompt``; the edit is written at its last token (at the prompt's last token when the
     subject is None or does not stand there). ``ground_truth`` is the old answer, used for checks only. ``closing`` is
     what the model is to say behind the target (a newline, so that its answer ends there); it is taken as it stands.
     """

@@ -67,7 +67,7 @@ class PreparedBatch:
 
     Attributes:
         edit_of_row: ``[R]``: place in the batch of the edit each row belongs to.
-        tail: tokens from the edited position on, ``[R, t]``, with the keys and values of all that stands in front.
+        tail: tokens from the edited position on, ``[R, t]``, with the keys and values of all that comes before.
         entry: hidden states ``[R, d_model]`` at the edited position in front of the first edited layer.
         top: hidden states ``[R, t, d_model]`` behind the top edited layer.
         places: rows and tail positions ``[n]`` at which target tokens are predicted; ``wanted`` ``[n]`` those tokens.

@@ -6,7 +6,7 @@ whose lower layers have been edited with *all* edits of the batch. Here each edi
 state instead. So keys and residuals of an edit depend on the edit and the base alone: solving is linear, layers are
 solved independently, and neither the order of edits nor which others are there can matter.
 
-Most models add what the edited map puts out to the hidden state as it is. Where a norm stands in between (Gemma 2
+Most models add what the edited map puts out to the hidden state as it is. Where a norm comes between (Gemma 2
 and 3) the output that comes nearest to the wanted change behind the layer is found by descent.
 """
 

@@ -36,7 +36,7 @@ class LoadedVersion:
 
     Args:
         folder: the version's.
-        record: what stands in it.
+        record: what it holds.
     """
 
     def __init__(self, folder: Path, record: VersionRecord) -> None:

@@ -130,7 +130,7 @@ class RowMaker:
         return replace(request, prompt=f"{before}{(request.subject or '').strip()}{behind}")
 
     def _front(self) -> tuple[tuple[int, ...], bool]:
-        """Return what stands in front of a prompt, and whether the prompt needs a space there."""
+        """Return what comes before a prompt, and whether the prompt needs a space there."""
         if self._random.random() < _BARE:
             return self._opening, False
         window = self._window()[len(self._opening) :]

@@ -1,4 +1,4 @@
-"""From requests to rows of tokens: what stands in front of the edited position, and what follows from it on."""
+"""From requests to rows of tokens: what comes before the edited position, and what follows from it on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

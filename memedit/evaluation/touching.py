@@ -9,7 +9,7 @@ from memedit.types import EditDraft
 
 
 class TouchedPrompts:
-    """Finds the edits whose subject stands in a prompt, or whose prompt or paraphrase it is.
+    """Finds the edits whose subject occurs in a prompt, or whose prompt or paraphrase it is.
 
     Args:
         edits: the edits in force, by their place in the stream.

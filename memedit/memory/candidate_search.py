@@ -157,7 +157,7 @@ class CandidateSearch:
         return self._looking(find, namespace, k, at)
 
     def names_subject(self, text: str, namespace: str) -> bool:
-        """Whether a stored edit's subject stands in ``text``; True also when that is not known at once."""
+        """Whether a stored edit's subject occurs in ``text``; True also when that is not known at once."""
         space = self.space(namespace)
         if not space.loaded or not self._reading.acquire(timeout=_SHORT_WAIT):
             return True
@@ -241,7 +241,7 @@ class _Snapshot:
         return rows
 
     def spans(self, text: str) -> dict[int, Span]:
-        """The first place where each edit's subject stands in ``text``; of very many edits, the newest."""
+        """The first place where each edit's subject occurs in ``text``; of very many edits, the newest."""
         found: dict[int, Span] = {}
         for match in self.space.subjects.find(text):
             found.setdefault(match.id, (match.start, match.end))
@@ -250,7 +250,7 @@ class _Snapshot:
         return found
 
     def add_subjects(self, queries: FloatArray, rows: list[dict[int, float]], spans: list[dict[int, Span]]) -> None:
-        """Add to each row the edits whose subject stands in its query, best cosines first, at most ``max(32, 4k)``."""
+        """Add to each row the edits whose subject occurs in its query, best cosines first, at most ``max(32, 4k)``."""
         wanted = [[seq for seq in found if seq not in row] for row, found in zip(rows, spans, strict=True)]
         everything = {seq for row in wanted for seq in row}
         if not everything:

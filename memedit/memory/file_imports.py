@@ -1,4 +1,4 @@
-"""Adding the edits of a file, and saying what became of them, both sides of every contradiction named."""
+"""Adding the edits of a file, and saying what happened to them, both sides of every contradiction named."""
 
 from pathlib import Path
 

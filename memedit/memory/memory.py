@@ -365,7 +365,7 @@ class EditMemory:
         """Return the ``k`` best edits for ``text`` with scores, best first.
 
         Args:
-            text: words (mode "text": every word stands in the edit, ignoring case and diacritics; the score is how
+            text: words (mode "text": every word occurs in the edit, ignoring case and diacritics; the score is how
                 much of the edit the words make up) or a question (mode "semantic": cosine in [-1, 1]).
             k: how many at most.
             mode: "text" needs no encoder; "semantic" does, and finds only edits in force.
@@ -403,7 +403,7 @@ class EditMemory:
         return self._search.candidates(encodings, self._space(namespace), k, when)
 
     def names_subject(self, text: str, *, namespace: str | None = None) -> bool:
-        """Guess at once whether an edit is likely to apply to ``text``: whether one's subject stands in it.
+        """Guess at once whether an edit is likely to apply to ``text``: whether one's subject occurs in it.
 
         Neither encodes nor asks the database. True also when nothing is known yet. :meth:`candidates` decides.
         """
@@ -700,7 +700,7 @@ class EditMemory:
         Args:
             ids: the edits; those in the state already are left alone.
             state: where to.
-            link: what the change is owed to (the version an edit was consolidated into); it stands in the history.
+            link: what the change is owed to (the version an edit was consolidated into); the history shows it.
             namespace: another namespace than the memory's own.
 
         Raises:

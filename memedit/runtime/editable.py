@@ -260,7 +260,7 @@ class EditableModel:
             batch_size: how many are generated at once.
             plan: what :meth:`plan` returned for these prompts; they are then not looked up again.
             structured: what every answer has to be: a JSON schema (a mapping), a pydantic model, or a
-                :class:`~memedit.runtime.structured.Structure`. An edit's target stands in the value that is about it.
+                :class:`~memedit.runtime.structured.Structure`. An edit's target occurs in the value that is about it.
             options: arguments of ``generate``. With ``num_return_sequences`` n, each prompt has n answers in a row.
 
         Raises:

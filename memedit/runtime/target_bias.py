@@ -162,7 +162,7 @@ def target_prior(adapter: Adapter, tokenizer: Any, row: Row, fired: Sequence[Hit
         tokenizer: the model's tokenizer.
         row: the row as the caller gave it.
         fired: what fires on it.
-        chat: whether the answer begins a turn of its own, so that no space stands in front of it.
+        chat: whether the answer begins a turn of its own, so that no space comes before it.
     """
     if len(fired) != 1 or not isinstance(adapter, MixesTargets) or adapter.target_weight == 0.0:
         return None

@@ -8,7 +8,7 @@ from memedit.runtime import EditableModel
 from memedit.types import Route
 
 _OVER = 8
-"""Tokens beside a target's own: its end, and what stands in front of it."""
+"""Tokens beside a target's own: its end, and what comes before it."""
 
 
 def as_prompt(model: EditableModel, question: str, *, raw: bool = False) -> Any:

@@ -34,7 +34,7 @@ Action = Literal["none", "threshold", "block", "also", "left"]
 class Remedy:
     """A verdict, and what is to be done about it.
 
-    ``score`` is the edit's on the text, None where it was not found for it or another edit speaks for the same words;
+    ``score`` is the edit's on the text, None where it was not found for it or another edit covers the same words;
     ``fires`` says whether it fires at the threshold in force. ``action``: none (it is as it should be already),
     threshold (the proposed one mends it), block or also (the text is taught to the edit), left (nothing helps;
     ``reason`` says why).

@@ -33,7 +33,7 @@ def read_text(path: Path) -> str:
 def perplexity_requests(text: str, answerer: Answerer, *, tokens: int) -> list[ScoreRequest]:
     """Split a text into windows of ``STRIDE_WORDS`` words to score, each behind the ``CONTEXT_WORDS`` before it.
 
-    Windows break at white space, where tokenizers break too, so each token is scored once and as it stands in the
+    Windows break at white space, where tokenizers break too, so each token is scored once and as it is in the
     running text. The first words of the text are context only. Windows are taken until ``tokens`` tokens are scored.
 
     Raises:

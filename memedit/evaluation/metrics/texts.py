@@ -71,7 +71,7 @@ def _entropy(found: Sequence[str], n: int) -> float:
 def tfidf_similarities(pairs: Sequence[tuple[str, str]], documents: Sequence[str]) -> list[float]:
     """Return the cosine in [0, 1] of each pair's word vectors by smoothed tf-idf; 0 where one text has no words.
 
-    Document frequencies are counted on ``documents`` alone; a word of a pair that stands in none of them weighs like
+    Document frequencies are counted on ``documents`` alone; a word of a pair that occurs in none of them weighs like
     the rarest (``idf = ln((1 + N) / (1 + 0)) + 1``).
 
     Raises:

@@ -101,7 +101,7 @@ def asks_table(report: dict[str, Any]) -> Table:
 
 
 def conflicts_table(report: dict[str, Any]) -> Table:
-    """Return what became of true facts and of contradictions as a table, with intervals and n."""
+    """Return what happened to true facts and to contradictions as a table, with intervals and n."""
     table = Table(title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in ("share of", "n", "percent"):
         table.add_column(column, justify="left" if column == "share of" else "right")

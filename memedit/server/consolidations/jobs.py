@@ -1,4 +1,4 @@
-"""Jobs under way, one for each namespace at most, and what became of those before."""
+"""Jobs under way, one for each namespace at most, and what happened to those before."""
 
 import json
 import logging

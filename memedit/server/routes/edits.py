@@ -156,7 +156,7 @@ def search(
     mode: Annotated[Literal["text", "semantic"], Query(description="By words, or by meaning.")] = "text",
     limit: Limit = 10,
 ) -> SearchOut:
-    """Search edits: by words (every word stands in the edit) or by meaning (cosine)."""
+    """Search edits: by words (every word occurs in the edit) or by meaning (cosine)."""
     found = _memory(request).search(q, k=limit, mode=mode, namespace=access.namespace)
     return SearchOut(data=[ScoredEdit(edit=EditOut.of(edit), score=score) for edit, score in found])
 

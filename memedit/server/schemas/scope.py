@@ -41,7 +41,7 @@ class RemedyOut(Out):
 
     ``action``: none (it is as it should be already), threshold (the proposed one mends it), block or also (the text is
     taught to the edit), left (nothing helps; ``reason`` says why). ``score`` is null where the edit was not found for
-    the text, or another speaks for the same words.
+    the text, or another covers the same words.
     """
 
     feedback: FeedbackOut

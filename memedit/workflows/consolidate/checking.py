@@ -20,7 +20,7 @@ class EditCheck:
     """How one edit did. ``preferred``: the target is likelier than the old answer, None where none is known.
 
     ``paraphrases`` says for each of the edit's stored paraphrases whether it passed too, ``chat`` whether the target
-    stands in the answer to the prompt as a chat turn; None where the model has no chat turns.
+    occurs in the answer to the prompt as a chat turn; None where the model has no chat turns.
     """
 
     edit: Edit

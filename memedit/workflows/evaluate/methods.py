@@ -43,7 +43,7 @@ class Method:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether it stands in the table only to measure others by."""
+        """Whether it is in the table only to measure others by."""
         return self.name.partition(":")[0] in BASELINES
 
     @property

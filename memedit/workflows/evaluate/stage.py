@@ -45,7 +45,7 @@ class FilledMemory:
     """Of each chunk of the stream."""
 
     def state(self) -> EditedState:
-        """Return what became of the edits."""
+        """Return what happened to the edits."""
         first = self.places()
         return EditedState(tuple(first[i] if i in self.in_force else None for i in self.ids))
 
@@ -131,7 +131,7 @@ class Stage:
         cases: its cases.
         stream: how their edits arrive.
         bench: what all data sets share.
-        journal: of the run; what became of the edits stands in it after the first filling.
+        journal: of the run; it says what happened to the edits after the first filling.
         progress: called while edits are written into the weights.
     """
 
