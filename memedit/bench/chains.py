@@ -12,7 +12,7 @@ from memedit.evaluation.datasets import guess_format, read_cases
 from memedit.evaluation.metrics.statistics import rate
 from memedit.runtime import Answer, EditableModel
 from memedit.runtime.passages import no_match
-from memedit.scope.text import normalise
+from memedit.scope.text import folded_text
 from memedit.training.scope.inventory import FOLDER, read_families
 from memedit.types import BatchPlan, EditDraft, EditState, Route
 from memedit.workflows.asking import as_prompt, room_for
@@ -145,9 +145,9 @@ def filler(fill: str) -> list[EditDraft]:
 
 def says(answer: str, names: Sequence[str]) -> bool:
     """Say whether one of the names stands in an answer as whole words, whatever their case and accents."""
-    said = normalise(answer)
+    said = folded_text(answer)
     return any(
-        said == name or (len(name) >= _SHORT_ALIAS and f" {name} " in f" {said} ") for name in map(normalise, names)
+        said == name or (len(name) >= _SHORT_ALIAS and f" {name} " in f" {said} ") for name in map(folded_text, names)
     )
 
 

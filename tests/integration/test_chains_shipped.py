@@ -49,7 +49,7 @@ def router():
     with EditMemory(":memory:") as memory:
         memory.add_many([{"prompt": p, "target": t, "subject": s} for p, t, s in EDITS], on_conflict="keep")
         scope = load_scope("default", memory.encoder)
-        yield Router(memory, lambda: scope, chains="auto")
+        yield Router(memory, scope, chains="auto")
 
 
 @pytest.mark.parametrize(("question", "values"), CHAINS)

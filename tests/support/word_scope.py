@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from memedit.index.words import folded_words
 from memedit.scope.decision import FiringRule, ScoredCandidate, decide_query
 from memedit.scope.identity import is_verbatim
-from memedit.scope.text import normalise
+from memedit.scope.text import folded_text
 from memedit.types import Candidate, Encoding, Hit, ScopeDecision
 
 _COMMON = {"what", "who", "is", "the", "of", "a", "in", "that", "to"}
@@ -28,7 +28,7 @@ class WordScope:
 
     @staticmethod
     def _scored(text: str, item: Candidate) -> ScoredCandidate:
-        if is_verbatim(normalise(text), item.edit):
+        if is_verbatim(folded_text(text), item.edit):
             return ScoredCandidate(Hit(item.edit, 1.0, item.similarity, {"verbatim": 1.0}, 1.0), item.subject_span)
         asked, told = ({*folded_words(part)} - _COMMON for part in (text, item.edit.prompt))
         shared = len(asked & told) / max(len(asked | told), 1) if item.subject_span is not None else 0.0

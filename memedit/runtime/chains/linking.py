@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from memedit.scope.text import normalise
+from memedit.scope.text import folded_text
 from memedit.types import Edit, FloatArray
 
 MAX_HOPS = 4
@@ -54,7 +54,7 @@ def newest(edits: Sequence[Edit]) -> list[Edit]:
     """Leave out edits whose prompt and subject another has that holds since later."""
     latest: dict[tuple[str, str], Edit] = {}
     for edit in sorted(edits, key=_since):
-        latest[normalise(edit.prompt), normalise(edit.subject or "")] = edit
+        latest[folded_text(edit.prompt), folded_text(edit.subject or "")] = edit
     kept = {edit.id for edit in latest.values()}
     return [edit for edit in edits if edit.id in kept]
 
@@ -69,9 +69,9 @@ def _longer(
     for path in paths:
         candidates = linked[path.chain[-1].target]
         nearness = {candidate.edit.id: max(candidate.similarity, 0.0) for candidate in candidates}
-        passed = {normalise(edit.subject or "") for edit in path.chain}
+        passed = {folded_text(edit.subject or "") for edit in path.chain}
         for edit in newest([candidate.edit for candidate in candidates]):
-            if normalise(edit.subject or "") not in passed:
+            if folded_text(edit.subject or "") not in passed:
                 grown.append(_Path((*path.chain, edit), path.score * nearness[edit.id]))
     return sorted(grown, key=lambda path: -path.score)[:BEAM]
 

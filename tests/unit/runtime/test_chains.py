@@ -43,7 +43,7 @@ def falcon(memory):
 
 def router(memory, policy="on", **options):
     scope = WordScope()
-    return Router(memory, lambda: scope, chains=policy, **options)
+    return Router(memory, scope, chains=policy, **options)
 
 
 def fired(router, question):
@@ -80,7 +80,7 @@ def test_a_question_for_one_edit_stays_that_edits(memory):
 def test_off_is_the_default_and_changes_nothing(memory):
     falcon(memory)
     scope = WordScope()
-    without = Router(memory, lambda: scope).decide([QUESTION])
+    without = Router(memory, scope).decide([QUESTION])
     assert without == router(memory, "off").decide([QUESTION])
     assert without[0].chain == ()
 
@@ -89,7 +89,7 @@ def test_auto_is_for_the_trained_scope_alone(memory):
     falcon(memory)
     assert router(memory, "auto").decide([QUESTION])[0].chain == ()
     scope = WordScope(name="classifier")
-    assert Router(memory, lambda: scope, chains="auto").decide([QUESTION])[0].chain
+    assert Router(memory, scope, chains="auto").decide([QUESTION])[0].chain
 
 
 def test_a_policy_of_another_name_is_refused(memory):
