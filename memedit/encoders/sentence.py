@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from memedit.encoders.base import Progress
 from memedit.encoders.fingerprint import check_weights, encoder_fingerprint
-from memedit.encoders.packing import pack_linears
+from memedit.encoders.packing import pack_layers
 from memedit.errors import InputError, ModelError, UnsupportedModelError
 from memedit.types import Encoding, FloatArray
 
@@ -192,7 +192,7 @@ def _load_modules(folder: Path, device: torch.device) -> Any:
             hf_logging.enable_progress_bar()
     model.float().eval().requires_grad_(False)
     if device.type == "cpu":
-        pack_linears(model)
+        pack_layers(model)
     return model
 
 

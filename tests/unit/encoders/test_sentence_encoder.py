@@ -195,3 +195,19 @@ def test_importing_the_room_imports_no_torch() -> None:
     code = "import sys, memedit.encoders, memedit.index, memedit.config; print(sorted({'torch', 'transformers', 'faiss'} & set(sys.modules)))"  # noqa: E501
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_packed_layers_give_what_the_plain_ones_give(tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    from memedit.encoders.packing import PackedLayer, pack_layers
+
+    folder = save_tiny(tmp_path)
+    plain, packed = (AutoModel.from_pretrained(folder).eval() for _ in range(2))
+    assert pack_layers(packed) >= plain.config.num_hidden_layers
+    assert all(isinstance(layer, PackedLayer) for layer in packed.encoder.layer)
+    ids = torch.arange(2, 12).reshape(2, 5)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
+    with torch.inference_mode():
+        one, other = (model(input_ids=ids, attention_mask=mask).last_hidden_state for model in (plain, packed))
+    np.testing.assert_allclose(one[mask > 0], other[mask > 0], atol=1e-5)
