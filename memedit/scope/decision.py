@@ -1,5 +1,6 @@
 """From scored candidates to a decision: which edits fire, and which step back for a better one."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ from memedit.scope.text import folded_text
 from memedit.types import Edit, Encoding, Hit, ScopeDecision
 
 Span = tuple[int, int]
+_TINY = 1e-6
 BLOCKED = "blocked"
 """Among a hit's reasons where the query is one of the texts that must not fire the edit."""
 
@@ -27,12 +29,14 @@ class FiringRule:
 
     ``threshold``: scores at or above it fire. ``band``: a best score in ``[threshold - band, threshold)`` is reported
     as abstained. ``margin``: of several edits that speak for overlapping parts of the query only the best fires and
-    those whose score lies less than ``margin`` below it.
+    those whose score lies less than ``margin`` below it, and whose log-odds lie less than ``lead`` below its log-odds:
+    of .999 and .97 the first is thirty times as sure.
     """
 
     threshold: float
     band: float = 0.0
     margin: float = 0.0
+    lead: float = math.inf
 
     def at(self, threshold: float | None) -> "FiringRule":
         """Return this rule with another threshold (None: unchanged).
@@ -59,7 +63,7 @@ def decide_query(
     asked = turns_of(query.text)[-1]
     judged = [_silenced(item) if is_blocked(asked, item.hit.edit) else item for item in scored]
     ordered = sorted(judged, key=_best_first, reverse=True)
-    winners = _winners(ordered, rule.margin, twins)
+    winners = _winners(ordered, rule, twins)
     fired = tuple(item.hit for item in winners if item.hit.score >= rule.threshold)
     best = winners[0].hit.score if winners else 0.0
     return ScopeDecision(
@@ -90,7 +94,7 @@ def _prompt_key(edit: Edit) -> tuple[str, str]:
     return folded_text(edit.prompt), folded_text(edit.subject or "")
 
 
-def _winners(ordered: Sequence[ScoredCandidate], margin: float, twins: Twins | None) -> list[ScoredCandidate]:
+def _winners(ordered: Sequence[ScoredCandidate], rule: FiringRule, twins: Twins | None) -> list[ScoredCandidate]:
     """Drop what a better candidate already speaks for; of edits with the same prompt only the latest counts."""
     latest: dict[tuple[str, str], Edit] = {}
     for item in sorted(ordered, key=lambda item: _age(item.hit.edit)):
@@ -102,9 +106,19 @@ def _winners(ordered: Sequence[ScoredCandidate], margin: float, twins: Twins | N
         if twins is not None and any(twins(winner.hit.edit, item.hit.edit) for winner in winners):
             continue
         rivals = [w for w in winners if overlaps(w.span, item.span)]
-        if all(0.0 <= rival.hit.score - item.hit.score < margin for rival in rivals):
+        if all(_level(rival.hit.score, item.hit.score, rule) for rival in rivals):
             winners.append(item)
     return winners
+
+
+def _level(better: float, score: float, rule: FiringRule) -> bool:
+    """Say whether a score is near enough to a rival's for both to fire."""
+    return 0.0 <= better - score < rule.margin and _log_odds(better) - _log_odds(score) < rule.lead
+
+
+def _log_odds(score: float) -> float:
+    bounded = min(max(score, _TINY), 1.0 - _TINY)
+    return math.log(bounded / (1.0 - bounded))
 
 
 def overlaps(first: Span | None, second: Span | None) -> bool:

@@ -78,8 +78,8 @@ def test_rewordings_are_more_direct_than_questions_one_step_further(memory, scop
     found = {text: decision.considered[0].target_probability for text, decision in zip(asked, decisions, strict=True)}
     direct, further = ([found[text] for text, kind in asked.items() if kind is side] for side in (True, False))
     assert min(direct) > 0.9, found
-    assert max(further) < 0.6, found
-    assert sorted(further)[1] < 0.1, found
+    assert max(further) < 0.65, found
+    assert sorted(further)[1] < 0.5, found
     (verbatim,) = memory.encoder.encode_tokens([FACTS[0][0]])
     (decision,) = scope.decide([verbatim], memory.candidates([verbatim]))
     assert decision.fired[0].target_probability == 1.0

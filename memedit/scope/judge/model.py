@@ -3,7 +3,8 @@
 import hashlib
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,25 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+from torch import Tensor
 
-from memedit.encoders.packing import pack_linears
+from memedit.encoders.packing import pack_layers
 from memedit.errors import FingerprintMismatchError, InputError
-from memedit.scope.judge.network import JudgeNetwork, JudgeTokenizer
+from memedit.scope.judge.network import JudgeNetwork, JudgeTokenizer, States
 from memedit.types import FloatArray
 from memedit.whole_files import write_json, write_whole
 
 WEIGHTS_FILE = "judge.safetensors"
 DESCRIPTION_FILE = "judge.json"
-FORMAT = 1
+FORMAT = 2
 SHIPPED = Path(__file__).parent.parent / "weights"
 """Folder of the parameters that ship with the package."""
 _BATCH = 32
+_KEPT = 1024
+"""So many texts that were read lately are kept, for the cross-encoder: 384 floats a token."""
+_SCALE = ".row_scale"
+_LEAST_SCALE = 2.0**-14
+"""The least number of full precision in float16: what has been rounded once is not changed by rounding it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +74,8 @@ class JudgeModel:
         return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
-        """Write weights (float16) and description into ``folder``, each whole."""
-        stored = {name: np.asarray(array, np.float16, order="C") for name, array in self.arrays.items()}
+        """Write weights (matrices as int8 with a scale a row, the rest float16) and description, each whole."""
+        stored = dict(part for name, array in self.arrays.items() for part in _stored(name, array))
         write_whole(folder / WEIGHTS_FILE, lambda partial: save_file(stored, partial))
         (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors writes for the owner alone
         write_json(
@@ -94,6 +101,31 @@ def _calibration_dict(calibration: Calibration) -> dict[str, list[float]]:
     return {name: list(getattr(calibration, name)) for name in Calibration.__slots__}
 
 
+def _stored(name: str, array: FloatArray) -> Iterable[tuple[str, np.ndarray]]:
+    """Return what a parameter is stored as: int8 of -127..127 times a scale a row, or float16."""
+    if array.ndim < 2:
+        return [(name, np.asarray(array, np.float16, order="C"))]
+    scales = np.maximum(np.abs(array).max(1) / 127, _LEAST_SCALE).astype(np.float16)
+    values = np.clip(np.rint(array / scales[:, None].astype(np.float32)), -127, 127)
+    return [(name, values.astype(np.int8)), (name + _SCALE, scales)]
+
+
+def _restored(stored: Mapping[str, np.ndarray]) -> dict[str, FloatArray]:
+    """Return the parameters that :func:`_stored` wrote, in float32."""
+    return {
+        name: array.astype(np.float32) * stored[name + _SCALE][:, None].astype(np.float32)
+        if array.dtype == np.int8
+        else array.astype(np.float32)
+        for name, array in stored.items()
+        if not name.endswith(_SCALE)
+    }
+
+
+def rounded(arrays: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """Return parameters as they will be once stored and loaded again."""
+    return _restored(dict(part for name, array in arrays.items() for part in _stored(name, array)))
+
+
 def load_model(folder: Path, encoder_fingerprint: str | None = None) -> JudgeModel:
     """Load what :meth:`JudgeModel.save` wrote.
 
@@ -105,7 +137,7 @@ def load_model(folder: Path, encoder_fingerprint: str | None = None) -> JudgeMod
         described = json.loads((folder / DESCRIPTION_FILE).read_text("utf-8"))
         if described["format"] != FORMAT:
             raise InputError(f"the judge in {folder} has format {described['format']}, not {FORMAT}; train it again")
-        arrays = {name: array.astype(np.float32) for name, array in load_file(folder / WEIGHTS_FILE).items()}
+        arrays = _restored(load_file(folder / WEIGHTS_FILE))
         model = JudgeModel(
             encoder=str(described["encoder"]),
             arrays=arrays,
@@ -141,6 +173,7 @@ class Judge:
     def __init__(self, folder: Path, model: JudgeModel) -> None:
         self._folder, self._model = folder, model
         self._loaded: tuple[JudgeNetwork, JudgeTokenizer] | None = None
+        self._read: OrderedDict[str, Tensor] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -154,37 +187,70 @@ class Judge:
         """Width d of the vectors."""
         return int(self._model.arrays["head.0.weight"].shape[0])
 
-    def vectors(self, texts: Sequence[str]) -> FloatArray:
-        """Return unit vectors ``[n, d]`` of texts whose subject is masked."""
+    def vectors(self, texts: Sequence[str], *, keep: bool = False) -> FloatArray:
+        """Return unit vectors ``[n, d]`` of texts whose subject is masked.
+
+        ``keep``: what was read is kept for :meth:`pair_logits`, which then reads it no more.
+        """
         network, tokenizer = self._parts()
-        found = self._run(texts, lambda part: network.vectors(tokenizer.texts(part)))
-        return found if len(texts) else np.zeros((0, 0), np.float32)
+        found = []
+        with torch.inference_mode():
+            for at in range(0, len(texts), _BATCH):
+                part = list(texts[at : at + _BATCH])
+                states, vectors = network.read(tokenizer(part))
+                found.append(_array(vectors))
+                if keep:
+                    self._keep(zip(part, states.each(), strict=True))
+        return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
 
     def pair_logits(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:
         """Return two logits a pair of query and edit ``[n, 2]``: it answers; its target as it is answers."""
-        network, tokenizer = self._parts()
-        found = self._run(pairs, lambda part: network.pair_logits(tokenizer.pairs(part)))
-        return found if len(pairs) else np.zeros((0, 2), np.float32)
+        found = []
+        for at in range(0, len(pairs), _BATCH):
+            part = pairs[at : at + _BATCH]
+            texts = list(dict.fromkeys(text for pair in part for text in pair))
+            number = {text: i for i, text in enumerate(texts)}
+            network, _ = self._parts()
+            with torch.inference_mode():
+                states = States.of(self._states(texts))
+                found.append(_array(network.pair_logits(states, [(number[q], number[e]) for q, e in part])))
+        return np.concatenate(found) if found else np.zeros((0, 2), np.float32)
 
-    @staticmethod
-    def _run(rows: Sequence[Any], run: Any) -> FloatArray:
-        """Run batches of like length; return the results in the order of ``rows``."""
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]) if isinstance(rows[i], str) else len(rows[i][0]))
-        out: dict[int, FloatArray] = {}
-        with torch.inference_mode():
-            for at in range(0, len(order), _BATCH):
-                chosen = order[at : at + _BATCH]
-                out.update(zip(chosen, run([rows[i] for i in chosen]).float().numpy(), strict=True))
-        return np.stack([out[i] for i in range(len(rows))]) if rows else np.zeros(0, np.float32)
+    def _states(self, texts: Sequence[str]) -> list[Tensor]:
+        """Return the states of texts, those read lately from what was kept."""
+        network, tokenizer = self._parts()
+        with self._lock:
+            known = {text: self._read[text] for text in texts if text in self._read}
+        absent = [text for text in texts if text not in known]
+        if absent:
+            states, _ = network.read(tokenizer(absent), vectors=False)
+            known.update(zip(absent, states.each(), strict=True))
+        self._keep(known.items())
+        return [known[text] for text in texts]
+
+    def _keep(self, read: Iterable[tuple[str, Tensor]]) -> None:
+        with self._lock:
+            for text, states in read:
+                if text not in self._read:
+                    self._read[text] = states.clone()  # a part of a batch would hold the whole batch
+                self._read.move_to_end(text)
+            while len(self._read) > _KEPT:
+                self._read.popitem(last=False)
 
     def _parts(self) -> tuple[JudgeNetwork, JudgeTokenizer]:
         with self._lock:
             if self._loaded is None:
                 network, tokenizer = start_network(self._folder)
                 _put(network, self._model.arrays)
-                pack_linears(network)
-                self._loaded = network.eval().requires_grad_(False), tokenizer
+                pack_layers(network.eval().requires_grad_(False))
+                self._loaded = network, tokenizer
             return self._loaded
+
+
+def _array(found: Tensor | None) -> FloatArray:
+    assert found is not None
+    array: FloatArray = found.float().numpy()
+    return array
 
 
 def start_network(folder: Path) -> tuple[JudgeNetwork, JudgeTokenizer]:
@@ -195,7 +261,7 @@ def start_network(folder: Path) -> tuple[JudgeNetwork, JudgeTokenizer]:
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # it takes a moment; the caller's terminal is not ours
     try:
-        transformer = AutoModel.from_pretrained(folder, local_files_only=True).float()
+        transformer = AutoModel.from_pretrained(folder, local_files_only=True, attention_probs_dropout_prob=0.0).float()
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         return JudgeNetwork(transformer), JudgeTokenizer(tokenizer, transformer.config.max_position_embeddings)
     finally:

@@ -168,6 +168,36 @@ def partly_named(subject: str, found: Sequence[Word], text: str) -> tuple[float,
     return present / total, mask(text, [longest])
 
 
+def renamed(subject: str, found: Sequence[Word], text: str) -> bool:
+    """Say whether a query that holds a part of a subject has another name in the place of the rest.
+
+    "Ferrowing Atlantic flights" is not "Ferrowing regional flights": beside the part stands a word with a capital or a
+    digit that is no word of the subject, where the subject has another word.
+    """
+    own = folded_words(subject)
+    hits = [i for i, word in enumerate(found) if any(alike(word.folded, other) for other in own)]
+    present = {other for other in own if any(alike(found[i].folded, other) for i in hits)}
+    if not hits or len(present) == len(set(own)):
+        return False
+    for i in hits:
+        place = next(k for k, other in enumerate(own) if alike(found[i].folded, other))
+        for step in (-1, 1):
+            beside, missing = i + step, place + step
+            stands = 0 <= beside < len(found) and found[beside].start > 0  # a capital at the front says nothing
+            absent = 0 <= missing < len(own) and own[missing] not in present
+            if stands and absent and _another_name(found[beside], found[i], own, text):
+                return True
+    return False
+
+
+def _another_name(word: Word, hit: Word, own: Sequence[str], text: str) -> bool:
+    """Say whether a word beside a part of a name, with nothing but blanks between, is a name and none of its words."""
+    between = text[min(word.end, hit.end) : max(word.start, hit.start)]
+    if between.strip(" -") or any(alike(word.folded, other) for other in own):
+        return False
+    return _looks_like_name(text[word.start : word.end])
+
+
 def disagree(query: str, prompt: str) -> bool:
     """Say whether two texts name different years, quarters, weekdays or versions, and none in common."""
     for kind in _COUNTED:

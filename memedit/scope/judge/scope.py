@@ -27,12 +27,13 @@ from memedit.scope.judge.places import (
     partly_named,
     places,
     referring,
+    renamed,
     shares_name,
     told,
     turns_ago,
     with_target,
 )
-from memedit.scope.talk import TURN
+from memedit.scope.talk import TURN, turns_of
 from memedit.scope.text import folded_text, is_name
 from memedit.types import Candidate, Edit, Encoding, FloatArray, Hit, ScopeDecision
 
@@ -46,12 +47,18 @@ MAX_TOLD = 8
 """Candidates of a talk that the cross-encoder reads."""
 _LIKE, _LIKE_WITHOUT = 0.7, 0.55
 """An edit whose subject is no name may be meant at this cosine; one without a subject at the second."""
-_ALONE = 0.15
+_LEAD = 1.0
+"""Of what a text asks once, those edits fire too whose log-odds lie less than this below the best one's."""
 _SEVERAL = re.compile(
     r"\?.*\?|[,;&+]|、|[和与と]|\b(?:and|also|or|und|et|y|e|en|i|oraz|и|و|ve|och|og|ja|as well as|both)\b",
     re.IGNORECASE | re.DOTALL,
 )
 """What stands in texts that ask several things."""
+_SEVERAL_AT_LAST = re.compile(
+    r"\?.*\?|\w,? (?:and|also|und|et|y|e|en|oraz|и|och|og|ja)\b.*\?|\b(?:both|each|beide|les deux)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+"""The same of a talk's last turn, which may well begin with "Thanks, and ..."."""
 _AGO = 0.4
 """What the logit loses for every turn that lies between a subject's name and the turn that may refer to it."""
 _HIGHEST = 0.9999
@@ -178,7 +185,8 @@ class JudgeScope:
     @staticmethod
     def _margin(rule: FiringRule, query: Encoding) -> FiringRule:
         """Return the rule for a query: where it asks one thing, the best edit of a subject has to be nearly alone."""
-        return rule if _SEVERAL.search(query.text) else replace(rule, margin=min(rule.margin, _ALONE))
+        several = _SEVERAL_AT_LAST if TURN in query.text else _SEVERAL
+        return rule if several.search(turns_of(query.text)[-1]) else replace(rule, lead=_LEAD)
 
     def _twins(self, first: Edit, second: Edit) -> bool:
         """Say whether two edits about one subject answer one question, by their relation vectors."""
@@ -196,7 +204,7 @@ class JudgeScope:
         if not judged:
             return
         texts = list(dict.fromkeys(item.query for item in judged))
-        vectors = dict(zip(texts, self._judge.vectors(texts), strict=True))
+        vectors = dict(zip(texts, self._judge.vectors(texts, keep=True), strict=True))
         stored = self._vectors.get([item.candidate.edit for item in judged])
         scale, shift = self._judge.scale
         for item in judged:
@@ -331,6 +339,8 @@ def _meant(item: Candidate, text: str, here: Sequence[Word]) -> tuple[float | No
     """
     subject = item.edit.subject or ""
     share, hidden = partly_named(subject, here, text) if subject else (0.0, text)
+    if share >= PARTLY and renamed(subject, here, text):
+        return share, None
     if share >= PARTLY or shares_name(item.edit.prompt, here):
         return share, hidden
     least = _LIKE if subject else _LIKE_WITHOUT

@@ -73,6 +73,15 @@ class Pair:
         return with_value(self.edit, self.value)
 
 
+@dataclass(frozen=True, slots=True)
+class AskedMemory:
+    """A question about a subject, and the edits of that subject: texts with values; ``wanted`` answers it, if any."""
+
+    query: str
+    edits: tuple[tuple[str, str], ...]
+    wanted: int | None
+
+
 class BatchMaker:
     """Draws batches. The same seed draws the same ones.
 
@@ -185,7 +194,7 @@ class BatchMaker:
         pairs = []
         for _ in range(count):
             family, relation = self._any_relation()
-            talk = make_talk(family, relation, rng.choice(self._names), rng)
+            talk = make_talk(family, relation, rng.choice(self._names), rng, self._any_relation())
             query = masked(talk.text, talk.subject)
             asks, wanted = talk.asks, relation
             if asks and rng.random() < 0.35:
@@ -214,25 +223,35 @@ class BatchMaker:
             pairs.append(self._pair(query, relation, label, kind, subject=subject))
         return pairs
 
-    def relation_pairs(self, count: int) -> list[Pair]:
-        """Return pairs about one subject, masked in both: its relation, another, or what looks like it."""
-        rng = self._rng
-        pairs = []
-        for _ in range(count):
-            family, relation = self._any_relation()
-            draw = rng.random()
-            if draw < 0.45:
-                text = fill(rng.choice(getattr(relation, rng.choice(_KINDS)) or relation.questions), MASK)
-                label, kind = 1.0, "same"
-            elif draw < 0.75 or not relation.off:
-                asked = self._another_relation(family, relation)
-                text = fill(rng.choice(getattr(asked, rng.choice(_KINDS)) or asked.questions), MASK)
-                label, kind = float(asked is relation), "other relation"
-            else:
-                text, label, kind = fill(rng.choice(relation.off), MASK), 0.0, "look-alike"
-            text = text.replace("{o}", rng.choice(relation.objects))
-            pairs.append(self._pair(dressed(text, rng, MASK) if rng.random() < 0.4 else text, relation, label, kind))
-        return pairs
+    def asked_memories(self, stored: int = 6) -> list[AskedMemory]:
+        """Return questions about a subject of each family of which at most ``stored`` relations, half, are stored."""
+        found: list[AskedMemory] = []
+        for family in self._families:
+            count = min(stored, max(1, len(family.relations) // 2))
+            kept = self._rng.sample(list(family.relations), count)
+            edits = tuple(self._edit(relation) for relation in kept)
+            for relation in family.relations:
+                number = kept.index(relation) if relation in kept else None
+                if number is None and not all(family.different(relation.id, other.id) for other in kept):
+                    continue
+                asked = [(self._wording(relation, _KINDS), number) for _ in range(2)]
+                if number is not None and relation.off:
+                    asked.append((fill(self._rng.choice(relation.off), MASK), None))
+                found += [AskedMemory(self._as_typed(text), edits, wanted) for text, wanted in asked]
+        return found
+
+    def _edit(self, relation: Relation) -> tuple[str, str]:
+        """Return a text that an author could store, and its value."""
+        value = self._rng.choice(relation.objects)
+        wordings = getattr(relation, self._rng.choice(_EDIT_KINDS)) or relation.questions
+        return fill(self._rng.choice(wordings), MASK, value), value
+
+    def _wording(self, relation: Relation, kinds: Sequence[str]) -> str:
+        wordings = getattr(relation, self._rng.choice(kinds)) or relation.questions
+        return fill(self._rng.choice(wordings), MASK, self._rng.choice(relation.objects))
+
+    def _as_typed(self, text: str) -> str:
+        return dressed(text, self._rng, MASK) if self._rng.random() < 0.4 else text
 
     def several_pairs(self, count: int) -> list[Pair]:
         """Return pairs whose query asks two things of one subject."""

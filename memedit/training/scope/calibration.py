@@ -10,15 +10,18 @@ from memedit.encoders.base import Encoder
 from memedit.index.words import words
 from memedit.scope.judge.model import Calibration, Judge
 from memedit.scope.judge.network import MASK
-from memedit.scope.judge.places import PARTLY, focused, partly_named, referring, with_value
+from memedit.scope.judge.places import PARTLY, focused, partly_named, referring, renamed, with_value
+from memedit.scope.judge.scope import MAX_READ
 from memedit.scope.text import is_name
-from memedit.training.scope.batches import BatchMaker, Pair
+from memedit.training.scope.batches import AskedMemory, BatchMaker, Pair
 from memedit.training.scope.inventory import Family
 from memedit.training.scope.rows import RewordedRow
 from memedit.types import FloatArray
 
-_PASSING = 0.02
+_PASSING = 0.1
 """The share of other names that may pass for the subject written otherwise."""
+_TALKING = 0.4
+"""What the logit of talks gains: the made-up ones say more plainly than people do what they go back to."""
 _UNNAMED, _FEW = 600, 40
 """At most so many rows whose subject is no name are looked at; of fewer than the second nothing can be learned."""
 _SLIGHT = 1.0
@@ -31,7 +34,7 @@ def calibrate_judge(
     *,
     rows: Sequence[RewordedRow] = (),
     encoder: Encoder | None = None,
-    pairs: int = 3000,
+    pairs: int = 1500,
     seed: int = 1,
 ) -> Calibration:
     """Fit the weights of the logits and their offsets.
@@ -45,13 +48,9 @@ def calibrate_judge(
         seed: of the draws.
     """
     maker = BatchMaker(families, (), (), seed)
-    named = [pair for step in range(pairs // 60) for pair in _named(maker.at(step), 60)]
     otherwise = maker.at(10_000).named_pairs(pairs)
     talks = maker.at(20_000).talk_pairs(pairs)
-    relation = _relation_logits(judge, [(pair.query, pair.edit) for pair in named])
-    cross = _cross_logits(judge, named)
-    labels = _labels(named)
-    alone, both = _fit([relation], labels), _fit([relation, cross], labels)
+    alone, both = _fit_named(judge, maker.asked_memories())
     elsewhere = _fit_otherwise(judge, otherwise)
     last = _relation_logits(judge, [(referring(pair.query), pair.edit) for pair in talks])
     spoken = _fit([last, _cross_logits(judge, talks)], _labels(talks))
@@ -61,7 +60,7 @@ def calibrate_judge(
         both=(both[0], both[1], both[2]),
         named_otherwise=(elsewhere[0], elsewhere[1], elsewhere[2], elsewhere[3]),
         unnamed=_fit_unnamed(judge, encoder, rows) if rows and encoder is not None else Calibration().unnamed,
-        talk=(spoken[0], spoken[1], spoken[2]),
+        talk=(spoken[0], spoken[1], spoken[2] + _TALKING),
     )
 
 
@@ -94,21 +93,61 @@ def _fit_otherwise(judge: Judge, pairs: Sequence[Pair]) -> list[float]:
     hidden = [(query, pair.edit.replace(pair.subject, MASK)) for (_, query), pair in zip(found, pairs, strict=True)]
     shares = np.array([share for share, _ in found], np.float32)
     columns = [_relation_logits(judge, hidden), _cross_logits(judge, pairs), shares]
-    kept = shares >= PARTLY
+    renames = [renamed(pair.subject, words(pair.query), pair.query) for pair in pairs]
+    kept = (shares >= PARTLY) & ~np.array(renames)
     *weights, offset = _fit([column[kept] for column in columns], _labels(pairs)[kept])
     logits = np.stack(columns, 1) @ np.array(weights) + offset
     others = logits[kept & (_labels(pairs) == 0)]
     return [*weights, offset - max(0.0, float(np.quantile(others, 1 - _PASSING)))]
 
 
-def _named(maker: BatchMaker, count: int) -> list[Pair]:
-    """Return pairs about a subject that both texts name: as asks meet the edits of their subject."""
-    return maker.relation_pairs(count * 3 // 4) + maker.several_pairs(count // 10) + maker.qualified_pairs(count // 10)
+def _fit_named(judge: Judge, asked: Sequence[AskedMemory]) -> tuple[list[float], list[float]]:
+    """Fit what judges edits whose subject stands in the query: by the relation encoder alone, and by both heads.
+
+    A question meets all edits of its subject, and one that fires wrongly is enough. So each offset is set where as
+    large a share of the questions that an edit answers is lost as of the others fires some edit.
+    """
+    pairs = [Pair(one.query, text, float(i == one.wanted), "", value=value)
+             for one in asked for i, (text, value) in enumerate(one.edits)]  # fmt: skip
+    groups = np.repeat(np.arange(len(asked)), [len(one.edits) for one in asked])
+    wanted = np.array([one.wanted is not None for one in asked])
+    labels, relation = _labels(pairs), _relation_logits(judge, [(pair.query, pair.edit) for pair in pairs])
+    alone = _evened(_fit([relation], labels), [relation], labels, groups, wanted)
+    read = _nearest(relation, groups)
+    cross = _cross_logits(judge, [pairs[i] for i in read])
+    columns = [relation[read], cross]
+    return alone, _evened(_fit(columns, labels[read]), columns, labels[read], groups[read], wanted)
+
+
+def _nearest(relation: FloatArray, groups: np.ndarray) -> np.ndarray:
+    """Return the places of those edits of each question that are read: the nearest."""
+    order = np.lexsort((-relation, groups))
+    rank = np.arange(len(order)) - np.searchsorted(groups[order], groups[order])
+    return np.sort(order[rank < MAX_READ])
+
+
+def _evened(
+    fitted: Sequence[float], columns: Sequence[FloatArray], labels: np.ndarray, groups: np.ndarray, wanted: np.ndarray
+) -> list[float]:
+    """Return the weights with the offset at which both kinds of question go wrong equally often."""
+    *weights, offset = fitted
+    logits = np.stack(columns, 1) @ np.array(weights) + offset
+    best = np.full(len(wanted), -np.inf)
+    np.maximum.at(best, groups, logits)
+    right = np.zeros(len(wanted), dtype=bool)
+    right[groups[(logits >= best[groups]) & (labels > 0)]] = True
+    own, others = np.where(right, best, -np.inf)[wanted], best[~wanted]
+    levels = np.sort(best[np.isfinite(best)])
+    errors = [abs(float(np.mean(own < level)) - float(np.mean(others >= level))) for level in levels]
+    return [*weights, offset - float(levels[int(np.argmin(errors))])]
 
 
 def _relation_logits(judge: Judge, pairs: Sequence[tuple[str, str]]) -> FloatArray:
     scale, shift = judge.scale
-    first, second = (judge.vectors([focused(pair[side]) for pair in pairs]) for side in (0, 1))
+    texts = list(dict.fromkeys(focused(text) for pair in pairs for text in pair))
+    place = {text: i for i, text in enumerate(texts)}
+    vectors = judge.vectors(texts)
+    first, second = (vectors[[place[focused(pair[side])] for pair in pairs]] for side in (0, 1))
     return scale * (first * second).sum(-1) + shift
 
 

@@ -1,24 +1,26 @@
-"""Fitting the judge: one network, both heads in every step.
+"""Fitting the judge: one network, the relation encoder first, then both heads in every step.
 
-A step reads all relations of a few families. Its texts train the relation encoder on all their pairs; the pairs that
-the relation encoder finds hardest, with made-up talks, names and times, train the cross-encoder.
+A step reads all relations of a few families. Its texts train the relation encoder on all their pairs; pairs of them,
+half of those the ones that the relation encoder finds hardest, train the cross-encoder, with made-up talks, names and
+times.
 """
 
+import functools
 import hashlib
 import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from memedit.errors import InputError
-from memedit.scope.judge.network import MASK, JudgeNetwork, JudgeTokenizer
+from memedit.scope.judge.network import MASK, JudgeNetwork, JudgeTokenizer, States
 from memedit.training.checkpoints import load_checkpoint, save_checkpoint
 from memedit.training.scope.batches import HOP, BatchMaker, Pair, Text
 from memedit.training.scope.inventory import Family
@@ -38,24 +40,27 @@ _ALIKE = 0.72
 class JudgeSettings:
     """What a judge depends on besides encoder and data.
 
-    ``families`` are read whole in each step, each with at most ``relations`` relations and ``wordings`` of each;
-    ``rows`` rows of data files come along. Of the step's pairs ``hard`` are judged by the cross-encoder too, with
-    ``talks``, ``named``, ``several``, ``qualified``, ``hops`` and ``contrasts`` made.
+    The first ``relation_first`` steps train the relation encoder alone: a cross-encoder that begins with what that has
+    learned learns three times as fast; 0 goes on with both heads. ``families`` are read whole in each step, each with
+    at most ``relations`` relations and ``wordings`` of each; ``rows`` rows of data files come along. Of the pairs
+    ``hard`` are judged by the cross-encoder too, with ``talks``, ``named``, ``several``, ``qualified``, ``hops`` and
+    ``contrasts`` made.
     ``save_every``: steps between checkpoints.
     """
 
-    steps: int = 5000
+    steps: int = 2050
+    relation_first: int = 600
     families: int = 2
     relations: int = 10
     wordings: int = 3
-    rows: int = 8
-    hard: int = 24
-    talks: int = 6
-    named: int = 6
-    several: int = 3
-    qualified: int = 4
+    rows: int = 10
+    hard: int = 140
+    talks: int = 24
+    named: int = 12
+    several: int = 4
+    qualified: int = 6
     hops: int = 3
-    contrasts: int = 5
+    contrasts: int = 8
     learning_rate: float = 1e-4
     head_rate: float = 5e-4
     warmup: int = 200
@@ -72,12 +77,12 @@ class JudgeSettings:
 
 @dataclass(frozen=True, slots=True)
 class JudgeProgress:
-    """How far fitting has come; losses are running means."""
+    """How far fitting has come; losses are running means, that of pairs None before the first is read."""
 
     step: int
     steps: int
     relation_loss: float
-    pair_loss: float
+    pair_loss: float | None
     seconds_left: float
 
 
@@ -104,9 +109,10 @@ def fit_judge(
     ):
         embedding.weight.requires_grad_(False)
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    layers = [p for n, p in trained.items() if n.startswith(("transformer", "joined", "sides"))]
     optimizer = torch.optim.AdamW(
         [
-            {"params": [p for n, p in trained.items() if n.startswith("transformer")], "lr": settings.learning_rate},
+            {"params": layers, "lr": settings.learning_rate},
             {"params": [p for n, p in trained.items() if n.startswith("head")], "lr": settings.head_rate},
             {"params": [network.scale, network.shift], "lr": 1e-2, "weight_decay": 0.0},
         ],
@@ -121,6 +127,8 @@ def fit_judge(
     meter = _Meter(begin, settings.steps, progress)
     network.train()
     for step in range(begin, settings.steps):
+        if 0 < step == settings.relation_first:
+            network.begin_joined()
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * _schedule(step, settings)
         torch.manual_seed(settings.seed * 1_000_003 + step)
@@ -158,20 +166,30 @@ def _step(
     *,
     settings: JudgeSettings,
     step: int,
-) -> tuple[float, float]:
-    """Add the gradients of one step; return both losses."""
+) -> tuple[float, float | None]:
+    """Add the gradients of one step; return both losses, of pairs None while the relation encoder is trained alone."""
     texts, drawn = maker.texts(settings.families, settings.relations, settings.wordings)
     labels, known = alike.labels(texts, {family.name: family for family in drawn})
     reworded = maker.reworded(settings.rows)
     lines = [text.text for text in texts] + [line for pair in reworded for line in pair]
-    labels, known = _with_rows(labels, known, len(reworded))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        vectors = _in_parts(network.vectors, tokenizer.texts, lines, 4)
-    logits = network.similarity_logits(vectors @ vectors.T)
-    loss = _pairwise_loss(logits, labels, known)
-    loss.backward()  # type: ignore[no-untyped-call]
+    with _precision():
+        states, vectors = network.read(tokenizer(lines))
+    assert vectors is not None
+    logits = network.similarity_logits(vectors.float() @ vectors.float().T)
+    loss = _pairwise_loss(logits, *_with_rows(torch.from_numpy(labels), torch.from_numpy(known), len(reworded)))
+    if step < settings.relation_first:
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach()), None
     pairs = [
-        *_hardest(texts, logits.detach(), labels, known, count=settings.hard, maker=maker, rng=random.Random(step)),
+        *_hardest(
+            texts,
+            logits.detach().numpy()[: len(texts), : len(texts)],
+            labels,
+            known,
+            count=settings.hard,
+            maker=maker,
+            rng=random.Random(step),
+        ),
         *maker.talk_pairs(settings.talks),
         *maker.named_pairs(settings.named),
         *maker.several_pairs(settings.several),
@@ -180,15 +198,42 @@ def _step(
         *maker.contrast_pairs(settings.contrasts),
         *maker.row_pairs(settings.rows),
     ]
-    pairs.sort(key=lambda pair: len(pair.query) + len(pair.edit))
-    total = 0.0
-    for part in _of_like_length(pairs, 4):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = network.pair_logits(tokenizer.pairs([(pair.query, pair.stored) for pair in part]))
-        part_loss = _pair_loss(found.float(), part) / len(pairs)
-        part_loss.backward()  # type: ignore[no-untyped-call]
-        total += float(part_loss.detach())
-    return float(loss.detach()), total
+    with _precision():
+        found = _read_pairs(network, tokenizer, lines, states, pairs)
+    pair_loss = _pair_loss(found.float(), pairs) / len(pairs)
+    (loss + pair_loss).backward()  # type: ignore[no-untyped-call]
+    return float(loss.detach()), float(pair_loss.detach())
+
+
+def _read_pairs(
+    network: JudgeNetwork, tokenizer: JudgeTokenizer, lines: Sequence[str], states: States, pairs: Sequence[Pair]
+) -> Tensor:
+    """Return both logits of pairs; texts that are among ``lines`` have been read."""
+    number = {line: i for i, line in enumerate(lines)}
+    further = list(dict.fromkeys(t for pair in pairs for t in (pair.query, pair.stored) if t not in number))
+    number |= {line: len(lines) + i for i, line in enumerate(further)}
+    read, _ = network.read(tokenizer(further), vectors=False)
+    both = States(torch.cat([states.tokens, read.tokens]), states.lengths + read.lengths)
+    return network.pair_logits(both, [(number[pair.query], number[pair.stored]) for pair in pairs])
+
+
+@functools.cache
+def _halves_pay() -> bool:
+    """Say whether this processor multiplies bfloat16 matrices faster than float32 ones."""
+    seconds = []
+    for kind in (torch.float32, torch.bfloat16):
+        left, right = torch.ones(1024, 384, dtype=kind), torch.ones(1536, 384, dtype=kind)
+        tries = []
+        for _ in range(8):
+            start = time.perf_counter()
+            nn.functional.linear(left, right)
+            tries.append(time.perf_counter() - start)
+        seconds.append(min(tries))
+    return seconds[1] < 0.8 * seconds[0]
+
+
+def _precision() -> torch.autocast:
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=_halves_pay())
 
 
 def _pair_loss(logits: Tensor, pairs: Sequence[Pair]) -> Tensor:
@@ -201,20 +246,6 @@ def _pair_loss(logits: Tensor, pairs: Sequence[Pair]) -> Tensor:
     weights = torch.stack([judged, _DIRECT * known], 1)
     losses = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     return (losses * weights).sum()
-
-
-def _of_like_length(pairs: list[Pair], parts: int) -> Iterator[list[Pair]]:
-    """Cut pairs, sorted by length, so that short ones are not padded to long ones."""
-    size = math.ceil(len(pairs) / parts)
-    yield from (pairs[at : at + size] for at in range(0, len(pairs), size))
-
-
-def _in_parts(run: Any, tokenise: Any, lines: Sequence[str], parts: int) -> Tensor:
-    order = sorted(range(len(lines)), key=lambda i: len(lines[i]))
-    size = math.ceil(len(order) / parts)
-    found = [run(tokenise([lines[i] for i in order[at : at + size]])) for at in range(0, len(order), size)]
-    back = torch.tensor([order.index(i) for i in range(len(lines))])
-    return torch.cat(found).float()[back]
 
 
 def _pairwise_loss(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
@@ -238,27 +269,27 @@ def _with_rows(labels: Tensor, known: Tensor, rows: int) -> tuple[Tensor, Tensor
 
 def _hardest(
     texts: Sequence[Text],
-    logits: Tensor,
-    labels: Tensor,
-    known: Tensor,
+    logits: FloatArray,
+    labels: FloatArray,
+    known: FloatArray,
     *,
     count: int,
     maker: BatchMaker,
     rng: random.Random,
 ) -> list[Pair]:
-    """Return pairs of a query and a storable text: a third hard ones of each label, the rest drawn."""
-    stored = [j for j, text in enumerate(texts) if text.edit]
-    pairs = [(i, j) for j in stored for i in range(len(texts)) if i != j and known[i, j] > 0]
-    same = [pair for pair in pairs if labels[pair] > 0]
-    other = [
-        pair for pair in pairs if labels[pair] == 0 and texts[pair[0]].family in (texts[pair[1]].family, "mention")
-    ]
-    hard = count // 3
+    """Return pairs of a query and a storable text: half of them hard ones, the rest drawn."""
+    stored = np.array([text.edit for text in texts])
+    families = np.array([text.family for text in texts])
+    near = (families[:, None] == families[None]) | (families == "mention")[:, None]
+    usable = (known > 0) & stored[None] & ~np.eye(len(texts), dtype=bool)
+    same = [(int(i), int(j)) for i, j in np.argwhere(usable & (labels > 0))]
+    other = [(int(i), int(j)) for i, j in np.argwhere(usable & (labels == 0) & near)]
     same.sort(key=lambda pair: float(logits[pair]))
     other.sort(key=lambda pair: -float(logits[pair]))
-    chosen = same[:hard] + other[: 2 * hard : 2]
-    rest = count - len(chosen)
-    chosen += rng.sample(same, min(rest // 2, len(same))) + rng.sample(other, min(rest - rest // 2, len(other)))
+    quarter = count // 4
+    chosen = same[:quarter] + other[: 2 * quarter : 2]
+    rest = [pair for pair in same[quarter:]], [pair for pair in other[2 * quarter :]]
+    chosen += [pair for pairs in rest for pair in rng.sample(pairs, min(quarter, len(pairs)))]
     return [
         Pair(
             texts[i].text, texts[j].text, float(labels[i, j]), "inventory", texts[i].direct, maker.edit_value(texts[j])
@@ -276,63 +307,67 @@ class Alike:
         network.eval()
         for family in families:
             texts = [text.replace("{s}", MASK) for relation in family.relations for text in relation.questions[:2]]
-            with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-                vectors = network.vectors(tokenizer.texts(texts)).float()
+            with torch.inference_mode():
+                _, vectors = network.read(tokenizer(texts))
+            assert vectors is not None
             at = 0
             for relation in family.relations:
                 size = len(relation.questions[:2])
                 self._index[family.name, relation.id] = len(centres)
                 centres.append(nn.functional.normalize(vectors[at : at + size].mean(0), dim=0))
                 at += size
-        self._centres = torch.stack(centres)
+        self._centres = torch.stack(centres).numpy()
 
-    def labels(self, texts: Sequence[Text], families: dict[str, Family]) -> tuple[Tensor, Tensor]:
+    def labels(self, texts: Sequence[Text], families: Mapping[str, Family]) -> tuple[FloatArray, FloatArray]:
         """Return labels and whether they are known, each ``[n, n]``."""
         n = len(texts)
-        labels, known = torch.zeros(n, n), torch.zeros(n, n)
-        for i, first in enumerate(texts):
-            for j in range(i):
-                same = self._same(first, texts[j], families)
-                if same is not None:
-                    labels[i, j] = labels[j, i] = float(same)
-                    known[i, j] = known[j, i] = 1.0
-        return labels, known
+        codes: dict[tuple[str, str], int] = {}
 
-    def _same(self, first: Text, second: Text, families: dict[str, Family]) -> bool | None:
-        if first.family != second.family:
-            return None if self._near(first, second) else False
-        if first.relation == second.relation:
-            return True
-        if first.unlike == second.relation or second.unlike == first.relation:
-            return False
-        if first.rivals is not None and first.rivals == second.rivals:
-            return False
-        plain = first.unlike is None and second.unlike is None and not (first.rivals or second.rivals)
-        family = families.get(first.family)
-        return False if plain and family is not None and family.different(first.relation, second.relation) else None
+        def code(text: Text, name: str | None) -> int:
+            return -1 if name is None else codes.setdefault((text.family, name), len(codes))
 
-    def _near(self, first: Text, second: Text) -> bool:
-        places = [
-            self._index.get((text.family, text.unlike or text.rivals or text.relation)) for text in (first, second)
-        ]
-        if places[0] is None or places[1] is None:
-            return False
-        return bool(self._centres[places[0]] @ self._centres[places[1]] > _ALIKE)
+        family = np.array([text.family for text in texts])
+        relation = np.array([code(text, text.relation) for text in texts])
+        unlike = np.array([code(text, text.unlike) for text in texts])
+        rivals = np.array([code(text, f"rivals of {text.rivals}" if text.rivals else None) for text in texts])
+        related = family[:, None] == family[None]
+        same = related & (relation[:, None] == relation[None])
+        contrary = (unlike[:, None] == relation[None]) | (relation[:, None] == unlike[None])
+        contrary |= (rivals[:, None] == rivals[None]) & (rivals >= 0)[None]
+        plain = (unlike < 0) & (rivals < 0) & np.isin(family, list(families))
+        doubtful = np.zeros((n, n), dtype=bool)
+        for one in families.values():
+            for pair in one.same:
+                first, second = (codes.get((one.name, name), -2) for name in (*pair, *pair)[:2])
+                doubtful |= (relation[:, None] == first) & (relation[None] == second)
+        different = related & ~same & (contrary | (plain[:, None] & plain[None] & ~(doubtful | doubtful.T)))
+        strangers = ~related & ~self._near(texts)
+        known = (same | different | strangers) & ~np.eye(n, dtype=bool)
+        return (same & known).astype(np.float32), known.astype(np.float32)
+
+    def _near(self, texts: Sequence[Text]) -> np.ndarray:
+        """Say of which texts the relations may be one question in two families ``[n, n]``."""
+        names = [(text.family, text.unlike or text.rivals or text.relation) for text in texts]
+        places = np.array([self._index.get(name, -1) for name in names])
+        centres = self._centres[places] * (places >= 0)[:, None]
+        near: np.ndarray = centres @ centres.T > _ALIKE
+        return near
 
 
 class _Meter:
     def __init__(self, begin: int, steps: int, progress: Callable[[JudgeProgress], None] | None) -> None:
         self._begin, self._steps, self._progress = begin, steps, progress
         self._start = time.monotonic()
-        self._means: list[float] | None = None
+        self._relation: float | None = None
+        self._pair: float | None = None
 
-    def note(self, step: int, *losses: float) -> None:
-        means = self._means
-        self._means = (
-            list(losses) if means is None else [0.98 * m + 0.02 * x for m, x in zip(means, losses, strict=True)]
-        )
+    def note(self, step: int, relation: float, pair: float | None) -> None:
+        self._relation = _running(self._relation, relation)
+        self._pair = self._pair if pair is None else _running(self._pair, pair)
         if self._progress is not None:
             pace = (time.monotonic() - self._start) / (step - self._begin)
-            self._progress(
-                JudgeProgress(step, self._steps, self._means[0], self._means[1], pace * (self._steps - step))
-            )
+            self._progress(JudgeProgress(step, self._steps, self._relation, self._pair, pace * (self._steps - step)))
+
+
+def _running(mean: float | None, value: float) -> float:
+    return value if mean is None else 0.98 * mean + 0.02 * value

@@ -11,7 +11,7 @@ import torch
 from memedit.encoders import load_encoder
 from memedit.encoders.base import Encoder
 from memedit.errors import DatasetError, InputError
-from memedit.scope.judge.model import Calibration, Judge, JudgeModel, load_model, start_network, trained_arrays
+from memedit.scope.judge.model import Calibration, Judge, JudgeModel, load_model, rounded, start_network, trained_arrays
 from memedit.training.scope.calibration import calibrate_judge
 from memedit.training.scope.fitting import JudgeProgress, JudgeSettings, fit_judge, start_from
 from memedit.training.scope.inventory import FOLDER, Family, read_families
@@ -80,7 +80,7 @@ def train_judge(
         "rows": len(rows),
         "data": sorted(Path(path).name for path in data_files),
     }
-    model = JudgeModel(used.fingerprint, trained_arrays(network), Calibration(), THRESHOLD, BAND, notes)
+    model = JudgeModel(used.fingerprint, rounded(trained_arrays(network)), Calibration(), THRESHOLD, BAND, notes)
     found = (
         load_model(Path(calibration)).calibration
         if calibration is not None

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from memedit.errors import FingerprintMismatchError, InputError
-from memedit.scope.judge.model import Calibration, Judge, JudgeModel, load_model, start_network, trained_arrays
+from memedit.scope.judge.model import (
+    Calibration,
+    Judge,
+    JudgeModel,
+    load_model,
+    rounded,
+    start_network,
+    trained_arrays,
+)
+from memedit.scope.judge.network import JudgeNetwork
 from support.tiny_encoder import save_tiny_encoder
 
 
@@ -19,7 +28,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(folder):
     network, _ = start_network(folder)
-    return JudgeModel("fingerprint", trained_arrays(network), Calibration(), 0.5, 0.1)
+    return JudgeModel("fingerprint", rounded(trained_arrays(network)), Calibration(), 0.5, 0.1)
 
 
 def test_vectors_are_unit_and_do_not_depend_on_the_batch(folder, model):
@@ -38,6 +47,33 @@ def test_pairs_are_read_with_the_query_apart_from_the_edit(folder, model):
     assert not np.allclose(found[0], found[1], atol=1e-6), "the sides of a pair make no difference"
     np.testing.assert_allclose(found, np.concatenate([judge.pair_logits([pair]) for pair in pairs]), atol=1e-5)
     assert judge.pair_logits([]).shape == (0, 2)
+
+
+def test_what_was_read_is_not_read_again(folder, model, monkeypatch):
+    judge = Judge(folder, model)
+    pairs = [("who runs it", "it is run by"), ("who runs it", "it opens at")]
+    fresh = judge.pair_logits(pairs)
+    other = Judge(folder, model)
+    other.vectors(["who runs it"], keep=True)
+    other.vectors(["it is run by", "it opens at"], keep=True)
+    monkeypatch.setattr(JudgeNetwork, "read", lambda *_, **__: pytest.fail("read again"))
+    np.testing.assert_allclose(other.pair_logits(pairs), fresh, atol=1e-5)
+
+
+def test_stored_weights_take_a_byte_each_and_lose_nothing(folder, model, tmp_path):
+    model.save(tmp_path)
+    count = sum(array.size for array in model.arrays.values())
+    assert (tmp_path / "judge.safetensors").stat().st_size < 1.3 * count + 20_000
+    loaded = load_model(tmp_path)
+    for name, array in model.arrays.items():
+        np.testing.assert_array_equal(array, loaded.arrays[name], err_msg=name)
+    network, _ = start_network(folder)
+    for name, array in trained_arrays(network).items():
+        np.testing.assert_allclose(array, rounded({name: array})[name], atol=0.02, err_msg=name)
+    pairs = [("who runs it", "it is run by"), ("when does it open", "it opens at")]
+    np.testing.assert_allclose(
+        Judge(folder, loaded).pair_logits(pairs), Judge(folder, model).pair_logits(pairs), atol=2e-2
+    )
 
 
 @pytest.mark.parametrize("text", ["", "\ud800 x", "日本 x", "x" * 5000, "word " * 900 + "x", "\x00", "[MASK]" * 300])

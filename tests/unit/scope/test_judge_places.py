@@ -3,7 +3,7 @@
 import pytest
 
 from memedit.index.words import words
-from memedit.scope.judge.places import alike, disagree, focused, masked, partly_named, places, told
+from memedit.scope.judge.places import alike, disagree, focused, masked, partly_named, places, renamed, told
 from memedit.scope.talk import TURN
 
 
@@ -96,3 +96,20 @@ def test_an_old_turn_that_names_the_subject_is_kept_and_others_go():
     assert found[0] == "You answer for the [MASK]."
     assert found[-1] == "and when does it close?"
     assert len(found) <= 6
+
+
+@pytest.mark.parametrize(
+    ("subject", "query", "expected"),
+    [
+        ("Ferrowing regional flights", "bags on Ferrowing Atlantic flights?", True),
+        ("Ferrowing regional flights", "how heavy on a Ferrowing regional flight", False),
+        ("Ferrowing regional flights", "ferrowing regional max bag weight", False),
+        ("Marrow Street library", "When does the Elm Street library close?", True),
+        ("Marrow Street library", "libary on marrow street closing time", False),
+        ("Quillbase staging database", "which port has Quillbase 7 in production?", True),
+        ("Summerfield allotments", "Summerfield, what's the code?", False),
+        ("Peru", "Who rules Chile?", False),
+    ],
+)
+def test_a_part_of_a_name_beside_another_name_is_another_thing(subject, query, expected):
+    assert renamed(subject, words(query), query) is expected

@@ -4,6 +4,8 @@ import pytest
 
 from memedit.errors import InputError, UnknownNameError
 from memedit.scope import Scope, load_scope
+from memedit.scope.decision import FiringRule, ScoredCandidate, decide_query
+from memedit.types import Hit
 
 RULES = ["similarity", "subject"]
 
@@ -79,6 +81,19 @@ def test_of_edits_on_one_subject_the_best_fires(encoder, bench):
     assert [hit.edit.prompt for hit in decision.fired] == ["The capital of Peru is"]
     (both,) = load_scope("subject", encoder, margin=1.0).decide([query], [found], threshold=0.0)
     assert len(both.fired) == 2
+
+
+def test_of_two_high_scores_the_one_with_far_better_odds_fires_alone(bench):
+    edits = [bench.edit(f"The {what} of Peru is", subject="Peru") for what in ("anthem", "capital", "flag")]
+    scored = [
+        ScoredCandidate(Hit(edit, score, 0.5, {}, 0.9), (0, 4))
+        for edit, score in zip(edits, (0.999, 0.97, 0.9985), strict=True)
+    ]
+    query = bench.encoder.encode_tokens(["What of Peru?"])[0]
+    close = decide_query("x", query, scored, FiringRule(0.5, margin=0.5, lead=1.0))
+    assert [hit.score for hit in close.fired] == [0.999, 0.9985]
+    wide = decide_query("x", query, scored, FiringRule(0.5, margin=0.5))
+    assert len(wide.fired) == 3
 
 
 def test_a_score_just_below_the_threshold_is_reported_as_abstained(encoder, bench):
