@@ -140,7 +140,7 @@ def test_an_edit_is_added_and_wrong_fields_are_named(page: Any, memory: EditMemo
     sync_api.expect(page.get_by_role("alert")).to_have_text("The prompt is empty.")
     page.fill("#f-prompt", "Who guards Norvik?")
     page.fill("#f-target", "Per")
-    page.get_by_text("More", exact=True).click()
+    page.locator("summary", has_text="More").click()
     page.fill("#f-paraphrases", "Norviks guard is\n\n the guard of Norvik ")
     page.fill("#f-source", "minutes")
     page.fill("#f-metadata", "[1]")

@@ -99,7 +99,9 @@ def test_changes_that_have_waited_are_all_made(busy: RunningServer, tmp_path: Pa
     with client_of(busy, "loud", "edit") as loud:
         with ThreadPoolExecutor(8) as pool, locked(tmp_path / "edits.db"):
             writes = [pool.submit(write, loud, number) for number in range(8)]
-            time.sleep(0.5)
+            deadline = time.monotonic() + 30
+            while state.changes.waiting < 4 and time.monotonic() < deadline:
+                time.sleep(0.05)
             assert state.changes.waiting == 4
         assert [one.result()[0] for one in writes] == [201] * 8
         assert state.changes.waiting == 0
