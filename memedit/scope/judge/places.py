@@ -29,6 +29,11 @@ _COUNTED = (
     re.compile(r"\b\d+\.\d+(?:\.\d+)*\b"),
 )
 """Years, quarters, weekdays, versions: texts that differ in one of these ask of different times or things."""
+_CALENDAR = re.compile(
+    r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?|january|february|march|april|may|june|july|august|"
+    r"(?:septem|octo|novem|decem)ber"
+)
+"""Words with a capital that name no subject: two texts about Fridays need have nothing else in common."""
 _MOSTLY = 0.6
 PARTLY = 0.25
 """A subject of which this share of letters stands in a query may be meant."""
@@ -212,7 +217,10 @@ def shares_name(prompt: str, found: Sequence[Word]) -> bool:
     names = [
         word.folded
         for word in words(prompt)
-        if word.start > 0 and len(word.folded) > 2 and _looks_like_name(prompt[word.start : word.end])
+        if word.start > 0
+        and len(word.folded) > 2
+        and _looks_like_name(prompt[word.start : word.end])
+        and not _CALENDAR.fullmatch(word.folded)
     ]
     return any(alike(name, word.folded) for name in names for word in found)
 

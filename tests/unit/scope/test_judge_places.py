@@ -3,7 +3,17 @@
 import pytest
 
 from memedit.index.words import words
-from memedit.scope.judge.places import alike, disagree, focused, masked, partly_named, places, renamed, told
+from memedit.scope.judge.places import (
+    alike,
+    disagree,
+    focused,
+    masked,
+    partly_named,
+    places,
+    renamed,
+    shares_name,
+    told,
+)
 from memedit.scope.talk import TURN
 
 
@@ -113,3 +123,9 @@ def test_an_old_turn_that_names_the_subject_is_kept_and_others_go():
 )
 def test_a_part_of_a_name_beside_another_name_is_another_thing(subject, query, expected):
     assert renamed(subject, words(query), query) is expected
+
+
+def test_a_weekday_or_month_is_no_name_that_texts_share():
+    asked = "When does the British Museum close on Fridays in May?"
+    assert not shares_name("When does the Harbour Street Library close on Fridays in May?", words(asked))
+    assert shares_name("What did the British Council decide?", words(asked))
