@@ -1,13 +1,12 @@
 """How often answers are their edit's target to the letter, line breaks and blanks included."""
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memedit.errors import DatasetError
+from memedit.evaluation.datasets.reading import read_as
 from memedit.evaluation.metrics.statistics import Estimate, rate
 from memedit.runtime import EditableModel
 from memedit.runtime.passes import Base, EditedRows
@@ -57,15 +56,7 @@ def read_targets(path: Path) -> list[LaidOut]:
     Raises:
         DatasetError: a row is not of this form.
     """
-    rows = []
-    for number, line in enumerate(path.read_text("utf-8").split("\n"), start=1):
-        if line.strip():
-            try:
-                rows.append(LaidOut(**json.loads(line)))
-            except (ValueError, TypeError) as error:
-                message = f"expected an object with kind, prompt, other and target: {error}"
-                raise DatasetError(message, path=str(path), line=number) from error
-    return rows
+    return read_as(LaidOut, path)
 
 
 def run(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memedit.errors import DatasetError
+from memedit.evaluation.datasets.reading import read_as
 from memedit.evaluation.metrics.statistics import Estimate, rate
 from memedit.runtime import EditableModel
 from memedit.workflows.asking import as_prompt
@@ -49,15 +49,7 @@ def read_asks(path: Path) -> list[StructuredAsk]:
     Raises:
         DatasetError: a row is not of this form.
     """
-    rows = []
-    for number, line in enumerate(path.read_text("utf-8").split("\n"), start=1):
-        if line.strip():
-            try:
-                rows.append(StructuredAsk(**json.loads(line)))
-            except (ValueError, TypeError) as error:
-                message = f"expected an object with kind, prompt, target, ask, schema, at and value: {error}"
-                raise DatasetError(message, path=str(path), line=number) from error
-    return rows
+    return read_as(StructuredAsk, path)
 
 
 def run(

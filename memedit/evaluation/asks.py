@@ -5,7 +5,6 @@ Files in three forms, one JSON object a line: *asks* (``edit`` and ``ask``, each
 every second relation of a subject are made.
 """
 
-import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from memedit.errors import DatasetError
+from memedit.evaluation.datasets.reading import read_records
 from memedit.types import EditDraft
 
 Messages = Sequence[Mapping[str, str]]
@@ -49,25 +49,14 @@ def read_asks(path: Path, *, seed: int = 0) -> AskedEdits:
     edits: list[EditDraft] = []
     asks: list[Ask] = []
     rng = random.Random(seed)
-    for number, row in _rows(path):
+    for record in read_records(path):
         try:
-            _add(row, edits, asks, rng)
+            _add(record.values, edits, asks, rng)
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise DatasetError(
-                f"is neither asks, a talk nor a family: {error!r}", path=str(path), line=number
-            ) from error
+            raise record.error(f"is neither asks, a talk nor a family: {error!r}") from error
     if not asks:
         raise DatasetError("asks nothing", path=str(path))
     return AskedEdits(tuple(edits), tuple(asks))
-
-
-def _rows(path: Path) -> Iterator[tuple[int, Any]]:
-    try:
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-            if line.strip():
-                yield number, json.loads(line)
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"cannot be read: {error}", path=str(path)) from error
 
 
 def _add(row: Mapping[str, Any], edits: list[EditDraft], asks: list[Ask], rng: random.Random) -> None:

@@ -2,12 +2,17 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from memedit.errors import DatasetError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 _SHOWN = 80
+Row = TypeVar("Row", bound="DataclassInstance")
 
 
 class Record:
@@ -118,6 +123,22 @@ def read_records(path: str | Path) -> Iterator[Record]:
         yield Record(_parsed(line, path, number), path.name, number)
     if not found:
         raise DatasetError("the file holds no rows", path=path.name)
+
+
+def read_as(kind: type[Row], path: str | Path) -> list[Row]:
+    """Return the rows of a file as dataclasses of one kind, whose fields are the rows' fields.
+
+    Raises:
+        DatasetError: as :func:`read_records`; a row lacks a field or has one more.
+    """
+    rows = []
+    for record in read_records(path):
+        try:
+            rows.append(kind(**record.values))
+        except TypeError as error:
+            names = ", ".join(field.name for field in fields(kind))
+            raise record.error(f"expected an object with {names}: {error}") from error
+    return rows
 
 
 def _first_character(path: Path) -> str:

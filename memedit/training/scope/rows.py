@@ -1,12 +1,12 @@
 """Reworded prompts from the training rows of data files."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from memedit.errors import DatasetError
+from memedit.evaluation.datasets.reading import read_records
 from memedit.evaluation.datasets.splits import WHOLE_ROWS, is_training_row
 
 
@@ -35,21 +35,12 @@ def read_rows(paths: Sequence[Path]) -> list[RewordedRow]:
     """
     rows: list[RewordedRow] = []
     for path in paths:
-        lines = enumerate(_lines(path), 1)
-        found = [row for number, line in lines if (row := _row(line, number, path.stem)) is not None]
+        records = enumerate(read_records(path), 1)
+        found = [row for number, record in records if (row := _row(record.values, number, path.stem)) is not None]
         if not found:
             raise DatasetError("holds no training row with a prompt, a rewording and a subject", path=str(path))
         rows += found
     return rows
-
-
-def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    try:
-        for line in path.read_text("utf-8").splitlines():
-            if line.strip():
-                yield json.loads(line)
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"cannot be read: {error}", path=str(path)) from error
 
 
 def _row(line: Mapping[str, Any], number: int, source: str) -> RewordedRow | None:
