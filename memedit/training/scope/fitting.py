@@ -6,9 +6,6 @@ times.
 """
 
 import functools
-import hashlib
-import json
-import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +18,8 @@ from torch import Tensor, nn
 
 from memedit.errors import InputError
 from memedit.scope.judge.network import MASK, JudgeNetwork, JudgeTokenizer, States
-from memedit.training.checkpoints import load_checkpoint, save_checkpoint
+from memedit.training.checkpoints import Checkpoints, run_key
+from memedit.training.loop import FitProgress, Schedule, fit
 from memedit.training.scope.batches import HOP, BatchMaker, Pair, Text
 from memedit.training.scope.inventory import Family
 from memedit.training.scope.rows import RewordedRow
@@ -76,14 +74,15 @@ class JudgeSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgeProgress:
-    """How far fitting has come; losses are running means, that of pairs None before the first is read."""
+class JudgeLoss:
+    """Running means of both losses, that of pairs None before the first is read."""
 
-    step: int
-    steps: int
     relation_loss: float
     pair_loss: float | None
-    seconds_left: float
+
+
+JudgeProgress = FitProgress[JudgeLoss]
+"""How far fitting is."""
 
 
 def fit_judge(
@@ -102,60 +101,78 @@ def fit_judge(
     Raises:
         InputError: the checkpoint there belongs to another run.
     """
-    torch.manual_seed(settings.seed)
-    for embedding in (
-        network.transformer.embeddings.word_embeddings,
-        network.transformer.embeddings.position_embeddings,
-    ):
-        embedding.weight.requires_grad_(False)
-    trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    layers = [p for n, p in trained.items() if n.startswith(("transformer", "joined", "sides"))]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": layers, "lr": settings.learning_rate},
-            {"params": [p for n, p in trained.items() if n.startswith("head")], "lr": settings.head_rate},
-            {"params": [network.scale, network.shift], "lr": 1e-2, "weight_decay": 0.0},
-        ],
-        weight_decay=0.01,
-        betas=(0.9, 0.98),
-    )
-    rates = [group["lr"] for group in optimizer.param_groups]
-    key = _key(settings, families, rows)
-    begin = load_checkpoint(folder, key=key, parameters=trained, optimizer=optimizer)
-    maker = BatchMaker(families, rows, noise, settings.seed)
-    alike = Alike(network, tokenizer, families)
-    meter = _Meter(begin, settings.steps, progress)
-    network.train()
-    for step in range(begin, settings.steps):
-        if 0 < step == settings.relation_first:
-            network.begin_joined()
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * _schedule(step, settings)
-        torch.manual_seed(settings.seed * 1_000_003 + step)
-        losses = _step(network, tokenizer, maker.at(step), alike, settings=settings, step=step)
-        nn.utils.clip_grad_norm_(list(trained.values()), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        meter.note(step + 1, *losses)
-        if (step + 1) % settings.save_every == 0 or step + 1 == settings.steps:
-            save_checkpoint(folder, step=step + 1, key=key, parameters=trained, optimizer=optimizer)
+    key = run_key(settings=asdict(settings), families=[family.name for family in families], rows=len(rows))
+    checkpoints = Checkpoints(folder, key, settings.save_every)
+    trainer = JudgeTrainer(network, tokenizer, families, BatchMaker(families, rows, noise, settings.seed), settings)
+    fit(trainer, checkpoints=checkpoints, progress=progress)
+    checkpoints.save(settings.steps, trainer.parameters, trainer.optimizer)  # what follows takes minutes too
     network.eval()
+
+
+class JudgeTrainer:
+    """Runs training steps; the state lies in ``parameters`` and ``optimizer`` alone.
+
+    Args:
+        network: begins with the weights that say which relations of two families may be one question.
+        tokenizer: the network's.
+        families: what is trained on.
+        maker: draws the batches.
+        settings: sizes and rates.
+    """
+
+    def __init__(
+        self,
+        network: JudgeNetwork,
+        tokenizer: JudgeTokenizer,
+        families: Sequence[Family],
+        maker: BatchMaker,
+        settings: JudgeSettings,
+    ) -> None:
+        embeddings = network.transformer.embeddings
+        for fixed in (embeddings.word_embeddings, embeddings.position_embeddings):
+            fixed.weight.requires_grad_(False)
+        self._network, self._tokenizer, self._maker, self._settings = network, tokenizer, maker, settings
+        self._alike = Alike(network, tokenizer, families)
+        self._loss: JudgeLoss | None = None
+        self.parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        layers = [p for n, p in self.parameters.items() if n.startswith(("transformer", "joined", "sides"))]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": layers, "lr": settings.learning_rate},
+                {"params": [p for n, p in self.parameters.items() if n.startswith("head")], "lr": settings.head_rate},
+                {"params": [network.scale, network.shift], "lr": 1e-2, "weight_decay": 0.0},
+            ],
+            weight_decay=0.01,
+            betas=(0.9, 0.98),
+        )
+        self.schedule = Schedule(settings.steps, warmup=settings.warmup, floor=0.01, start=settings.warmup)
+        network.train()
+
+    def step(self, number: int) -> JudgeLoss:
+        """Do one optimizer step; return the running means of both losses."""
+        settings = self._settings
+        if 0 < number == settings.relation_first:
+            self._network.begin_joined()
+        torch.manual_seed(settings.seed * 1_000_003 + number)
+        maker = self._maker.at(number)
+        found = _step(self._network, self._tokenizer, maker, self._alike, settings=settings, step=number)
+        nn.utils.clip_grad_norm_(list(self.parameters.values()), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._loss = found if self._loss is None else _running(self._loss, found)
+        return self._loss
+
+
+def _running(mean: JudgeLoss, loss: JudgeLoss) -> JudgeLoss:
+    pair = mean.pair_loss
+    if loss.pair_loss is not None:
+        pair = loss.pair_loss if pair is None else 0.98 * pair + 0.02 * loss.pair_loss
+    return JudgeLoss(0.98 * mean.relation_loss + 0.02 * loss.relation_loss, pair)
 
 
 def start_from(network: JudgeNetwork, arrays: Mapping[str, FloatArray]) -> None:
     """Put the weights of a trained judge into a fresh network."""
     network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()}, strict=False)
-
-
-def _key(settings: JudgeSettings, families: Sequence[Family], rows: Sequence[RewordedRow]) -> str:
-    described = json.dumps([asdict(settings), [family.name for family in families], len(rows)], sort_keys=True)
-    return hashlib.sha256(described.encode()).hexdigest()
-
-
-def _schedule(step: int, settings: JudgeSettings) -> float:
-    """Warm-up, then a cosine down to a hundredth."""
-    done = min(1.0, max(0.0, (step - settings.warmup) / max(1, settings.steps - settings.warmup)))
-    return min(1.0, (step + 1) / max(1, settings.warmup)) * (0.505 + 0.495 * math.cos(math.pi * done))
 
 
 def _step(
@@ -166,8 +183,8 @@ def _step(
     *,
     settings: JudgeSettings,
     step: int,
-) -> tuple[float, float | None]:
-    """Add the gradients of one step; return both losses, of pairs None while the relation encoder is trained alone."""
+) -> JudgeLoss:
+    """Add the gradients of one step; return its losses."""
     texts, drawn = maker.texts(settings.families, settings.relations, settings.wordings)
     labels, known = alike.labels(texts, {family.name: family for family in drawn})
     reworded = maker.reworded(settings.rows)
@@ -179,7 +196,7 @@ def _step(
     loss = _pairwise_loss(logits, *_with_rows(torch.from_numpy(labels), torch.from_numpy(known), len(reworded)))
     if step < settings.relation_first:
         loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss.detach()), None
+        return JudgeLoss(float(loss.detach()), None)
     pairs = [
         *_hardest(
             texts,
@@ -202,7 +219,7 @@ def _step(
         found = _read_pairs(network, tokenizer, lines, states, pairs)
     pair_loss = _pair_loss(found.float(), pairs) / len(pairs)
     (loss + pair_loss).backward()  # type: ignore[no-untyped-call]
-    return float(loss.detach()), float(pair_loss.detach())
+    return JudgeLoss(float(loss.detach()), float(pair_loss.detach()))
 
 
 def _read_pairs(
@@ -352,22 +369,3 @@ class Alike:
         centres = self._centres[places] * (places >= 0)[:, None]
         near: np.ndarray = centres @ centres.T > _ALIKE
         return near
-
-
-class _Meter:
-    def __init__(self, begin: int, steps: int, progress: Callable[[JudgeProgress], None] | None) -> None:
-        self._begin, self._steps, self._progress = begin, steps, progress
-        self._start = time.monotonic()
-        self._relation: float | None = None
-        self._pair: float | None = None
-
-    def note(self, step: int, relation: float, pair: float | None) -> None:
-        self._relation = _running(self._relation, relation)
-        self._pair = self._pair if pair is None else _running(self._pair, pair)
-        if self._progress is not None:
-            pace = (time.monotonic() - self._start) / (step - self._begin)
-            self._progress(JudgeProgress(step, self._steps, self._relation, self._pair, pace * (self._steps - step)))
-
-
-def _running(mean: float | None, value: float) -> float:
-    return value if mean is None else 0.98 * mean + 0.02 * value

@@ -11,7 +11,7 @@ from memedit.errors import DatasetError, InputError
 from memedit.scope.judge.model import load_model
 from memedit.scope.judge.network import MASK
 from memedit.scope.judge.places import with_value
-from memedit.training.scope import inventory, run
+from memedit.training.scope import fitting, inventory, run
 from memedit.training.scope.batches import BatchMaker, masked
 from memedit.training.scope.calibration import _evened
 from memedit.training.scope.fitting import Alike, JudgeSettings
@@ -217,6 +217,29 @@ def test_a_killed_run_goes_on_as_it_would_have(words, tmp_path):
 
 
 @pytest.mark.usefixtures("small")
+def test_a_resumed_run_knows_the_same_relations_as_alike(words, tmp_path, monkeypatch):
+    centres = []
+
+    class Noted(Alike):
+        def __init__(self, *given):
+            super().__init__(*given)
+            centres.append(self._centres)
+
+    monkeypatch.setattr(fitting, "Alike", Noted)
+
+    def die(progress):
+        if progress.step == 4:
+            raise KeyboardInterrupt
+
+    options = {"leave_out": ["song"], "encoder": words, "settings": SMALL}
+    data = [reworded(tmp_path)]
+    with pytest.raises(KeyboardInterrupt):
+        train_judge(data, tmp_path / "killed", progress=die, **options)
+    train_judge(data, tmp_path / "killed", **options)
+    np.testing.assert_array_equal(*centres)
+
+
+@pytest.mark.usefixtures("small")
 def test_what_cannot_be_trained_says_so(words, tmp_path):
     data = [reworded(tmp_path)]
     with pytest.raises(InputError, match="no inventory file is named nonsense"):
@@ -242,6 +265,7 @@ def test_fitting_learns(words, families, tmp_path):
     )  # fmt: skip
     losses = []
     fit_judge(network, tokenizer, families, (), settings=settings, folder=tmp_path, progress=losses.append)
+    losses = [state.loss for state in losses]
     assert losses[-1].relation_loss < 0.8 * losses[0].relation_loss
     read = [loss.pair_loss for loss in losses if loss.pair_loss is not None]
     assert read[-1] < 0.9 * read[0]
