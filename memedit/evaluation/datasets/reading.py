@@ -2,17 +2,20 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from memedit.errors import DatasetError
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 _SHOWN = 80
-Row = TypeVar("Row", bound="DataclassInstance")
+
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+Row = TypeVar("Row", bound=_Dataclass)
 
 
 class Record:
