@@ -69,7 +69,7 @@ def run(
     """
     if edits < 2:
         raise InputError(f"edits={edits}: two halves need at least 2")
-    loaded, settings = load_model(model), settings or ConsolidationSettings()
+    loaded, settings = load_model(model), (settings or ConsolidationSettings()).for_method(method)
     requests = _from_data(data, edits) if data is not None else _made_up(edits, seed)
     first, second = requests[: len(requests) // 2], requests[len(requests) // 2 :]
     step = _steps(progress)

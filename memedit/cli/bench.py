@@ -282,7 +282,7 @@ def consolidation_undo(
     session: "Session",
     *,
     edits: Annotated[int, typer.Option(min=2, help="Edits, split in two halves.")] = 20,
-    method: Annotated[str, typer.Option(help="rome, memit, alphaedit, rect or prune.")] = "alphaedit",
+    method: Annotated[str, typer.Option(help="rome, memit, alphaedit, rect, prune or ultraedit.")] = "alphaedit",
     data: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Data file of edits. [default: made-up facts]")
     ] = None,

@@ -51,7 +51,9 @@ Configs = Annotated[
         "settings; may be repeated; options win.",
     ),
 ]
-Method = Annotated[str | None, typer.Option(help="rome, memit, alphaedit, rect or prune. [default: alphaedit]")]
+Method = Annotated[
+    str | None, typer.Option(help="rome, memit, alphaedit, rect, prune or ultraedit. [default: alphaedit]")
+]
 Filter = Annotated[
     list[str] | None,
     typer.Option("--filter", metavar="KEY=VALUE", help="Only new edits with this metadata; may be repeated."),

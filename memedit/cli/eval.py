@@ -31,7 +31,7 @@ Methods = Annotated[
     typer.Option(
         "--method",
         help="Comma-separated: base, rag, oracle, any adapter (in_context, reader, recipe, serac, elder), "
-        "weights:rome|memit|alphaedit|rect|prune, hybrid. The first three are in the table without being named.",
+        "weights:rome|memit|alphaedit|rect|prune|ultraedit, hybrid. The first three are in the table unnamed.",
     ),
 ]
 Baselines = Annotated[

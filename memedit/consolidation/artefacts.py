@@ -1,4 +1,4 @@
-"""What is kept of an edit so that solving again needs no forward pass: its keys and its target."""
+"""What is kept of an edit so that solving again needs no forward pass: its keys, and its target or gradients."""
 
 import json
 from collections.abc import Mapping
@@ -16,21 +16,25 @@ _HEADER = "header"
 
 @dataclass(frozen=True, slots=True)
 class EditArtefact:
-    """Keys and target of one edit on the frozen base.
+    """What one edit asks of the frozen base's weights.
+
+    An edit has ``k`` key rows, the same number in every layer: one where it is written at its subject alone, one for
+    each position that predicts a target's token where it is made of gradients. Those have no target, and their
+    residuals are gradients still (:mod:`memedit.consolidation.makers.gradient`).
 
     Attributes:
-        keys: ``[d_in]`` by layer: mean input of the edited linear map at the edit's position.
-        residuals: ``[d_out]`` by layer: what the map's output there has to gain.
-        hidden: ``[d_model]``: hidden state behind the top edited layer on the bare prompt.
-        target: ``[d_model]``: what it has to become (MEMIT's z).
+        keys: ``[k, d_in]`` by layer: inputs of the edited linear map at the edit's positions.
+        residuals: ``[k, d_out]`` by layer: what the map's outputs there have to gain, or the loss's gradients there.
+        hidden: ``[d_model]``: hidden state behind the top edited layer on the bare prompt; None without a target.
+        target: ``[d_model]``: what it has to become (MEMIT's z); None where gradients ask.
         initial_loss, final_loss: mean negative log-likelihood of the target's tokens (nats), before and after.
         steps: optimisation steps taken.
     """
 
     keys: Mapping[int, FloatArray]
     residuals: Mapping[int, FloatArray]
-    hidden: FloatArray
-    target: FloatArray
+    hidden: FloatArray | None
+    target: FloatArray | None
     initial_loss: float
     final_loss: float
     steps: int
@@ -40,12 +44,18 @@ class EditArtefact:
         """The edited layers, ascending."""
         return tuple(sorted(self.keys))
 
+    @property
+    def rows(self) -> int:
+        """The number of key rows."""
+        return len(self.keys[self.layers[0]])
+
     def to_bytes(self) -> bytes:
-        """Return it as a safetensors file."""
-        tensors: dict[str, np.ndarray] = {"hidden": self.hidden, "target": self.target}
+        """Return it as a safetensors file; a single key row is stored as a vector."""
+        whole = {"hidden": self.hidden, "target": self.target}
+        tensors: dict[str, np.ndarray] = {name: value for name, value in whole.items() if value is not None}
         for layer in self.layers:
-            tensors[f"key.{layer}"] = self.keys[layer]
-            tensors[f"residual.{layer}"] = self.residuals[layer]
+            tensors[f"key.{layer}"] = _packed(self.keys[layer])
+            tensors[f"residual.{layer}"] = _packed(self.residuals[layer])
         header = {"initial_loss": self.initial_loss, "final_loss": self.final_loss, "steps": self.steps}
         return bytes(save(tensors, metadata={_HEADER: json.dumps(header)}))
 
@@ -62,8 +72,8 @@ class EditArtefact:
             return cls(
                 keys=_by_layer(tensors, "key."),
                 residuals=_by_layer(tensors, "residual."),
-                hidden=tensors["hidden"],
-                target=tensors["target"],
+                hidden=tensors.get("hidden"),
+                target=tensors.get("target"),
                 **header,
             )
         except (SafetensorError, KeyError, ValueError, TypeError) as error:
@@ -79,4 +89,11 @@ def _metadata(data: bytes) -> dict[str, str]:
 
 
 def _by_layer(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[int, FloatArray]:
-    return {int(name[len(prefix) :]): value for name, value in tensors.items() if name.startswith(prefix)}
+    found = {int(name[len(prefix) :]): value for name, value in tensors.items() if name.startswith(prefix)}
+    if not found:
+        raise KeyError(f"{prefix}N")
+    return {layer: np.atleast_2d(value) for layer, value in found.items()}
+
+
+def _packed(values: FloatArray) -> np.ndarray:
+    return values[0] if len(values) == 1 else values

@@ -23,6 +23,12 @@ _TARGET_FIELDS = (
 )  # fmt: skip
 """Settings that an edit's keys and target depend on; the others only bear on the solve or on speed."""
 
+_LATER_FIELDS = ("maker", "gradient_step", "warm_start")
+"""Settings that came later: fingerprints leave them out at their defaults, so that what is kept stays good."""
+
+_MAKERS = {"ultraedit": "gradient"}
+"""Methods that come with their own way of asking."""
+
 
 @dataclass(frozen=True, slots=True)
 class EditRequest:
@@ -54,6 +60,10 @@ class ConsolidationSettings:
         layers: layers whose MLP down-projection is changed, ascending; None takes the model's own proposal
             (:meth:`~memedit.models.ModelSpec.consolidation_layers`).
         module: path of the changed linear map below a layer; None is the MLP's down-projection.
+        maker: how it is found out what an edit asks for: "target" optimises a hidden state behind its subject (MEMIT),
+            "gradient" takes one gradient (:mod:`~memedit.consolidation.makers.gradient`).
+        gradient_step: how far a gradient asks to go, in units of the edited map's own output.
+        warm_start: length of the first step of a target, in units of ``|h|``; 0 is a step like all others.
         learning_rate: length of a step of the target vector, in units of ``|h|``, the hidden state's own length.
         steps: most optimisation steps of a target.
         stop_loss: an edit whose mean negative log-likelihood (nats a token) is below this is finished.
@@ -89,6 +99,9 @@ class ConsolidationSettings:
 
     layers: tuple[int, ...] | None = None
     module: str | None = None
+    maker: str = "target"
+    gradient_step: float = 1.0
+    warm_start: float = 0.0
     learning_rate: float = 0.15
     steps: int = 25
     stop_loss: float = 0.05
@@ -129,6 +142,9 @@ class ConsolidationSettings:
         checks = {
             ("layers", "None or ascending layer numbers"): layers is None
             or (len(layers) > 0 and all(i >= 0 for i in layers) and list(layers) == sorted(set(layers))),
+            ("maker", "target or gradient"): self.maker in ("target", "gradient"),
+            ("gradient_step", "above 0"): self.gradient_step > 0,
+            ("warm_start", "0 or more"): self.warm_start >= 0,
             ("learning_rate", "above 0"): self.learning_rate > 0,
             ("steps", "at least 1"): self.steps >= 1,
             ("stop_loss", "0 or more"): self.stop_loss >= 0,
@@ -159,12 +175,24 @@ class ConsolidationSettings:
         growth = max(1.0, count / UNCROWDED) ** self.crowding
         return replace(self, l2=self.l2 * growth, mom2_weight=self.mom2_weight * growth)
 
+    def for_method(self, method: str) -> "ConsolidationSettings":
+        """Return the settings with the maker that a method is published with."""
+        return replace(self, maker=_MAKERS.get(method, self.maker))
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of every setting that bears on the result."""
-        fields = asdict(self)
-        del fields["batch_tokens"]
-        return digest(fields)
+        given = asdict(self)
+        del given["batch_tokens"]
+        return digest({name: value for name, value in given.items() if name not in _LATER_FIELDS} | self.later)
+
+    @property
+    def later(self) -> dict[str, Any]:
+        """The settings that came later and are not at their defaults."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name in _LATER_FIELDS and self._is_set(f)}
+
+    def _is_set(self, field: Field[Any]) -> bool:
+        return bool(getattr(self, field.name) != field.default)
 
 
 def _of_type(field: Field[Any]) -> str:
@@ -189,7 +217,8 @@ def _type_adapter(kind: Any) -> TypeAdapter[Any]:
 def artefact_fingerprint(base: str, settings: ConsolidationSettings) -> str:
     """Return the key under which an edit's keys and target are kept: base model and target settings, hashed."""
     fields: dict[str, Any] = {name: getattr(settings, name) for name in _TARGET_FIELDS}
-    return digest({"base": base, "version": ARTEFACT_VERSION, **fields})
+    later = {name: value for name, value in settings.later.items() if name != "gradient_step"}
+    return digest({"base": base, "version": ARTEFACT_VERSION, **fields, **later})
 
 
 def digest(fields: Mapping[str, Any]) -> str:

@@ -125,7 +125,8 @@ def optimise(
             live = _Live(batch, keep)
         gradient = gradient if natural is None else gradient @ natural
         length = torch.linalg.vector_norm(gradient, dim=-1).clamp(min=1e-12)
-        change = gradient * (settings.learning_rate * norms[keep] / length)[:, None]
+        rate = settings.warm_start if step == 1 and settings.warm_start else settings.learning_rate
+        change = gradient * (rate * norms[keep] / length)[:, None]
         delta[keep] = _clamped(delta[keep] - change, settings.clamp * norms[keep])
         steps[keep] += 1
     return Targets(delta, initial, final, steps)

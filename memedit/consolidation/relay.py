@@ -69,12 +69,9 @@ class Relay:
         site: EditSite,
         settings: ConsolidationSettings,
     ) -> None:
-        absent = next((request.id for request in requests if request.id not in artefacts), None)
-        if absent is not None:
-            raise InputError(f"edit {absent} has no target; compute its keys and target first")
+        targets = {request.id: _target(artefacts, request.id) for request in requests}
         self._loaded, self._site, self._segments = loaded, site, Segments(loaded.model)
-        targets = [torch.from_numpy(artefacts[request.id].target) for request in requests]
-        self._targets = torch.stack(targets).to(loaded.model.device)
+        self._targets = torch.stack(list(targets.values())).to(loaded.model.device)
         contexts = build_contexts(loaded, settings)
         rows = {request.id: edit_rows(loaded.tokenizer, request, contexts) for request in requests}
         place = {request.id: i for i, request in enumerate(requests)}
@@ -139,6 +136,13 @@ class Relay:
     def _passed_on(self, batch: _Batch, first: int, last: int) -> _Batch:
         state, _ = self._segments.hidden(batch.inputs, first=first, last=last, start=batch.state)
         return replace(batch, state=state)
+
+
+def _target(artefacts: Mapping[str, EditArtefact], edit: str) -> Tensor:
+    target = artefacts[edit].target if edit in artefacts else None
+    if target is None:
+        raise InputError(f"edit {edit} has no target; compute its keys and target first")
+    return torch.from_numpy(target)
 
 
 def _ids(row: EditRow, contexts: Sequence[Context]) -> tuple[int, ...]:

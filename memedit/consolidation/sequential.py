@@ -4,19 +4,22 @@ Nothing of memedit consolidates this way: keys and targets of a batch depend on 
 matters and nothing can be taken back.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from memedit.consolidation.apply import applied
 from memedit.consolidation.artefacts import EditArtefact
 from memedit.consolidation.base import ConsolidationSettings, EditRequest
+from memedit.consolidation.makers.gradient import joined
 from memedit.consolidation.solvers.joint import SOLVERS, solve
 from memedit.consolidation.statistics import Statistics
 from memedit.consolidation.targets import compute_artefacts
 from memedit.models import LoadedModel
+from memedit.models.running import RunningMoments
 from memedit.types import WeightDelta, WeightTerm
 
 
@@ -33,20 +36,34 @@ def solve_in_turn(
 
     Keys and targets of each batch come from the model as the earlier batches left it; statistics stay the base's.
     AlphaEdit also keeps the keys of earlier batches (its ``Kp``) where they are: they are solved for with no residual.
+    Gradients are normalised by those of all batches so far, as UltraEdit does.
     """
     total: WeightDelta | None = None
     past: dict[str, EditArtefact] = {}
+    running: RunningMoments | None = None
     edits = sum(map(len, batches))
     for batch in batches:
         with nullcontext() if total is None else applied(loaded, total):
             found = compute_artefacts(loaded, batch, settings)
-        delta = solve(loaded, {**past, **found}, statistics, settings, method, requests=batch)
+        running = _with_gradients(running, found)
+        held = {**past, **found}
+        delta = solve(loaded, held, statistics, settings, method, requests=batch, normaliser=running)
         total = delta if total is None else _sum(total, delta)
         if SOLVERS.get(method).keeps_keys:
             past |= {edit: _at_rest(artefact) for edit, artefact in found.items()}
         if progress is not None:
             progress(len(total.edits), edits)
         yield total
+
+
+def _with_gradients(running: RunningMoments | None, found: Mapping[str, EditArtefact]) -> RunningMoments | None:
+    """Return the normaliser of all gradients so far, None where edits have targets (UltraEdit, arXiv 2505.14679)."""
+    for artefact in found.values():
+        if artefact.target is None:
+            both = {layer: (artefact.keys[layer], artefact.residuals[layer]) for layer in artefact.layers}
+            rows = joined({layer: (torch.from_numpy(x), torch.from_numpy(g)) for layer, (x, g) in both.items()})
+            running = RunningMoments.of(rows) if running is None else running.with_rows(rows)
+    return running
 
 
 def _at_rest(artefact: EditArtefact) -> EditArtefact:

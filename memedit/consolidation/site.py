@@ -41,8 +41,8 @@ class EditSite:
                 "written into its weights; keep them in the memory, or name another linear map in settings.module"
             )
         layers = settings.layers
-        if layers is None:  # what is written behind the last layer no later token reads
-            layers = tuple(i for i in spec.consolidation_layers() if i < spec.n_layers - 1)
+        if layers is None:
+            layers = _proposed(spec, settings)
         if not layers:
             raise UnsupportedModelError(f"{loaded.name} has {spec.n_layers} layer(s), too few to write edits into")
         polished = tuple(sorted({*layers, *settings.polish_layers}))
@@ -51,7 +51,7 @@ class EditSite:
         for layer in polished:
             weight = linear.weight(spec.layer(loaded.model, layer))
             _check_weight(loaded.name, f"{spec.layers}.{layer}.{linear.path}", weight, linear)
-        if layers[-1] >= spec.n_layers - 1:
+        if settings.maker == "target" and layers[-1] >= spec.n_layers - 1:
             raise InputError(
                 f"layer {layers[-1]} is the model's last: a target behind it is read by no later token; choose layers "
                 f"up to {spec.n_layers - 2}"
@@ -65,6 +65,17 @@ class EditSite:
     def weight(self, model: Any, layer: int) -> Tensor:
         """Return the edited weight as ``[d_out, d_in]``, detached; a view of the live parameter."""
         return self.linear.weight(self.spec.layer(model, layer)).detach()
+
+
+def _proposed(spec: ModelSpec, settings: ConsolidationSettings) -> tuple[int, ...]:
+    """Return the layers to edit where none are named.
+
+    A target sits behind the subject, so it is written where facts are recalled, and never behind the last layer, which
+    no later token reads. Gradients ask where the answer is predicted: there late layers do best.
+    """
+    if settings.maker == "gradient":
+        return tuple(range(max(0, spec.n_layers - 4), max(1, spec.n_layers - 1)))
+    return tuple(i for i in spec.consolidation_layers() if i < spec.n_layers - 1)
 
 
 def _check_weight(model: str, name: str, weight: Tensor, linear: LinearSpec) -> None:

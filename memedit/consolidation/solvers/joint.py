@@ -3,20 +3,20 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from memedit.consolidation.artefacts import EditArtefact
 from memedit.consolidation.base import ConsolidationSettings, EditRequest
 from memedit.consolidation.moments import LayerMoments
 from memedit.consolidation.polish import polished
-from memedit.consolidation.relay import Relay
 from memedit.consolidation.site import EditSite
 from memedit.consolidation.solvers.restraints import prune, rect
 from memedit.consolidation.solvers.ridge import Factors
+from memedit.consolidation.solvers.source import Source
 from memedit.consolidation.statistics import Statistics
 from memedit.errors import FingerprintMismatchError, InputError, ModelError
 from memedit.models import LoadedModel
+from memedit.models.running import RunningMoments
 from memedit.registry import Registry
 from memedit.types import WeightDelta, WeightTerm
 
@@ -38,7 +38,7 @@ class Method:
 
 
 SOLVERS: Registry[Method] = Registry("consolidation method")
-for _name in ("alphaedit", "memit", "prune", "rect", "rome"):
+for _name in ("alphaedit", "memit", "prune", "rect", "rome", "ultraedit"):
     SOLVERS.register(_name, f"memedit.consolidation.solvers.methods:{_name.upper()}")
 
 
@@ -50,6 +50,7 @@ def solve(
     method: str = "alphaedit",
     *,
     requests: Sequence[EditRequest] | None = None,
+    normaliser: RunningMoments | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> WeightDelta:
     """Solve for the change of weights that makes all of ``artefacts`` hold, from the frozen base.
@@ -66,6 +67,8 @@ def solve(
         requests: edits whose keys and residuals are measured again on the layers written so far (with
             ``settings.relay``); those of the others are taken as they are stored. ``settings.polish`` needs those of
             all edits.
+        normaliser: what gradients are made comparable with, where they ask; None takes that of these edits, so that
+            the result is a function of the set.
         progress: called with (steps done, steps) while the solution is polished.
 
     Raises:
@@ -86,8 +89,8 @@ def solve(
     layers = site.layers[-1:] if chosen.top_layer_only else site.layers
     site = replace(site, layers=layers)
     restrained, terms = settings.for_edits(len(ids)), {}
-    again = [request for request in requests or () if settings.relay and request.id in artefacts]
-    with _Source(loaded, artefacts, site, settings, again) as source:
+    again = [request for request in requests or () if settings.relay and _is_aimed(artefacts.get(request.id))]
+    with Source(loaded, artefacts, site, settings, again, normaliser=normaliser) as source:
         for layer in layers:
             factors = chosen.solver(statistics.of(layer), *source.at(layer), restrained)
             term = _term(factors, site.weight(loaded.model, layer), chosen, settings)
@@ -102,6 +105,11 @@ def solve(
     return delta
 
 
+def _is_aimed(artefact: EditArtefact | None) -> bool:
+    """Say whether an edit has a target that what is lacking can be measured against."""
+    return artefact is not None and artefact.target is not None
+
+
 def _in_order(requests: Sequence[EditRequest], ids: Sequence[str]) -> list[EditRequest]:
     """Return the request of every edit, in the order of ``ids``."""
     known = {request.id: request for request in requests}
@@ -109,58 +117,6 @@ def _in_order(requests: Sequence[EditRequest], ids: Sequence[str]) -> list[EditR
     if missing is not None:
         raise InputError(f"polishing needs the words of every edit; those of {missing} were not given as requests")
     return [known[edit] for edit in ids]
-
-
-class _Source:
-    """Keys and residuals in the order of the edits' ids: measured again for ``requests``, else as they are stored."""
-
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        artefacts: Mapping[str, EditArtefact],
-        site: EditSite,
-        settings: ConsolidationSettings,
-        requests: Sequence[EditRequest],
-    ) -> None:
-        self._artefacts, self._top = artefacts, site.layers[-1]
-        self._ids = sorted(artefacts)
-        self._dtype = torch.float64 if settings.solve_dtype == "float64" else torch.float32
-        self._whole = len(site.layers) == 1
-        ordered = sorted(requests, key=lambda request: request.id)
-        place = {edit: number for number, edit in enumerate(self._ids)}
-        self._again = [place[request.id] for request in ordered]
-        self._relay = Relay(loaded, ordered, artefacts, site, settings) if ordered else None
-
-    def __enter__(self) -> "_Source":
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        if self._relay is not None:
-            self._relay.close()
-
-    def at(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Return keys ``[d_in, n]`` and residuals ``[d_out, n]``."""
-        keys, residuals = self._stored(layer)
-        if self._relay is not None:
-            keys[self._again], residuals[self._again] = self._relay.at(layer)
-        return keys.T.to(self._dtype), residuals.T.to(self._dtype)
-
-    def _stored(self, layer: int) -> tuple[Tensor, Tensor]:
-        edits = [self._artefacts[edit] for edit in self._ids]
-        missing = next((edit for edit, found in zip(self._ids, edits, strict=True) if layer not in found.keys), None)
-        if missing is not None:
-            raise InputError(
-                f"edit {missing} has keys for layers {self._artefacts[missing].layers}, not for layer {layer}: they "
-                "were computed with other settings; compute them anew"
-            )
-        keys = [torch.from_numpy(edit.keys[layer]) for edit in edits]
-        rest = [edit.target - edit.hidden if self._whole else edit.residuals[layer] for edit in edits]
-        return torch.stack(keys), torch.stack([torch.from_numpy(values) for values in rest])
-
-    def write(self, layer: int, term: WeightTerm) -> None:
-        """Let what is measured from here on know of a layer's new weight."""
-        if self._relay is not None and layer != self._top:
-            self._relay.write(layer, term)
 
 
 def _term(factors: Factors, weight: Tensor, method: Method, settings: ConsolidationSettings) -> WeightTerm:

@@ -3,6 +3,7 @@
 from memedit.consolidation.solvers.alphaedit import alphaedit
 from memedit.consolidation.solvers.joint import Method
 from memedit.consolidation.solvers.memit import memit
+from memedit.consolidation.solvers.plain import plain
 from memedit.consolidation.solvers.rome import rome
 
 ALPHAEDIT = Method(alphaedit, keeps_keys=True)
@@ -10,3 +11,4 @@ MEMIT = Method(memit)
 ROME = Method(rome, top_layer_only=True)
 RECT = Method(memit, rect_keep=0.4)
 PRUNE = Method(memit, prune=True)
+ULTRAEDIT = Method(plain)

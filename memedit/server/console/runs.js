@@ -96,7 +96,7 @@ function drawVersion(version) {
 
 function start() {
   if (found.busy) return;
-  const method = h("select", { id: "job-method" }, h("option", { value: "" }, "as configured"), ["alphaedit", "memit", "rome", "rect", "prune"].map((name) => h("option", { value: name }, name)));
+  const method = h("select", { id: "job-method" }, h("option", { value: "" }, "as configured"), ["alphaedit", "memit", "rome", "rect", "prune", "ultraedit"].map((name) => h("option", { value: name }, name)));
   const publishIt = h("input", { type: "checkbox", id: "job-publish", checked: true }), again = h("input", { type: "checkbox", id: "job-again" });
   const check = (input, text) => h("label", { class: "check", for: input.id }, input, h("span", {}, text));
   const form = h("form", { class: "editor" },

@@ -101,6 +101,7 @@ class JobSettings:
     def __post_init__(self) -> None:
         text = self.statistics_text
         object.__setattr__(self, "check", Check(self.check))
+        object.__setattr__(self, "solver", self.solver.for_method(self.method))
         object.__setattr__(self, "publish_on", tuple(map(Verdict, self.publish_on)))
         object.__setattr__(self, "statistics_text", None if text is None else Path(text))
         at_least = {

@@ -11,7 +11,7 @@ from memedit.registry import unknown_name_message
 from memedit.scope import Scope, load_scope
 from memedit.types import Candidate, Edit, Encoding, Hit, ScopeDecision
 
-WEIGHTS = ("rome", "memit", "alphaedit", "rect", "prune")
+WEIGHTS = ("rome", "memit", "alphaedit", "rect", "prune", "ultraedit")
 ELDERS = ("elder", "elder:both", "elder:published", "elder:published_scope")
 """Forms of ELDER; see :data:`memedit.workflows.evaluate.elder.VARIANTS`."""
 PLAIN = "in_context:plain"

@@ -55,8 +55,8 @@ def test_at_the_lowest_layer_it_measures_what_is_stored(family: str) -> None:
     keys, residuals = relay.at(0)
     relay.close()
     for i, request in enumerate(REQUESTS):
-        np.testing.assert_allclose(keys[i], artefacts[request.id].keys[0], rtol=1e-4, atol=1e-5)
-        found, stored = residuals[i].numpy(), artefacts[request.id].residuals[0]
+        np.testing.assert_allclose(keys[i], artefacts[request.id].keys[0][0], rtol=1e-4, atol=1e-5)
+        found, stored = residuals[i].numpy(), artefacts[request.id].residuals[0][0]
         assert np.linalg.norm(found - stored) <= (0.05 if family == "gemma3" else 1e-4) * np.linalg.norm(stored)
 
 
@@ -75,7 +75,7 @@ def test_above_it_measures_the_edited_model(family: str) -> None:
         key, behind = _seen_at_subject(loaded, site, request, 1)
         np.testing.assert_allclose(keys[i], key, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(residuals[i], artefacts[request.id].target - behind, rtol=1e-4, atol=1e-4)
-        assert not np.allclose(key, artefacts[request.id].keys[1], atol=1e-3)
+        assert not np.allclose(key, artefacts[request.id].keys[1][0], atol=1e-3)
     relay.close()
     assert all(torch.equal(value, before[name]) for name, value in loaded.model.state_dict().items())
 

@@ -38,7 +38,7 @@ def test_alphaedit_keeps_the_keys_of_earlier_batches_still(tmp_path: Path) -> No
     first = compute_artefacts(loaded, REQUESTS[:1], settings)["a"]
     name = "model.layers.0.mlp.down_proj"
     alone, after = (
-        delta.terms[name].matrix() @ first.keys[0]
+        delta.terms[name].matrix() @ first.keys[0][0]
         for delta in solve_in_turn(loaded, [REQUESTS[:1], REQUESTS[1:]], statistics, settings)
     )
     np.testing.assert_allclose(after, alone, rtol=1e-3, atol=1e-3 * float(np.abs(alone).max()))

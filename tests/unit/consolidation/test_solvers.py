@@ -144,7 +144,7 @@ def _artefact(seed: int, layers: tuple[int, ...] = (0, 1)) -> EditArtefact:
         return normal(width, seed=seed * 10 + offset).float().numpy()
 
     return EditArtefact(
-        {layer: draw(48, layer) for layer in layers}, {layer: draw(32, 3 + layer) for layer in layers},
+        {layer: draw(48, layer)[None] for layer in layers}, {layer: draw(32, 3 + layer)[None] for layer in layers},
         draw(32, 6), draw(32, 7), 3.0, 0.01, 5,
     )  # fmt: skip
 

@@ -103,11 +103,11 @@ def test_residuals_lead_to_the_target() -> None:
     inputs = Inputs(ids, torch.arange(ids.shape[1])[None], torch.ones_like(ids))
     with torch.no_grad():
         state, _ = segments.hidden(inputs, last=0)
-        state[0, -1] += torch.from_numpy(artefact.residuals[0])
+        state[0, -1] += torch.from_numpy(artefact.residuals[0][0])
         with capture(loaded.model, [site.module_name(1)]) as seen:
             state, _ = segments.hidden(inputs, first=1, last=1, start=state)
-    np.testing.assert_allclose(seen.inputs[site.module_name(1)][0][0, -1].numpy(), artefact.keys[1], atol=1e-4)
-    np.testing.assert_allclose(state[0, -1].numpy() + artefact.residuals[1], artefact.target, atol=1e-3)
+    np.testing.assert_allclose(seen.inputs[site.module_name(1)][0][0, -1].numpy(), artefact.keys[1][0], atol=1e-4)
+    np.testing.assert_allclose(state[0, -1].numpy() + artefact.residuals[1][0], artefact.target, atol=1e-3)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "gemma3"])
@@ -121,7 +121,7 @@ def test_residuals_are_what_the_map_has_to_put_out(family: str) -> None:
     row = edit_rows(loaded.tokenizer, request, build_contexts(loaded, settings))[0]
     ids = torch.tensor([[*row.prefix, row.tail[0]]])
     change = torch.zeros(1, ids.shape[1], 32)
-    change[0, -1] = torch.from_numpy(artefact.residuals[1])
+    change[0, -1] = torch.from_numpy(artefact.residuals[1][0])
     inputs = Inputs(ids, torch.arange(ids.shape[1])[None], torch.ones_like(ids))
     module = loaded.model.get_submodule(site.module_name(1))
     with torch.no_grad(), output_raised(module, change):
