@@ -15,6 +15,7 @@ from memedit.consolidation import (
     ConsolidationSettings,
     EditArtefact,
     EditRequest,
+    Statistics,
     applied,
     artefact_fingerprint,
     build_statistics,
@@ -85,11 +86,13 @@ def run(plan: Plan, *, progress: Progress | None = None) -> dict[str, Any]:
     """Measure every method at every number of edits.
 
     Efficacy, paraphrase and specificity are ROME's tests (arXiv 2202.05262): the wanted answer is more likely than the
-    other one, by mean log-probability of a token. Specificity leaves out prompts that another edit touches.
+    other one, by mean log-probability of a token. Specificity leaves out prompts that another edit touches; on the same
+    prompts ``locality`` says how often the likeliest next token is the base's.
 
     Returns:
-        a JSON-able mapping: figures of the untouched base, rows by method, stream and number of edits, and processor
-        seconds an edit for keys and targets (``seconds_per_edit``).
+        a JSON-able mapping: figures of the untouched base, rows by method, stream and number of edits, and, by method,
+        the edited layers, the settings, and processor seconds an edit for keys and targets (``seconds_per_edit``; None
+        where all were kept) with the mean number of optimisation steps.
 
     Raises:
         DatasetError: the data cannot be read.
@@ -100,45 +103,73 @@ def run(plan: Plan, *, progress: Progress | None = None) -> dict[str, Any]:
     rows += [bench.joint_row(method, n) for n in plan.edits for method in plan.methods]
     if plan.sequential is not None:
         rows += [row for method in plan.methods for row in bench.rows_in_turn(method, plan.sequential)]
+    asked = {method: bench.prepared(method) for method in plan.methods}
     return {
         "model": plan.model,
         "base": bench.loaded.fingerprint,
-        "layers": list(bench.layers),
-        "settings": bench.settings_shown,
-        "seconds_per_edit": bench.seconds_per_edit,
+        "layers": {method: sorted(found.statistics.layers) for method, found in asked.items()},
+        "settings": {name: getattr(plan.settings, name) for name in plan.settings.__slots__},
+        "seconds_per_edit": {method: found.seconds_per_edit for method, found in asked.items()},
+        "steps_per_edit": {method: found.steps_per_edit for method, found in asked.items()},
         "rows": rows,
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What a way of asking comes to: its settings, the statistics of its layers, and what the edits ask for."""
+
+    settings: ConsolidationSettings
+    statistics: Statistics
+    artefacts: dict[str, EditArtefact]
+    seconds_per_edit: float | None
+
+    @property
+    def steps_per_edit(self) -> float:
+        """Optimisation steps an edit, on average."""
+        return round(sum(artefact.steps for artefact in self.artefacts.values()) / len(self.artefacts), 2)
+
+
 class _Bench:
-    """Model, statistics, edits and their keys and targets."""
+    """Model and edits; statistics, keys and targets when a method first needs them."""
 
     def __init__(self, plan: Plan, progress: Progress | None) -> None:
         self.plan, self._progress = plan, progress
         self.loaded: LoadedModel = load_model(plan.model)
         self.answerer = BareAnswerer(self.loaded)
         self.cases = _standing(list(read_cases(plan.data, plan.format, limit=max(plan.edits))), max(plan.edits))
-        texts = None if plan.statistics_text is None else [read_text(plan.statistics_text)]
-        self.statistics = build_statistics(
-            self.loaded, plan.settings, texts, tokens=plan.statistics_tokens, progress=self._stage("statistics")
-        )
-        self.layers = sorted(self.statistics.layers)
-        self.settings_shown = {name: getattr(plan.settings, name) for name in plan.settings.__slots__}
         self.questions = _questions(plan)
         self.answered = self._answered()
         self.requests = [_request(case) for case in self.cases]
-        started = time.process_time()
-        self.artefacts, computed = self._artefacts()
-        self.seconds_per_edit = (time.process_time() - started) / computed if computed else None
+        self._likeliest: dict[str, tuple[int, ...]] = {}
+        self._prepared: dict[ConsolidationSettings, _Prepared] = {}
+
+    def prepared(self, method: str) -> _Prepared:
+        """Return what a method works from; methods that ask in the same way share it."""
+        settings = self.plan.settings.for_method(method)
+        if settings not in self._prepared:
+            text = self.plan.statistics_text
+            statistics = build_statistics(
+                self.loaded,
+                settings,
+                None if text is None else [read_text(text)],
+                tokens=self.plan.statistics_tokens,
+                progress=self._stage("statistics"),
+            )
+            started = time.process_time()
+            found, computed = self._artefacts(settings)
+            seconds = (time.process_time() - started) / computed if computed else None
+            self._prepared[settings] = _Prepared(settings, statistics, found, seconds)
+        return self._prepared[settings]
 
     def _stage(self, name: str) -> Callable[[int, int], None] | None:
         progress = self._progress
         return None if progress is None else lambda done, total: progress(name, done, total)
 
-    def _artefacts(self) -> tuple[dict[str, EditArtefact], int]:
+    def _artefacts(self, settings: ConsolidationSettings) -> tuple[dict[str, EditArtefact], int]:
         folder = None
         if self.plan.keep is not None:
-            folder = self.plan.keep / artefact_fingerprint(self.loaded.fingerprint, self.plan.settings)[:16]
+            folder = self.plan.keep / artefact_fingerprint(self.loaded.fingerprint, settings)[:16]
             folder.mkdir(parents=True, exist_ok=True)
         known = {} if folder is None else dict(_kept(folder, [request.id for request in self.requests]))
 
@@ -148,20 +179,21 @@ class _Bench:
                     (folder / f"{edit}.safetensors").write_bytes(artefact.to_bytes())
 
         found = compute_artefacts(
-            self.loaded, self.requests, self.plan.settings, progress=self._stage("targets"), known=known, save=save
+            self.loaded, self.requests, settings, progress=self._stage("targets"), known=known, save=save
         )
         return found, len(found) - len(known)
 
     def joint_row(self, method: str, count: int) -> dict[str, Any]:
         """Return the figures of a method after ``count`` edits, all solved for at once."""
         requests = self.requests[:count]
-        chosen = {request.id: self.artefacts[request.id] for request in requests}
+        ready = self.prepared(method)
+        chosen = {request.id: ready.artefacts[request.id] for request in requests}
         started = time.process_time()
         delta = solve(
             self.loaded,
             chosen,
-            self.statistics,
-            self.plan.settings,
+            ready.statistics,
+            ready.settings,
             method,
             requests=requests,
             progress=self._stage(f"{method}, polishing"),
@@ -176,12 +208,12 @@ class _Bench:
         counts = {min(count, len(self.requests)): count for count in sorted(self.plan.edits) if count > size}
         ends = sorted({*range(size, max(counts, default=0), size), *counts})
         batches = [self.requests[start:end] for start, end in pairwise([0, *ends])]
-        stream = f"sequential:{size}"
+        stream, ready = f"sequential:{size}", self.prepared(method)
         deltas = solve_in_turn(
             self.loaded,
             batches,
-            self.statistics,
-            self.plan.settings,
+            ready.statistics,
+            ready.settings,
             method,
             progress=self._stage(f"{method} {stream}"),
         )
@@ -224,11 +256,24 @@ class _Bench:
             if probe.kind is not ProbeKind.LOCALITY:
                 wins.setdefault(f"{METRICS[probe.kind]}.exact", []).append(all(wanted.matches))
         found = {name: rate(values) for name, values in wins.items()}
+        unrelated = [probe.prompt for probe in asked if probe.kind is ProbeKind.LOCALITY]
+        if unrelated:
+            found["locality"] = rate(self._unmoved(unrelated))
         if self.plan.perplexity_text is not None:
             text = read_text(self.plan.perplexity_text)
             windows = perplexity_requests(text, self.answerer, tokens=self.plan.perplexity_tokens)
             found["perplexity"] = perplexity(self._score([_pair(window) for window in windows], rows=8), seed=0)
         return found
+
+    def _unmoved(self, prompts: Sequence[str]) -> list[bool]:
+        """Say of each prompt whether its likeliest next token is the one that the untouched base gave."""
+        tokens: dict[str, tuple[int, ...]] = {}
+        for start in range(0, len(prompts), self.plan.batch_size):
+            batch = prompts[start : start + self.plan.batch_size]
+            found = self.answerer.generate(batch, max_new_tokens=1, stop_at_newline=False)
+            tokens |= {prompt: tuple(said.token_ids) for prompt, said in zip(batch, found, strict=True)}
+        self._likeliest = tokens | self._likeliest  # the base's row comes first
+        return [tokens[prompt] == self._likeliest[prompt] for prompt in prompts]
 
     def _answered(self) -> list[bool]:
         """Return which questions the model as it stands answers rightly."""

@@ -63,8 +63,8 @@ def _questions(tmp_path: Path) -> Path:
 
 def _plan(model: Path, data: Path, text: Path, tmp_path: Path) -> Plan:
     return Plan(
-        str(model), data, edits=(2, 5, 6), methods=("alphaedit", "rect"), sequential=3, statistics_text=text,
-        perplexity_text=text, perplexity_tokens=64, settings=SETTINGS, keep=tmp_path / "kept",
+        str(model), data, edits=(2, 5, 6), methods=("alphaedit", "rect", "ultraedit"), sequential=3,
+        statistics_text=text, perplexity_text=text, perplexity_tokens=64, settings=SETTINGS, keep=tmp_path / "kept",
         capability=_questions(tmp_path), capability_questions=3,
     )  # fmt: skip
 
@@ -82,9 +82,9 @@ def test_every_method_has_its_row(
     monkeypatch.setattr(bench_weights, "solve_in_turn", walk)
     plan = _plan(model, data, text, tmp_path)
     found = run(plan)
-    assert walked == [[3, 2, 1]] * 2, "a batch ends where figures are taken"
+    assert walked == [[3, 2, 1]] * 3, "a batch ends where figures are taken"
     rows = {(row["method"], row["stream"], row["edits"]): row for row in found["rows"]}
-    methods = ("alphaedit", "rect")
+    methods = ("alphaedit", "rect", "ultraedit")
     assert set(rows) == {
         *((method, "batch", n) for method in ("base", *methods) for n in (2, 5, 6)),
         *((method, "sequential:3", n) for method in methods for n in (5, 6)),
@@ -98,9 +98,14 @@ def test_every_method_has_its_row(
     assert (base["capability"]["n"], base["capability.p_value"]) == (6, 1.0)
     assert 0 <= edited["capability.p_value"] <= 1
     assert all(0 < change < 10 for change in edited["relative_change"].values())
-    assert found["seconds_per_edit"] > 0
+    assert {row["locality"]["n"] for row in found["rows"]} == {2, 5, 6}
+    assert base["locality"]["value"] == 100.0
+    assert found["layers"] == {"alphaedit": [0, 1], "rect": [0, 1], "ultraedit": [0, 1]}
+    assert all(seconds > 0 for seconds in found["seconds_per_edit"].values())
+    assert found["steps_per_edit"]["alphaedit"] > 0
+    assert found["steps_per_edit"]["ultraedit"] == 0
     again = run(plan)
-    assert again["seconds_per_edit"] is None  # nothing was computed
+    assert set(again["seconds_per_edit"].values()) == {None}, "nothing was computed"
     assert again["rows"][-1]["efficacy"] == found["rows"][-1]["efficacy"]
     json.dumps(found)
     drawn = growth_page(found["rows"])
