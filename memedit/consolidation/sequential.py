@@ -45,9 +45,9 @@ def solve_in_turn(
     for batch in batches:
         with nullcontext() if total is None else applied(loaded, total):
             found = compute_artefacts(loaded, batch, settings)
-        running = _with_gradients(running, found)
-        held = {**past, **found}
-        delta = solve(loaded, held, statistics, settings, method, requests=batch, normaliser=running)
+            running = _with_gradients(running, found)
+            held = {**past, **found}
+            delta = solve(loaded, held, statistics, settings, method, requests=batch, normaliser=running)
         total = delta if total is None else _sum(total, delta)
         if SOLVERS.get(method).keeps_keys:
             past |= {edit: _at_rest(artefact) for edit, artefact in found.items()}
