@@ -116,7 +116,7 @@ def low_rank_rows(
         UnsupportedModelError: a module does not exist, or the model folds rows together so that they cannot be told
             apart.
     """
-    selection = _Rows(tuple(sorted(set(rows))), batch)
+    selection = ChosenRows(tuple(sorted(set(rows))), batch)
     if not selection.rows:
         yield
         return
@@ -227,7 +227,7 @@ def contiguous_head(model: nn.Module) -> Iterator[None]:
         handle.remove()
 
 
-class _Rows:
+class ChosenRows:
     """Chosen rows of a batch, as indices into tensors whose rows may be repeated."""
 
     def __init__(self, rows: tuple[int, ...], batch: int) -> None:
@@ -251,7 +251,7 @@ class _Rows:
         return self._indices[key]
 
 
-def _group_hooks(group: LowRankGroup, selection: _Rows) -> list[Callable[[nn.Module, Any, Tensor], Tensor]]:
+def _group_hooks(group: LowRankGroup, selection: ChosenRows) -> list[Callable[[nn.Module, Any, Tensor], Tensor]]:
     """Return one hook per module of the group; the first to see an input computes the terms of all."""
     seen: list[Tensor] = []  # [input, terms] while the group's modules are being called, else empty
 

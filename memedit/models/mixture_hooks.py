@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from memedit.errors import InputError, UnsupportedModelError
-from memedit.models.hooks import _module, _Rows
+from memedit.models.hooks import ChosenRows, _module
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def mixture_rows(
     """
     if (weights is None) == (route is None) or (route is not None and reads is None):
         raise InputError("give either weights, or route with the module it reads")
-    selection = _Rows(placement.rows, placement.batch)
+    selection = ChosenRows(placement.rows, placement.batch)
     if not placement.rows:
         yield
         return
@@ -116,7 +116,7 @@ class _Columns:
 class _Held:
     """The rows' weights while a context lasts, expanded for repeated rows."""
 
-    def __init__(self, weights: Weights | None, placement: Placement, selection: _Rows) -> None:
+    def __init__(self, weights: Weights | None, placement: Placement, selection: ChosenRows) -> None:
         self.weights, self.placement, self.selection = weights, placement, selection
         self.earliest, self.latest = min(placement.starts), max(placement.starts)
         self._repeated: dict[tuple[int, int], Tensor] = {}

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from memedit.adapters.base import Adapter, DecodesInSteps
 from memedit.errors import InputError
-from memedit.models.weights import WeightOverlay
 from memedit.runtime.continuous.decode_batch import DecodeBatch
 from memedit.runtime.continuous.jobs import Job, Step
 from memedit.runtime.structured import masked
@@ -18,11 +17,10 @@ from memedit.runtime.target_bias import mixed
 class ContinuousBatch:
     """Generates many answers at once; each joins when it comes and leaves when it is done.
 
-    Rows on which edits fire, by whatever edits, and rows of the bare model share every pass: the adapter acts on its
-    own rows alone. Rows on other weights than the model's own have passes and key-value caches to themselves, so
-    weights can be exchanged while answers are under way. A pass that fails is told to the rows that were in it, by
-    steps with an error; they have left the batch then, and the others are as they were. Not safe to use from several
-    threads.
+    Rows on which edits fire, by whatever edits, rows of the bare model and rows on other weights than its own share
+    every pass: the adapter acts on its own rows alone, and so do other weights, which can therefore be exchanged while
+    answers are under way. A pass that fails is told to the rows that were in it, by steps with an error; they have left
+    the batch then, and the others are as they were. Not safe to use from several threads.
 
     Args:
         model: a causal LM in eval mode.
@@ -45,9 +43,8 @@ class ContinuousBatch:
         self._max_rows, self._max_tokens = max_rows, max_tokens
         self._model, self._pad = model, pad
         self._base = DecodeBatch(model, pad)
-        self._others: dict[WeightOverlay, DecodeBatch] = {}
         own = adapter.model() if adapter is not None else None
-        self._own = DecodeBatch(own, pad) if own is not None else None
+        self._own = DecodeBatch(own, pad, exchanged=False) if own is not None else None
 
     def empty(self) -> "ContinuousBatch":
         """Return another batch over the same model and adapter, in which nothing runs."""
@@ -66,7 +63,7 @@ class ContinuousBatch:
     @property
     def _parts(self) -> list[DecodeBatch]:
         own = () if self._own is None else (self._own,)
-        return [self._base, *own, *self._others.values()]
+        return [self._base, *own]
 
     def room(self, waiting: Sequence[Sequence[Job]]) -> int:
         """Return how many of these groups, from the first on, can join now; one always can when nothing runs."""
@@ -113,7 +110,6 @@ class ContinuousBatch:
                 steps += [Step.failed(job, error) for job in jobs]
                 continue
             steps += self._choose(part, jobs, logits)
-        self._forget()
         return steps
 
     @torch.inference_mode()
@@ -121,26 +117,14 @@ class ContinuousBatch:
         """Drop answers that nobody waits for any more."""
         for part in self._parts:
             part.leave([job for job in jobs if job in part.jobs])
-        self._forget()
 
     def clear(self) -> None:
         """Drop everything."""
         for part in self._parts:
             part.clear()
-        self._forget()
 
     def _part(self, job: Job) -> DecodeBatch:
-        if self._own is not None and job.edits:
-            return self._own
-        if job.weights is None:
-            return self._base
-        if job.weights not in self._others:
-            self._others[job.weights] = DecodeBatch(self._model, self._pad, job.weights)
-        return self._others[job.weights]
-
-    def _forget(self) -> None:
-        """Let go of weights on which no row is any more."""
-        self._others = {weights: part for weights, part in self._others.items() if part.jobs}
+        return self._own if self._own is not None and job.edits else self._base
 
     def _choose(self, part: DecodeBatch, jobs: Sequence[Job], logits: Tensor) -> list[Step]:
         """Choose a token for each row of ``logits [jobs, v]``; jobs that end with it leave."""

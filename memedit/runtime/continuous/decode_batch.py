@@ -12,7 +12,7 @@ from transformers import DynamicCache
 from memedit.adapters.base import Adapter, AdapterBatch, DecodesInSteps
 from memedit.errors import UnsupportedModelError
 from memedit.models.kv_cache import cache_name
-from memedit.models.weights import WeightOverlay
+from memedit.models.weights import weights_by_row
 from memedit.runtime.continuous.jobs import Job
 from memedit.runtime.continuous.slots import SlotCache
 
@@ -29,13 +29,13 @@ class DecodeBatch:
     Args:
         model: a causal LM whose layers all attend with keys and values.
         pad: id to pad with.
-        weights: stand in the place of the model's own in every pass; None for none.
+        exchanged: rows meet the weights that their jobs name; False where these are another model's.
 
     Raises:
         UnsupportedModelError: its forward pass takes no positions, or its attention cannot be masked row by row.
     """
 
-    def __init__(self, model: Any, pad: int, weights: WeightOverlay | None = None) -> None:
+    def __init__(self, model: Any, pad: int, *, exchanged: bool = True) -> None:
         takes = inspect.signature(model.forward).parameters
         missing = [name for name in ("position_ids", "attention_mask") if name not in takes]
         missing += [] if cache_name(model) else ["key-value cache"]
@@ -45,7 +45,7 @@ class DecodeBatch:
                 f"{type(model).__name__} cannot be decoded in a running batch: "
                 + (f"its forward pass takes no {missing[0]}" if missing else f"attention {attention!r}")
             )
-        self.model, self._pad, self._weights = model, pad, weights
+        self.model, self._pad, self._exchanged = model, pad, exchanged
         self._keeps = "logits_to_keep" in takes
         self._cache_name = cache_name(model) or ""
         self._windows = _windows(model.config)
@@ -91,7 +91,7 @@ class DecodeBatch:
         options: dict[str, Any] = {self._cache_name: cache, "use_cache": True}
         if self._keeps:
             options["logits_to_keep"] = torch.tensor(lasts, device=device)
-        with self._on_weights(), _active(adapter, batch, groups):
+        with self._on_weights([group[0] for group in groups]), _active(adapter, batch, groups):
             ids = torch.tensor(padded, device=device)
             logits = self.model(input_ids=ids, **options).logits
         at = [lasts.index(length - 1) if self._keeps else length - 1 for length in lengths]
@@ -116,7 +116,7 @@ class DecodeBatch:
         self._cache.extend(self._cache.places.width)
         ids = torch.tensor([[job.tokens[-1]] for job in self.jobs], device=device)
         positions = self._cache.places.columns.unsqueeze(1)
-        with self._on_weights(), self._decoding(adapter):
+        with self._on_weights(self.jobs), self._decoding(adapter):
             logits = self.model(
                 input_ids=ids,
                 attention_mask=self._mask(device),
@@ -136,8 +136,9 @@ class DecodeBatch:
         )
         return adapter.decoding(batch, _artefacts(self.jobs))
 
-    def _on_weights(self) -> AbstractContextManager[None]:
-        return nullcontext() if self._weights is None else self._weights.on(self.model)
+    def _on_weights(self, jobs: Sequence[Job]) -> AbstractContextManager[None]:
+        """Let each row meet its weights inside; to be entered before an adapter, which adds to what they say."""
+        return weights_by_row(self.model, [job.weights for job in jobs]) if self._exchanged else nullcontext()
 
     def leave(self, jobs: Sequence[Job]) -> None:
         """Take jobs out; the last rows move into their slots."""
