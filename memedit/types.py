@@ -246,3 +246,8 @@ class BatchPlan:
     def edited_rows(self) -> tuple[int, ...]:
         """Rows on which an edit fires."""
         return tuple(route.row for route in self.routes if route.adapter is not None)
+
+    @property
+    def weight_rows(self) -> tuple[int, ...]:
+        """Rows whose edits the model's own weights answer, and no adapter."""
+        return tuple(route.row for route in self.routes if route.adapter is None and route.decision.in_weights)

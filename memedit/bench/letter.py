@@ -12,7 +12,7 @@ from memedit.runtime import EditableModel
 from memedit.runtime.passes import Base, EditedRows
 from memedit.runtime.rows import prompt_row
 from memedit.runtime.scoring import score_rows
-from memedit.types import Route
+from memedit.types import BatchPlan, Route
 from memedit.workflows.asking import as_prompt
 
 _BATCH = 8
@@ -117,7 +117,7 @@ def _forced_one(model: EditableModel, prompt: Any, route: Route) -> _Said:
     edits = tuple(hit.edit for hit in route.fired)
     edited = EditedRows((0,), (row,), (edits,), {}, (own,))
     base = Base(model.base, model.pad_token_id, model.context_length)
-    (score,) = score_rows(base, [row], [own.ids], [route], edited=edited, adapter=model.adapter)
+    (score,) = score_rows(base, [row], [own.ids], BatchPlan((route,)), edited=edited, adapter=model.adapter)
     kept = own.ids if all(score.argmax) else own.ids[: score.argmax.index(False)]
     text = str(model.tokenizer.decode(list(kept), skip_special_tokens=True))
     return (text if kept == own.ids else f"{text}…"), fired

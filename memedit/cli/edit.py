@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memedit.cli import testing
+from memedit.cli.consolidate import Versions
 from memedit.cli.files import file_or_shipped
 from memedit.cli.options import Needs, command, key_values, read_time
 from memedit.cli.output import Output
 from memedit.cli.pairs import note_doubts, show_pairs
-from memedit.cli.text import one_line
+from memedit.cli.text import one_line, plain
+from memedit.errors import InputError
 
 if TYPE_CHECKING:
     from memedit.cli.session import Session
+    from memedit.memory import EditMemory
     from memedit.types import Edit
+    from memedit.workflows.consolidate.standing import InWeights
 
 app = typer.Typer(no_args_is_help=True, help="Write, look up, change and withdraw edits.")
 
@@ -213,9 +217,17 @@ def list_edits(
 
 
 @command(app, "show", Needs.MEMORY)
-def show(session: "Session", edit_id: EditId) -> None:
-    """Show one edit whole."""
-    _emit_edit(session.output, session.memory().get(edit_id))
+def show(session: "Session", edit_id: EditId, versions: Versions = None) -> None:
+    """Show one edit whole, and how well the champion's weights answer it where it was consolidated."""
+    memory = session.memory()
+    edit = memory.get(edit_id)
+    known = _in_weights(memory, edit, versions)
+    if known is None:
+        _emit_edit(session.output, edit)
+    else:
+        document = {**plain(edit), "in_weights": plain(known)}
+        rows = [*_rows(edit), ("weights", str(known))]
+        session.output.emit(document, lambda out: out.table(["field", "value"], rows))
 
 
 @command(app, "search", Needs.MEMORY)
@@ -374,7 +386,23 @@ def export(
 testing.register(app)
 
 
+def _in_weights(memory: "EditMemory", edit: "Edit", folder: Path | None) -> "InWeights | None":
+    """Return what the versions in a folder, or beside the memory's file, know of an edit."""
+    from memedit.workflows.consolidate.standing import in_weights
+    from memedit.workflows.consolidate.versions import version_store
+
+    try:
+        store = version_store(memory, folder)
+    except InputError:
+        return None  # no folder that versions could lie in
+    return in_weights(memory, store, edit)
+
+
 def _emit_edit(output: Output, edit: "Edit") -> None:
+    output.emit(edit, lambda out: out.table(["field", "value"], _rows(edit)))
+
+
+def _rows(edit: "Edit") -> list[tuple[str, str]]:
     rows = [
         ("id", edit.id),
         ("prompt", edit.prompt),
@@ -391,7 +419,7 @@ def _emit_edit(output: Output, edit: "Edit") -> None:
         ("known", f"{edit.created_at.isoformat(timespec='seconds')} to {_when(edit.expired_at) or 'now'}"),
         ("holds", f"{_when(edit.valid_at) or 'always'} to {_when(edit.invalid_at) or 'further notice'}"),
     ]
-    output.emit(edit, lambda out: out.table(["field", "value"], [row for row in rows if row[1]]))
+    return [row for row in rows if row[1]]
 
 
 def _emit_edits(output: Output, edits: "list[Edit]") -> None:

@@ -80,6 +80,9 @@ class ConsolidationConfig(Section):
     check: Literal["prefix", "exact", "contains"] = "prefix"
     chat: bool = Field(default=True, description="also ask every edit as a chat turn")
     closing: bool = Field(default=False, description="also teach the answer to end")
+    scope: Literal["gated", "always"] = Field(default="gated", description="rows that meet the version's weights")
+    wordings: int = Field(default=8, ge=0, description="generated wordings that each edit is asked in")
+    least_right: Annotated[float, Field(gt=0, le=1)] = 1.0
     rounds: int = Field(default=2, ge=1)
     prompt_tokens: int = Field(default=256, ge=1, description="edits with longer prompts stay in the memory")
     target_tokens: int = Field(default=32, ge=1, description="so do edits with longer targets")

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from memedit.consolidation.apply import edited_weights
 from memedit.consolidation.delta_files import load_delta
-from memedit.consolidation.records import DELTA, EditsInWeights, VersionRecord, read_record
-from memedit.errors import FingerprintMismatchError
-from memedit.models.weights import weights_replaced
+from memedit.consolidation.held import EditsInWeights
+from memedit.consolidation.records import BASE, DELTA, VersionRecord, read_record
+from memedit.errors import FingerprintMismatchError, InputError
+from memedit.models.weights import WeightOverlay
 from memedit.types import WeightDelta, WeightTerm
 
 _VALUES = 16
@@ -30,9 +33,15 @@ class ModelVersion(Protocol):
     def as_base(self, model: Any) -> AbstractContextManager[None]:
         """Let ``model`` have the frozen base's weights inside."""
 
+    def on_rows(self, model: Any, rows: Sequence[int], batch: int) -> AbstractContextManager[None]:
+        """Let chosen rows of a batch of ``batch`` meet the edited weights inside, and all others the frozen base's."""
+
 
 class LoadedVersion:
     """A model whose weights are those of a version.
+
+    The base's weights are its very bytes where the version's folder holds them (:data:`BASE`), else the version's
+    without its delta, to rounding.
 
     Args:
         folder: the version's.
@@ -41,7 +50,8 @@ class LoadedVersion:
 
     def __init__(self, folder: Path, record: VersionRecord) -> None:
         self.folder, self.record = folder, record
-        self.edits = EditsInWeights(record.edits)
+        self.edits = EditsInWeights(record.edits, record.scope)
+        self._base: tuple[list[Any], WeightOverlay] | None = None
 
     def check(self, model: Any) -> None:
         """Make sure that ``model`` has this version's weights.
@@ -67,14 +77,48 @@ class LoadedVersion:
 
     @contextmanager
     def as_base(self, model: Any) -> Iterator[None]:
-        """Let ``model`` have the frozen base's weights inside (to rounding); on exit the version's very bytes are back.
+        """Let ``model`` have the frozen base's weights inside; on exit the version's very bytes are back.
 
         Raises:
             InputError: the version's delta is missing or damaged.
         """
-        delta = load_delta(self.folder / DELTA)
-        with weights_replaced(model, edited_weights(model, negated(delta))):
+        with self.base(model).on(model):
             yield
+
+    @contextmanager
+    def on_rows(self, model: Any, rows: Sequence[int], batch: int) -> Iterator[None]:
+        """Let chosen rows of a batch meet this version's weights inside, and all others the frozen base's.
+
+        Raises:
+            InputError: the version's delta is missing or damaged.
+        """
+        if len(set(rows)) == batch:
+            yield
+            return
+        base = self.base(model)
+        edited = WeightOverlay({name: model.get_parameter(name).data for name in base.values})
+        with base.on(model), edited.on_rows(model, rows, batch):
+            yield
+
+    def base(self, model: Any) -> WeightOverlay:
+        """Return the frozen base's weights for a model that has this version's, on its device and in its dtype.
+
+        Raises:
+            InputError: the version's delta is missing or damaged.
+        """
+        form = [(p.device, p.dtype) for p in (model.get_parameter(name) for name in self.record.samples)]
+        if self._base is None or self._base[0] != form:
+            self._base = form, self._read_base(model)
+        return self._base[1]
+
+    def _read_base(self, model: Any) -> WeightOverlay:
+        try:
+            kept = load_file(self.folder / BASE)
+        except FileNotFoundError:
+            return WeightOverlay(edited_weights(model, negated(load_delta(self.folder / DELTA))))
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{self.folder / BASE} cannot be read: {error}; consolidate again") from error
+        return WeightOverlay({name: value.to(model.get_parameter(name)) for name, value in kept.items()})
 
 
 def negated(delta: WeightDelta) -> WeightDelta:

@@ -4,7 +4,7 @@ from typing import Any
 
 from memedit.consolidation.apply import edited_weights
 from memedit.consolidation.delta_files import load_delta
-from memedit.consolidation.loaded import LoadedVersion, negated, samples_of
+from memedit.consolidation.loaded import LoadedVersion, samples_of
 from memedit.consolidation.records import DELTA, RECORD, VersionRecord, read_record
 from memedit.consolidation.versions import VersionStore
 from memedit.errors import StoreCorruptError, UnsupportedModelError
@@ -49,12 +49,3 @@ class FrozenBase:
             raise UnsupportedModelError(f"{away[0]} is offloaded, so no version can be put on this model")
         LoadedVersion(folder, record).check_samples({name: samples_of(value) for name, value in values.items()})
         return record, WeightOverlay(values)
-
-
-def base_overlay(version: LoadedVersion, model: Any) -> WeightOverlay:
-    """Return the weights of the frozen base (to rounding) for a model that was loaded as a version of it.
-
-    Raises:
-        InputError: the version's delta is missing or damaged.
-    """
-    return WeightOverlay(edited_weights(model, negated(load_delta(version.folder / DELTA))))

@@ -3,16 +3,27 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from memedit.consolidation.verdicts import Gate, Verdict
 from memedit.errors import StoreCorruptError
-from memedit.types import Edit
 
 RECORD = "memedit_version.json"
 DELTA = "delta.safetensors"
+BASE = "base.safetensors"
+"""The frozen base's own values of the weights that a version changes."""
 FORMAT = 1
+
+
+class WeightScope(StrEnum):
+    """Which rows of a batch meet a version's weights."""
+
+    GATED = "gated"
+    """Rows on which an edit fires that the weights answer; all others, and what adapters do, run on the base's."""
+    ALWAYS = "always"
+    """All rows: the version is a plain model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +33,10 @@ class SolvedEdit:
     ``served`` says that it passed its own check, so that the weights answer for it; one that did not is answered from
     the memory although the weights lean its way. ``reason`` says why not. ``chat`` says whether they answer it as a
     chat turn too; None where the model has no chat turns. Weights often answer a plain prompt and not the chat.
+
+    ``stored`` says of the prompt and of each stored paraphrase, in order, whether the weights answer it; ``right`` of
+    all ``asked`` wordings, generated ones among them, they answer. ``any_wording`` says that this was enough to leave
+    wordings to them that were not asked. Where nothing is ``stored`` (versions of before 0.3) only ``served`` is known.
     """
 
     id: str
@@ -29,6 +44,15 @@ class SolvedEdit:
     served: bool
     reason: str = ""
     chat: bool | None = None
+    stored: tuple[bool, ...] = ()
+    asked: int = 0
+    right: int = 0
+    any_wording: bool = True
+
+    @classmethod
+    def parse(cls, fields: Mapping[str, Any]) -> "SolvedEdit":
+        """Read plain values."""
+        return cls(**{**fields, "stored": tuple(fields.get("stored", ()))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +62,7 @@ class VersionRecord:
     ``base`` is the :class:`~memedit.models.identity.BaseRecord` of the frozen base as plain values and
     ``base_fingerprint`` its fingerprint; ``settings`` are the job's; ``samples`` are a few values of every changed
     weight, by parameter name, by which the weights are recognised in any dtype; ``norms`` hold for each changed weight
-    the Frobenius norm of the change and of the base's weight.
+    the Frobenius norm of the change and of the base's weight. ``scope`` says which rows meet the weights.
     """
 
     name: str
@@ -59,6 +83,12 @@ class VersionRecord:
     samples: Mapping[str, Sequence[float]]
     seconds: Mapping[str, float] = field(default_factory=dict)
     memedit: str = ""
+    scope: WeightScope = WeightScope.ALWAYS
+
+    @property
+    def gated(self) -> bool:
+        """Whether only rows meet the weights on which an edit fires that these answer."""
+        return self.scope is WeightScope.GATED
 
     @property
     def served(self) -> tuple[SolvedEdit, ...]:
@@ -85,6 +115,7 @@ class VersionRecord:
             "rejected": [asdict(edit) for edit in self.rejected],
             "gates": [gate.as_json() for gate in self.gates],
             "verdict": self.verdict.value,
+            "scope": self.scope.value,
             "base": dict(self.base),
             "settings": dict(self.settings),
             "norms": {name: list(pair) for name, pair in self.norms.items()},
@@ -109,10 +140,11 @@ class VersionRecord:
             return cls(
                 **{
                     **fields,
-                    "edits": tuple(SolvedEdit(**item) for item in fields["edits"]),
-                    "rejected": tuple(SolvedEdit(**item) for item in fields["rejected"]),
+                    "edits": tuple(SolvedEdit.parse(item) for item in fields["edits"]),
+                    "rejected": tuple(SolvedEdit.parse(item) for item in fields["rejected"]),
                     "gates": tuple(Gate.parse(item) for item in fields["gates"]),
                     "verdict": Verdict(fields["verdict"]),
+                    "scope": WeightScope(fields.get("scope", WeightScope.ALWAYS)),
                     "reasons": tuple(fields["reasons"]),
                     "norms": {name: (float(a), float(b)) for name, (a, b) in fields["norms"].items()},
                 }
@@ -144,26 +176,3 @@ def read_record(folder: Path) -> VersionRecord | None:
     if not isinstance(document, dict):
         raise StoreCorruptError(f"{folder / RECORD} is no record of a version")
     return VersionRecord.parse(document, str(folder / RECORD))
-
-
-class EditsInWeights:
-    """Tells which edits a model answers from its weights, so that the memory need not.
-
-    An edit counts only as it was when the weights were made: one that has been changed since has another content hash
-    and is the memory's again. ``edit in ...`` asks whether the weights answer it in whatever form it is asked.
-    """
-
-    def __init__(self, edits: Sequence[SolvedEdit] = ()) -> None:
-        self._hashes = {edit.id: edit.content_hash for edit in edits if edit.served}
-        self._not_in_chats = frozenset(edit.id for edit in edits if edit.chat is False)
-
-    def __contains__(self, edit: object) -> bool:
-        return isinstance(edit, Edit) and self.holds(edit, chat=True)
-
-    def holds(self, edit: Edit, *, chat: bool) -> bool:
-        """Say whether the weights answer an edit that is asked as a chat turn, or as plain text to be continued."""
-        answered = self._hashes.get(edit.id) == edit.content_hash
-        return answered and not (chat and edit.id in self._not_in_chats)
-
-    def __len__(self) -> int:
-        return len(self._hashes)

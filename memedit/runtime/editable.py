@@ -67,7 +67,8 @@ class EditableModel:
         threshold: replaces the scope's own.
         k: vector neighbours looked up for each query.
         version: the version (:func:`memedit.consolidation.open_version`) that the model was loaded as, None for a plain
-            model. Edits that its weights answer do not fire; all others in force do, whatever their state.
+            model. Edits that its weights answer do not fire; all others in force do, whatever their state. Where the
+            version is gated, rows without such an edit run on the frozen base's weights, to the bit.
         chains: look questions up along chains of edits too: "off", "on", or "auto" (under the trained scope alone).
     """
 
@@ -102,6 +103,7 @@ class EditableModel:
             adapter=self._adapter,
             artefacts=self._artefacts,
             lock=self._lock,
+            version=version,
         )
         self._grammars: Grammars | None = None
 
@@ -354,9 +356,11 @@ class EditableModel:
             chunk_plan = self._plan(chunk) if plan is None else part_of(plan, start, start + len(chunk))
             edited = self._generator.edited(chunk, chunk_plan)
             adapter = self.adapter if edited is not None else None
-            base = self._generator.base
+            base, on_weights = self._generator.base, self._generator.on_weights
             with self._lock:
-                scores += score_rows(base, chunk, wanted, chunk_plan.routes, edited=edited, adapter=adapter)
+                scores += score_rows(
+                    base, chunk, wanted, chunk_plan, edited=edited, adapter=adapter, on_weights=on_weights
+                )
         return scores
 
     def _rows(self, prompts: Prompts) -> list[Row]:
@@ -371,6 +375,10 @@ class EditableModel:
     def target_prior(self, row: Row, fired: Sequence[Hit]) -> TargetPrior | None:
         """Return what the decoding of a row is mixed with when the edits of ``fired`` apply to it."""
         return self._generator.target_prior(row, fired)
+
+    def is_chat(self, row: Row) -> bool:
+        """Whether a row ends in a chat's turn, so that its answer begins one of its own."""
+        return self._generator.is_chat(row)
 
     def held(self, grammar: Grammar, row: Row, fired: Sequence[Hit]) -> Held:
         """Return what one answer to a row is held to, and mixed with where edits fire on it."""

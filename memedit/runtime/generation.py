@@ -1,6 +1,7 @@
 """The one road of a planned batch: through the bare model, the adapter, or both, and back into the caller's rows."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from memedit.adapters.base import Row
+from memedit.consolidation.loaded import ModelVersion
 from memedit.models.chat import ChatLayout
 from memedit.runtime.answers import Answer
 from memedit.runtime.artefacts import Artefacts
@@ -51,6 +53,8 @@ class Generator:
         adapter: makes the model follow the edits that fire.
         artefacts: what the adapter prepared for them.
         lock: held during passes.
+        version: the consolidated edits that the model answers. Where it is gated, rows of them meet their weights and
+            all others the frozen base's.
     """
 
     def __init__(
@@ -62,9 +66,10 @@ class Generator:
         adapter: LazyAdapter,
         artefacts: Artefacts,
         lock: Any,
+        version: ModelVersion | None = None,
     ) -> None:
         self._model, self._tokenizer, self._layout = model, tokenizer, layout
-        self._adapter, self._artefacts, self._lock = adapter, artefacts, lock
+        self._adapter, self._artefacts, self._lock, self._version = adapter, artefacts, lock, version
 
     @property
     def base(self) -> Base:
@@ -92,14 +97,17 @@ class Generator:
         options, grammar, width = batch.options, batch.grammar, batch.ids.shape[1]
         if grammar is not None:  # for the rows of the bare model; those of edited rows hold their targets too
             options = with_structure(options, [lambda: Held(grammar.constraint())] * len(batch.rows), width)
+        weighted, count = batch.plan.weight_rows, len(batch.rows)
         if edited is None:
-            return self.bare(batch.inputs, options)
+            return self.bare(batch.inputs, options, weighted, count)
         adapter = self._adapter.get()
         with self._lock, torch.no_grad():
             bare = None
-            if len(edited.numbers) < len(batch.rows):
-                bare = PassResult(self.bare(batch.inputs, options), width, tuple(range(len(batch.rows))))
-            result = run_edited(self.base, adapter, edited, batch.ids, batch.options)
+            if len(edited.numbers) < count:
+                found = self.bare(batch.inputs, options, weighted, count)
+                bare = PassResult(found, width, tuple(range(count)))
+            with self.on_weights():
+                result = run_edited(self.base, adapter, edited, batch.ids, batch.options)
         return merge(bare, result, batch.ids, self.base.pad)
 
     def answers(self, batch: PlannedBatch) -> list[Answer]:
@@ -113,9 +121,17 @@ class Generator:
             answers.append(Answer(text=text, token_ids=tuple(kept), route=batch.plan.routes[number // repeats]))
         return answers
 
-    def bare(self, inputs: Tensor | None, options: Mapping[str, Any]) -> Any:
-        """Call the model's own ``generate`` with the caller's own arguments."""
-        with self._lock:
+    def on_weights(self, rows: Sequence[int] = (), batch: int = 1) -> AbstractContextManager[None]:
+        """Let these rows of a batch meet the edited weights inside and all others the base's, where that is wished."""
+        if self._version is None or not self._version.edits.gated:
+            return nullcontext()
+        return self._version.on_rows(self._model, rows, batch)
+
+    def bare(
+        self, inputs: Tensor | None, options: Mapping[str, Any], weighted: Sequence[int] = (), batch: int = 1
+    ) -> Any:
+        """Call the model's own ``generate`` with the caller's own arguments; ``weighted`` rows by edited weights."""
+        with self._lock, self.on_weights(weighted, batch):
             return self._model.generate(**options) if inputs is None else self._model.generate(inputs, **options)
 
     def edited(self, rows: Sequence[Row], plan: BatchPlan, grammar: Grammar | None = None) -> EditedRows | None:

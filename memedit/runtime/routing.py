@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from memedit.consolidation.records import EditsInWeights
+from memedit.consolidation.held import EditsInWeights
 from memedit.errors import InputError
 from memedit.runtime.asked import Asked
 from memedit.runtime.chains import ChainLookup, check_chains
@@ -32,7 +32,9 @@ class Router:
         k: vector neighbours fetched for each part.
         threshold: overrides the scope's own.
         in_weights: edits that the model answers from its weights. They are looked up and judged like the others, so
-            that no edit near them takes their place and people can see why an answer is as it is, but do not fire.
+            that no edit near them takes their place and people can see why an answer is as it is, but do not fire in
+            words that the weights were seen to answer rightly. Talks and, where only rows with such edits meet the
+            weights, questions on which several edits fire stay with the memory: nobody has asked the weights these.
         chains: whether queries are looked up along chains of edits too, see
             :data:`~memedit.types.ChainPolicy`. What a chain ends with fires even where the weights know it:
             they were shown to answer its own question, not this one.
@@ -85,7 +87,7 @@ class Router:
             pairs = zip(asked, found, strict=True)
             found = [self._chains.decide(scope, one.text, decision, bar) for one, decision in pairs]
         forms = [True] * len(asked) if chats is None else chats
-        return [self._served(decision, chat=chat) for decision, chat in zip(found, forms, strict=True)]
+        return [self._served(one, query, chat) for one, query, chat in zip(found, asked, forms, strict=True)]
 
     def _with_talks(
         self, scope: Scope, asked: Sequence[Asked], found: Sequence[ScopeDecision], threshold: float
@@ -107,11 +109,12 @@ class Router:
         self._recall(scope, [candidate.edit for row in candidates for candidate in row])
         return scope.decide(encodings, candidates, threshold=threshold)
 
-    def _served(self, decision: ScopeDecision, *, chat: bool) -> ScopeDecision:
+    def _served(self, decision: ScopeDecision, asked: Asked, chat: bool) -> ScopeDecision:
         """Take from what fired the edits that the weights answer."""
-        if decision.chain:
+        known = self._in_weights
+        if decision.chain or not len(known) or (known.gated and (asked.earlier or len(decision.fired) > 1)):
             return decision
-        held = tuple(hit for hit in decision.fired if self._in_weights.holds(hit.edit, chat=chat))
+        held = tuple(hit for hit in decision.fired if known.answer(hit.edit, asked.text, chat=chat))
         if not held:
             return decision
         return replace(decision, fired=tuple(hit for hit in decision.fired if hit not in held), in_weights=held)

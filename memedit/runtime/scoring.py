@@ -3,7 +3,8 @@
 import inspect
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from memedit.runtime.lengths import check_fits, longest
 from memedit.runtime.passes import Base, EditedRows
 from memedit.runtime.rows import left_pad
 from memedit.runtime.target_bias import TargetPrior, mixed
-from memedit.types import Route
+from memedit.types import BatchPlan
 
 _CLOSING = ",.;:!?%'\u2026\u3001\u3002\uff0c"
 _UNSPACED = re.compile(
@@ -26,6 +27,13 @@ _UNSPACED = re.compile(
 
 Forced = tuple[list[float], list[int]]
 """Log probabilities of a target's tokens, and the most likely token at each place."""
+
+
+OnWeights = Callable[[Sequence[int], int], AbstractContextManager[None]]
+
+
+def _as_loaded(rows: Sequence[int], batch: int) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 def target_ids(tokenizer: Any, row: Row, target: str, *, as_is: bool = False) -> tuple[int, ...]:
@@ -55,12 +63,16 @@ def score_rows(
     base: Base,
     rows: Sequence[Row],
     targets: Sequence[tuple[int, ...]],
-    routes: Sequence[Route],
+    plan: BatchPlan,
     *,
     edited: EditedRows | None = None,
     adapter: Adapter | None = None,
+    on_weights: OnWeights = _as_loaded,
 ) -> list[Score]:
-    """Score ``targets`` (token ids) after ``rows``; edited rows run in a pass of their own, under the adapter."""
+    """Score ``targets`` (token ids) after ``rows``; edited rows run in a pass of their own, under the adapter.
+
+    ``on_weights`` puts chosen rows of so many on edited weights, and all others on the base's.
+    """
     touched = set(edited.numbers) if edited is not None else set()
     found: dict[int, Forced] = {}
     plain = [n for n in range(len(rows)) if n not in touched]
@@ -68,16 +80,18 @@ def score_rows(
         wanted = [targets[n] for n in plain]
         forced = _forced([rows[n] for n in plain], wanted)
         nothing = [None] * len(plain)
-        found.update(zip(plain, _forward(base, base.model, forced, wanted, nothing), strict=True))
+        weighted = set(plan.weight_rows)
+        with on_weights([place for place, n in enumerate(plain) if n in weighted], len(plain)):
+            found.update(zip(plain, _forward(base, base.model, forced, wanted, nothing), strict=True))
     if edited is not None and adapter is not None:
         wanted = [targets[n] for n in edited.numbers]
         forced = _forced(edited.rewritten(adapter, base.limit), wanted)
         _, _, pads = left_pad(forced, base.pad, "cpu")
         batch = AdapterBatch(tuple(forced), edited.edits, pads, answers=tuple(map(len, wanted)))
-        with adapter.active(batch, edited.artefacts):
+        with on_weights((), 1), adapter.active(batch, edited.artefacts):
             results = _forward(base, adapter.model() or base.model, forced, wanted, edited.priors)
         found.update(zip(edited.numbers, results, strict=True))
-    return [Score(targets[n], tuple(found[n][0]), tuple(found[n][1]), routes[n]) for n in range(len(rows))]
+    return [Score(targets[n], tuple(found[n][0]), tuple(found[n][1]), plan.routes[n]) for n in range(len(rows))]
 
 
 def _forced(rows: Sequence[Row], targets: Sequence[tuple[int, ...]]) -> list[Row]:

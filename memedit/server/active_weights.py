@@ -3,28 +3,47 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from memedit.consolidation.records import EditsInWeights, VersionRecord
+from memedit.consolidation.held import EditsInWeights
+from memedit.consolidation.records import VersionRecord
 from memedit.server.problems import ApiError
 
 if TYPE_CHECKING:
     from memedit.models.weights import WeightOverlay
+    from memedit.types import ScopeDecision
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ActiveVersion:
-    """Weights that answer. ``record`` None is the plain base; ``overlay`` None takes the model as it was loaded."""
+    """Weights that answer. ``record`` None is the plain base; ``overlay`` None takes the model as it was loaded.
+
+    ``base`` are the frozen base's, which answer what a gated version does not; None takes the model as it was loaded.
+    """
 
     record: VersionRecord | None = None
     overlay: "WeightOverlay | None" = None
+    base: "WeightOverlay | None" = None
     edits: EditsInWeights = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "edits", EditsInWeights(() if self.record is None else self.record.edits))
+        held = EditsInWeights() if self.record is None else EditsInWeights(self.record.edits, self.record.scope)
+        object.__setattr__(self, "edits", held)
+
+    def answers(self, decision: "ScopeDecision | None") -> bool:
+        """Whether a prompt of which this was decided meets these weights; a gated version's, only if they answer it."""
+        return not self.edits.gated or (decision is not None and bool(decision.in_weights))
+
+    def weights_for(self, decision: "ScopeDecision | None") -> "WeightOverlay | None":
+        """Return the weights that answer a prompt of which this was decided."""
+        return self.overlay if self.answers(decision) else self.base
 
     @property
     def version(self) -> str | None:
         """The version's name, None for the plain base."""
         return None if self.record is None else self.record.name
+
+    def version_for(self, decision: "ScopeDecision | None") -> str | None:
+        """Return the name of the version that answers a prompt of which this was decided, None for the plain base."""
+        return self.version if self.answers(decision) else None
 
 
 PLAIN = ActiveVersion()

@@ -71,8 +71,17 @@ class Lookups:
         """The scope, loaded now (with the memory's encoder) if it was not yet."""
         return self._scope.get()
 
-    def decide(self, namespace: str, queries: Sequence[str | Asked], *, threshold: float | None = None) -> LookupResult:
+    def decide(
+        self,
+        namespace: str,
+        queries: Sequence[str | Asked],
+        *,
+        threshold: float | None = None,
+        chats: Sequence[bool] | None = None,
+    ) -> LookupResult:
         """Judge queries, all in one pass of the encoder; ``threshold`` is tried instead of the one in force.
+
+        ``chats`` says which are asked as chat turns, see :meth:`~memedit.runtime.routing.Router.decide`.
 
         Raises:
             InputError: a query is no Unicode text.
@@ -88,7 +97,7 @@ class Lookups:
             router = self._router(namespace, revision, served)
         else:
             router = self._new_router(namespace, threshold, served)
-        decisions = router.decide(queries)
+        decisions = router.decide(queries, chats=chats)
         if self.observe is not None:
             self.observe(len(queries), time.perf_counter() - started)
         return LookupResult(tuple(decisions), revision, served)

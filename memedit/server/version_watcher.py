@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from memedit.consolidation.loaded import LoadedVersion
-from memedit.consolidation.overlays import FrozenBase, base_overlay
+from memedit.consolidation.overlays import FrozenBase
 from memedit.consolidation.versions import VersionStore
 from memedit.errors import InputError
 from memedit.server.active_weights import PLAIN, ActiveVersion, ActiveWeights
@@ -23,8 +23,9 @@ def fixed_weights(version: LoadedVersion, model: Any) -> ActiveWeights:
     Raises:
         InputError: the version's delta, by which the base is found again, is missing or damaged.
     """
-    base = ActiveVersion(overlay=base_overlay(version, model))
-    return ActiveWeights(version.record.namespace, ActiveVersion(version.record), base)
+    base = version.base(model)
+    own = ActiveVersion(version.record, base=base)
+    return ActiveWeights(version.record.namespace, own, ActiveVersion(overlay=base))
 
 
 class VersionWatcher:

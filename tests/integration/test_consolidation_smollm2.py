@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from memedit import EditableModel, EditMemory, load_model
@@ -67,6 +68,10 @@ def test_edits_become_weights_and_one_is_taken_out_again(tmp_path: Path) -> None
             decision = model.explain(edit.prompt).decision
             answered_by = decision.in_weights if edit.id in served else decision.fired
             assert [hit.edit.id for hit in answered_by] == [edit.id]
+        assert all(edit.asked > len(edit.stored) == 1 for edit in record.served), "generated wordings were asked too"
+        other = tokenizer("The recipe begins with two cups of", return_tensors="pt")
+        greedy = {"max_new_tokens": 12, "do_sample": False}
+        assert torch.equal(model.generate(**other, **greedy), base.model.generate(**other, **greedy))
 
         withdrawn = consolidate.withdraw(memory, base, store, [edits[0].id], settings)
         assert withdrawn.record is not None

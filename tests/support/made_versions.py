@@ -10,7 +10,7 @@ import numpy as np
 from memedit.consolidation.apply import applied
 from memedit.consolidation.delta_files import save_delta
 from memedit.consolidation.loaded import weight_samples
-from memedit.consolidation.records import DELTA, SolvedEdit, write_record
+from memedit.consolidation.records import DELTA, SolvedEdit, WeightScope, write_record
 from memedit.consolidation.versions import VersionStore
 from memedit.models import LoadedModel, ModelSpec
 from memedit.models.identity import BaseRecord
@@ -28,6 +28,7 @@ def made_version(
     scale: float = 1.0,
     whole: bool = False,
     namespace: str = "default",
+    scope: WeightScope = WeightScope.ALWAYS,
 ) -> str:
     """Make a version that says it answers ``edits``; ``whole`` with weights and tokenizer beside its delta."""
     rng = np.random.default_rng(seed)
@@ -53,6 +54,6 @@ def made_version(
         solved = tuple(SolvedEdit(edit.id, edit.content_hash, True, chat=True) for edit in edits)
         base: dict[str, Any] = BaseRecord.of(loaded.model, loaded.tokenizer, loaded.name).to_json()
         record = made_up_record(name, solved, base=base, samples=samples, base_fingerprint=loaded.fingerprint)
-        write_record(folder, replace(record, base_name=loaded.name, namespace=namespace))
+        write_record(folder, replace(record, base_name=loaded.name, namespace=namespace, scope=scope))
 
     return store.make(build)

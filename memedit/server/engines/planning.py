@@ -47,8 +47,9 @@ class Planner:
 
     def _of_namespace(self, namespace: str, mine: Sequence[Ticket]) -> list[tuple[Ticket, Started | Exception]]:
         asked = [ticket for ticket in mine if ticket.request.edits]
+        chats = [self.model.is_chat(ticket.row) for ticket in asked]
         try:
-            looked = self._lookups.decide(namespace, [asked_row(ticket.row) for ticket in asked])
+            looked = self._lookups.decide(namespace, [asked_row(ticket.row) for ticket in asked], chats=chats)
             bare = self._lookups.weights.of(namespace, edits=False)
         except Exception as error:
             if len(mine) == 1:
@@ -70,7 +71,8 @@ class Planner:
             ticket.begin(self.model.tokenizer, self._jobs(ticket))
         except Exception as error:
             return error
-        return Started(Provenance(ticket.request.namespace, revision, adapter, decision, ticket.served.version))
+        version = ticket.served.version_for(decision)
+        return Started(Provenance(ticket.request.namespace, revision, adapter, decision, version))
 
     def _jobs(self, ticket: Ticket) -> list[Job]:
         fired = ticket.route.decision.fired if ticket.route is not None else ()
@@ -83,6 +85,7 @@ class Planner:
             row = adapter.rewrite(row, edits, artefacts)
             limit = self._shortened(row, limit)
         sampling = ticket.request.sampling
+        weights = ticket.served.weights_for(None if ticket.route is None else ticket.route.decision)
         jobs = [
             Job(
                 key=(ticket.request.id, index),
@@ -94,7 +97,7 @@ class Planner:
                 edits=edits,
                 artefacts=artefacts,
                 logprobs=sampling.logprobs,
-                weights=ticket.served.overlay,
+                weights=weights,
                 prior=prior,
             )
             for index in range(sampling.n)

@@ -152,7 +152,9 @@ class Worker:
             return not (ticket.cancelled or ticket.over or ticket.failed or self._dropping)
 
         assert ticket.route is not None
-        model, overlay = self._planner.model, ticket.served.overlay
+        model, overlay = self._planner.model, ticket.jobs[0].weights
+        if model.version is not None and model.version.edits.gated:
+            overlay = None  # the model puts its own rows on the weights that answer them
         try:
             with nullcontext() if overlay is None else overlay.on(model.base):
                 structured = None if ticket.grammar is None else ticket.grammar.structure

@@ -18,7 +18,8 @@ router = APIRouter(prefix="/v1/edits", tags=["edits"], dependencies=[Depends(awa
 def explain(request: Request, access: ReadAccess, body: ExplainIn) -> ExplainOut:
     """Say which edits would fire on a prompt and why, without an answer. A chat is looked up by its last user turn."""
     query = _query(body)
-    found = server_state(request).lookups.decide(access.namespace, [query], threshold=body.threshold)
+    lookups, chats = server_state(request).lookups, [body.messages is not None]
+    found = lookups.decide(access.namespace, [query], threshold=body.threshold, chats=chats)
     decision, shown = found.decisions[0], Shown(reasons=True)
     return ExplainOut(
         query=decision.query,
@@ -27,7 +28,7 @@ def explain(request: Request, access: ReadAccess, body: ExplainIn) -> ExplainOut
         scope=decision.scope,
         threshold=float(decision.threshold),
         abstained=decision.abstained,
-        version=found.served.version,
+        version=found.served.version_for(decision),
         fired=[FiredEdit(**hit) for hit in shown_hits(decision.fired, shown)],
         in_weights=[FiredEdit(**hit) for hit in shown_hits(decision.in_weights, shown)],
         chain=[ChainHopOut(**hop) for hop in shown_chain(decision.chain, shown)],

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
@@ -20,6 +21,7 @@ from memedit.server.schemas.common import EVENT, responses
 from memedit.server.schemas.consolidations import (
     AliasesOut,
     ConsolidationsOut,
+    InWeightsOut,
     JobIn,
     JobOut,
     LedgerOut,
@@ -30,6 +32,7 @@ from memedit.server.schemas.consolidations import (
 from memedit.server.state import ServerState, server_state
 from memedit.server.streams import EventStream, event, limited
 from memedit.workflows.consolidate import versions
+from memedit.workflows.consolidate.standing import in_weights
 from memedit.workflows.consolidate.states import LEASE
 
 router = APIRouter(prefix="/v1/consolidations", tags=["consolidation"], dependencies=[Depends(awaited_revision)])
@@ -61,6 +64,18 @@ def overview(request: Request, access: ReadAccess) -> ConsolidationsOut:
             versions=[VersionOut.of(store.record(name), named) for name in reversed(store.names())],
             ledger=[LedgerOut.of(entry) for entry in store.entries()],
         )
+
+
+@router.get("/edits/{edit_id}", operation_id="edit_in_weights", responses=responses(404))
+def edit_in_weights(
+    request: Request, access: ReadAccess, edit_id: Annotated[str, Path(min_length=1, max_length=200)]
+) -> InWeightsOut:
+    """Return in how many words the champion's weights answer an edit, as they were asked at consolidation."""
+    with _consolidator(request).setup.opened(access.namespace, access.who.name) as (memory, store):
+        found = in_weights(memory, store, memory.get(edit_id))
+    if found is None:
+        raise ApiError(404, f"the champion's weights know nothing of edit {edit_id!r} as it is now", code="not_found")
+    return InWeightsOut(**asdict(found))
 
 
 @router.post("", operation_id="start_consolidation", status_code=202, responses=responses(404, 409))

@@ -108,6 +108,20 @@ class VersionOut(Out):
         )
 
 
+class InWeightsOut(Out):
+    """What the champion's weights know of an edit; see ``memedit edit show``."""
+
+    version: str
+    since: str | None = Field(description="version by which it last became consolidated")
+    scope: Literal["gated", "always"]
+    served: bool = Field(description="whether the weights answer it")
+    asked: int = Field(description="wordings that the weights were asked in")
+    right: int = Field(description="of these, answered rightly")
+    any_wording: bool = Field(description="whether words that were not asked are left to the weights")
+    chat: bool | None
+    reason: str
+
+
 class AliasesOut(Out):
     """Which version stands under which alias; null for champion and previous is the plain base."""
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.torch import save_file
 
 from memedit.consolidation.apply import applied, to_peft_lora
 from memedit.consolidation.delta_files import save_delta
 from memedit.consolidation.loaded import weight_samples
-from memedit.consolidation.records import DELTA, SolvedEdit, VersionRecord, write_record
+from memedit.consolidation.records import BASE, DELTA, SolvedEdit, VersionRecord, write_record
 from memedit.consolidation.verdicts import Gate, overall
 from memedit.evaluation.report.version_page import version_page
 from memedit.models import LoadedModel
@@ -59,8 +60,8 @@ def make_record(
         base_fingerprint=loaded.fingerprint,
         base=BaseRecord.of(loaded.model, loaded.tokenizer, loaded.name).to_json(),
         settings=settings_json(settings),
-        edits=tuple(_solved_edit(check) for check in solved.checks),
-        rejected=tuple(_solved_edit(check) for check in solved.rejected),
+        edits=tuple(solved_edit(check) for check in solved.checks),
+        rejected=tuple(solved_edit(check) for check in solved.rejected),
         gates=tuple(gates),
         verdict=verdict,
         reasons=reasons,
@@ -68,6 +69,7 @@ def make_record(
         samples=samples,
         seconds=dict(seconds),
         memedit=installed_version("memedit"),
+        scope=settings.scope,
     )
 
 
@@ -80,6 +82,8 @@ def fill_folder(
         loaded.model.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)
     save_delta(delta, folder / DELTA)
+    changed = {f"{module}.weight": loaded.model.get_parameter(f"{module}.weight") for module in delta.terms}
+    save_file({name: value.detach().cpu().contiguous() for name, value in changed.items()}, folder / BASE)
     has_lora = settings.lora and _rank(delta) <= settings.lora_rank
     if has_lora:
         to_peft_lora(loaded, solved.delta, folder / LORA)
@@ -90,8 +94,19 @@ def fill_folder(
     (folder / "README.md").write_text(model_card(record, lora=has_lora), encoding="utf-8")
 
 
-def _solved_edit(check: EditCheck) -> SolvedEdit:
-    return SolvedEdit(check.edit.id, check.edit.content_hash, check.passed, check.reason, check.chat)
+def solved_edit(check: EditCheck) -> SolvedEdit:
+    """Return what a version says of an edit."""
+    return SolvedEdit(
+        check.edit.id,
+        check.edit.content_hash,
+        check.passed,
+        check.reason,
+        check.chat,
+        stored=(check.passed, *check.paraphrases),
+        asked=len(check.rows),
+        right=sum(check.rows),
+        any_wording=check.any_wording,
+    )
 
 
 def _told(edit: Edit, reason: str) -> dict[str, str]:

@@ -20,7 +20,9 @@ class EditCheck:
     """How one edit did. ``preferred``: the target is likelier than the old answer, None where none is known.
 
     ``paraphrases`` says for each of the edit's stored paraphrases whether it passed too, ``chat`` whether the target
-    occurs in the answer to the prompt as a chat turn; None where the model has no chat turns.
+    occurs in the answer to the prompt as a chat turn; None where the model has no chat turns. ``generated`` says how
+    wordings did that nobody stored, ``any_wording`` whether yet others may be left to the weights (see
+    :mod:`~memedit.workflows.consolidate.judging`).
     """
 
     edit: Edit
@@ -29,6 +31,13 @@ class EditCheck:
     paraphrases: tuple[bool, ...]
     preferred: bool | None
     chat: bool | None = None
+    generated: tuple[bool, ...] = ()
+    any_wording: bool = False
+
+    @property
+    def rows(self) -> tuple[bool, ...]:
+        """Whether each wording passed that was asked: the prompt, the stored paraphrases, the generated ones."""
+        return (self.passed, *self.paraphrases, *self.generated)
 
     @property
     def reason(self) -> str:
@@ -63,11 +72,8 @@ def check_edits(
     Without ``chat`` no edit is taken to be answered in chats.
     """
     asked = [(edit, prompt) for edit in edits for prompt in (edit.prompt, *edit.paraphrases)]
-    requests = _requests(answerer, asked)
-    answers = generate_all(answerer, requests, batch_size=settings.batch_size, tick=tick)
-    judge = _JUDGES[settings.check]
-    lines = [first_line(answer.text) for answer in answers]
-    held = [judge(line, [edit.target]) for (edit, _), line in zip(asked, lines, strict=True)]
+    lines = _lines(answerer, asked, settings, tick)
+    held = _held(asked, lines, settings)
     turns = _chat_turns(answerer, edits, settings, chat)
     preferred = _preferred(answerer, edits, settings)
     checks, start = [], 0
@@ -76,6 +82,26 @@ def check_edits(
         checks.append(EditCheck(edit, held[start], lines[start], tuple(held[start + 1 : stop]), likelier, turn))
         start = stop
     return checks
+
+
+def ask_wordings(
+    answerer: Answerer, asked: Sequence[tuple[Edit, str]], settings: JobSettings, tick: Tick | None = None
+) -> list[bool]:
+    """Say whether each edit's answer to a text passes its check."""
+    return _held(asked, _lines(answerer, asked, settings, tick), settings) if asked else []
+
+
+def _lines(
+    answerer: Answerer, asked: Sequence[tuple[Edit, str]], settings: JobSettings, tick: Tick | None
+) -> list[str]:
+    """Return the answers to each edit's text."""
+    answers = generate_all(answerer, _requests(answerer, asked), batch_size=settings.batch_size, tick=tick)
+    return [first_line(answer.text) for answer in answers]
+
+
+def _held(asked: Sequence[tuple[Edit, str]], lines: Sequence[str], settings: JobSettings) -> list[bool]:
+    judge = _JUDGES[settings.check]
+    return [judge(line, [edit.target]) for (edit, _), line in zip(asked, lines, strict=True)]
 
 
 def questions_of(edits: Sequence[Edit]) -> int:

@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from memedit.consolidation.base import ConsolidationSettings
+from memedit.consolidation.records import WeightScope
 from memedit.consolidation.verdicts import GateLimits, Verdict
 from memedit.errors import ConfigError
 
-_OF_THE_SOLUTION = ("method", "chat", "closing", "rounds", "prompt_tokens", "target_tokens", "statistics_tokens")
+_OF_THE_SOLUTION = (
+    "method", "chat", "closing", "rounds", "prompt_tokens", "target_tokens", "statistics_tokens", "wordings",
+    "least_right",
+)  # fmt: skip
+_SINCE = {"scope": WeightScope.ALWAYS.value, "wordings": 0, "least_right": 1.0}
+"""What jobs were like that were recorded before there was a choice."""
 
 
 class Check(StrEnum):
@@ -61,6 +67,11 @@ class JobSettings:
             not stand in that answer go on being served from the memory in chats; so do all with this left out.
         closing: also teach the answer to end, with a newline behind the target: many more edits pass an exact check,
             but a text that begins with the prompt no longer goes on in the same line.
+        scope: which rows of a batch meet the version's weights in memedit. Loaded by anything else it is a plain model.
+        wordings: an edit whose prompt the weights answer is asked in so many other wordings, generated ones. Those that
+            are never asked are left to the weights where these were answered rightly, else to the memory; with 0 all
+            are the memory's.
+        least_right: share of an edit's wordings that must be answered rightly for that.
         rounds: solves at most: edits that fail their check are left out of the next one. In the last round they stay
             in the weights, but the memory goes on answering for them.
         prompt_tokens: edits with longer prompts stay in the memory: what keys and targets cost grows with them.
@@ -84,6 +95,9 @@ class JobSettings:
     check: Check = Check.PREFIX
     chat: bool = True
     closing: bool = False
+    scope: WeightScope = WeightScope.GATED
+    wordings: int = 8
+    least_right: float = 1.0
     rounds: int = 2
     prompt_tokens: int = 256
     target_tokens: int = 32
@@ -102,17 +116,21 @@ class JobSettings:
         text = self.statistics_text
         object.__setattr__(self, "check", Check(self.check))
         object.__setattr__(self, "solver", self.solver.for_method(self.method))
+        object.__setattr__(self, "scope", WeightScope(self.scope))
         object.__setattr__(self, "publish_on", tuple(map(Verdict, self.publish_on)))
         object.__setattr__(self, "statistics_text", None if text is None else Path(text))
         at_least = {
-            "rounds": 1, "prompt_tokens": 1, "target_tokens": 1, "statistics_tokens": 1, "specificity_probes": 1,
-            "perplexity_tokens": 16, "capability_questions": 1, "batch_size": 1, "lora_rank": 1, "keep": 1,
+            "rounds": 1, "wordings": 0, "prompt_tokens": 1, "target_tokens": 1, "statistics_tokens": 1,
+            "specificity_probes": 1, "perplexity_tokens": 16, "capability_questions": 1, "batch_size": 1,
+            "lora_rank": 1, "keep": 1,
         }  # fmt: skip
         problems = [
             f"{name} must be at least {least}, got {getattr(self, name)}"
             for name, least in at_least.items()
             if getattr(self, name) < least
         ]
+        if not 0 < self.least_right <= 1:
+            problems.append(f"least_right must lie above 0 and at most at 1, got {self.least_right}")
         if Verdict.FAIL in self.publish_on:
             problems.append("publish_on: a candidate that FAILs is never published")
         if problems:
@@ -125,6 +143,7 @@ def settings_json(settings: JobSettings) -> dict[str, Any]:
     return {
         **{name: getattr(settings, name) for name in _OF_THE_SOLUTION},
         "check": settings.check.value,
+        "scope": settings.scope.value,
         "statistics_text": None if text is None else str(text),
         "solver": asdict(settings.solver),
     }
@@ -136,9 +155,10 @@ def settings_like(fields: Mapping[str, Any]) -> JobSettings:
     Raises:
         ConfigError: they are of another version of memedit.
     """
+    fields = {**_SINCE, **fields}
     try:
         solver: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields["solver"].items()}
-        same: dict[str, Any] = {name: fields[name] for name in (*_OF_THE_SOLUTION, "check", "statistics_text")}
+        same: dict[str, Any] = {name: fields[name] for name in (*_OF_THE_SOLUTION, "check", "scope", "statistics_text")}
         return JobSettings(**same, solver=ConsolidationSettings(**solver))
     except (KeyError, TypeError) as error:
         raise ConfigError([f"cannot be used by this memedit: {error}; name settings anew"], "recorded job") from error

@@ -10,6 +10,7 @@ from memedit.models import LoadedModel
 from memedit.types import Edit
 from memedit.workflows.consolidate.building import Solved
 from memedit.workflows.consolidate.checking import ChatForm, EditCheck, check_edits, questions_of
+from memedit.workflows.consolidate.judging import generated_wordings, judged
 from memedit.workflows.consolidate.planning import artefact_kind, kept_artefacts
 from memedit.workflows.consolidate.selecting import Selection, edit_requests
 from memedit.workflows.consolidate.settings import JobSettings
@@ -76,11 +77,13 @@ def settle(
 ) -> Solved | None:
     """Solve for all edits, ask each, leave out those that fail, and solve again; None when none is left.
 
-    The outcome depends on the set of edits alone. In the last round what fails stays in the weights.
+    The outcome depends on the set of edits alone. In the last round what fails stays in the weights, and what passes is
+    asked in other words.
     """
     form = chat_form(loaded, settings)
     left, rejected = list(edits), list[EditCheck]()
-    total, done = (questions_of(edits) + settings.solver.polish) * settings.rounds, 0
+    total = (questions_of(edits) + settings.solver.polish) * settings.rounds + settings.wordings * len(edits)
+    done = 0
 
     def tick(count: int) -> None:
         nonlocal done
@@ -100,6 +103,9 @@ def settle(
             checks = check_edits(answerer, left, settings, chat=form, tick=tick)
         failed = [check for check in checks if not check.passed]
         if not failed or number == settings.rounds - 1:
+            wordings = generated_wordings(loaded, left, settings)
+            with applied(loaded, delta):
+                checks = judged(answerer, checks, wordings, settings, tick)
             return Solved(delta, tuple(checks), tuple(rejected))
         rejected += failed
         left = [check.edit for check in checks if check.passed]

@@ -12,7 +12,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from memedit.consolidation.records import EditsInWeights, VersionRecord
+from memedit.consolidation.held import EditsInWeights
+from memedit.consolidation.records import VersionRecord
 from memedit.consolidation.versions import VersionStore
 from memedit.errors import StoreBusyError
 from memedit.memory import EditMemory

@@ -205,7 +205,9 @@ class Stage:
         editable.prepare()
         self._note_seconds(method, started, filled)
         answerer = EditedAnswerer(bench.loaded, editable, filled.places(), bench.base.end, fingerprint)
-        return answerer if written is None else WeightsAnswerer(answerer, bench.loaded, written, fingerprint)
+        if written is None or written.edits.gated:  # the memory puts its own rows on the weights
+            return answerer
+        return WeightsAnswerer(answerer, bench.loaded, written, fingerprint)
 
     def _write(self, method: Method, filled: FilledMemory) -> WrittenWeights:
         """Solve for the edits in force; a memory beside the weights lets those stay there that fail their check."""

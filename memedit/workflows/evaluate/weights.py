@@ -4,18 +4,22 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 from memedit.consolidation import applied, solve
-from memedit.consolidation.records import EditsInWeights, SolvedEdit
+from memedit.consolidation.apply import edited_weights
+from memedit.consolidation.held import EditsInWeights
+from memedit.consolidation.records import SolvedEdit
 from memedit.evaluation.answering import Generation, Scoring
 from memedit.evaluation.datasets import file_sha256
 from memedit.memory import EditMemory
 from memedit.models import LoadedModel
+from memedit.models.weights import WeightOverlay
 from memedit.types import Edit, WeightDelta
 from memedit.workflows.answerers import BareAnswerer
+from memedit.workflows.consolidate.building import solved_edit
 from memedit.workflows.consolidate.selecting import Selection
 from memedit.workflows.consolidate.settings import JobSettings
 from memedit.workflows.consolidate.solving import artefacts_of, settle, statistics_of
@@ -32,6 +36,9 @@ def job_description(settings: JobSettings) -> dict[str, Any]:
         "chat": settings.chat,
         "closing": settings.closing,
         "rounds": settings.rounds,
+        "scope": settings.scope.value,
+        "wordings": settings.wordings,
+        "least_right": settings.least_right,
         "statistics": "own samples" if text is None else {"file": text.name, "sha256": file_sha256(text)},
         "statistics_tokens": settings.statistics_tokens,
     }
@@ -42,17 +49,33 @@ def job_fingerprint(settings: JobSettings) -> str:
     return hashlib.sha256(json.dumps(job_description(settings), sort_keys=True).encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
 class WrittenWeights:
-    """A solution; ``delta`` None changes nothing. ``edits`` are those that the weights answer."""
+    """A solution for a model that has the base's weights.
 
-    delta: WeightDelta | None
-    edits: EditsInWeights
+    Args:
+        delta: the change; None changes nothing.
+        edits: those that the weights answer.
+    """
+
+    def __init__(self, delta: WeightDelta | None, edits: EditsInWeights) -> None:
+        self.delta, self.edits = delta, edits
+        self._overlay: WeightOverlay | None = None
 
     @contextmanager
     def as_base(self, model: Any) -> Iterator[None]:
         """Yield: outside of an answer the model has the base's weights anyway."""
         yield
+
+    @contextmanager
+    def on_rows(self, model: Any, rows: Sequence[int], batch: int) -> Iterator[None]:
+        """Let chosen rows of a batch meet the edited weights inside."""
+        if self.delta is None or not rows:
+            yield
+            return
+        if self._overlay is None:
+            self._overlay = WeightOverlay(edited_weights(model, self.delta))
+        with self._overlay.on_rows(model, rows, batch):
+            yield
 
 
 def write_weights(
@@ -87,8 +110,7 @@ def write_weights(
     )
     if solved is None:
         return WrittenWeights(None, EditsInWeights())
-    kept = [SolvedEdit(c.edit.id, c.edit.content_hash, c.passed) for c in solved.checks]
-    return WrittenWeights(solved.delta, EditsInWeights(kept))
+    return WrittenWeights(solved.delta, EditsInWeights([solved_edit(c) for c in solved.checks], settings.scope))
 
 
 class WeightsAnswerer(BareAnswerer):

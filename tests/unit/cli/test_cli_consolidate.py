@@ -62,6 +62,11 @@ def test_from_edits_to_weights_and_back(command: Any, tmp_path: Path) -> None:
     assert listed["aliases"]["champion"] == "v0001"
     answer = command.json("ask", "--raw", "--model", "champion", prompt_of("a"))
     assert (answer["edits"], [hit["target"] for hit in answer["in_weights"]]) == ([], [answer_of("a")])
+    edit = command.json("edit", "list")[0]["id"]
+    known = command.json("edit", "show", edit)["in_weights"]
+    assert (known["version"], known["since"], known["scope"]) == ("v0001", "v0001", "gated")
+    assert 1 <= known["right"] <= known["asked"]
+    assert "in weights since v0001, rows answered by weights" in " ".join(command("edit", "show", edit).output.split())
     shown = command("versions", "show")
     assert "efficacy" in shown.output
     assert command.json("versions", "diff", "base", "champion")["added"] == [

@@ -238,7 +238,7 @@ def test_score_agrees_with_generation(editable):
         row, plan = editable._rows(prompt), editable.plan(prompt)
         edited = editable._generator.edited(row, plan)
         scores = score_rows(
-            editable._generator.base, row, [answer.token_ids], plan.routes, edited=edited, adapter=editable.adapter
+            editable._generator.base, row, [answer.token_ids], plan, edited=edited, adapter=editable.adapter
         )
         assert scores[0].predicted == answer.token_ids
         assert scores[0].accuracy == 1.0

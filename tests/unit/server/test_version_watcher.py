@@ -14,7 +14,7 @@ from memedit.consolidation.apply import write_delta
 from memedit.consolidation.delta_files import load_delta
 from memedit.consolidation.loaded import LoadedVersion
 from memedit.consolidation.overlays import FrozenBase
-from memedit.consolidation.records import DELTA
+from memedit.consolidation.records import DELTA, WeightScope
 from memedit.consolidation.versions import VersionStore
 from memedit.errors import FingerprintMismatchError, StoreCorruptError, UnsupportedModelError
 from memedit.memory import EditMemory
@@ -77,6 +77,24 @@ def test_what_is_published_answers_the_next_request_and_a_rollback_takes_it_back
         assert text_of(by_memory) == followed.expected(None, CAPITAL)
         assert [hit["target"] for hit in by_memory.json()["memedit"]["edits"]] == ["Sylvania City"]
         assert "x-memedit-version" not in by_memory.headers
+
+
+def test_of_a_gated_version_only_rows_meet_the_weights_whose_edits_these_answer(followed: Following) -> None:
+    base, edits = load_model(followed.checkpoint), followed.memory.list()
+    name = made_version(followed.store, base, edits, seed=1, scope=WeightScope.GATED)
+    followed.store.promote(name)
+    followed.watcher.look()
+    with ThreadPoolExecutor(8) as pool:  # in one running batch
+        found = [response.result() for response in [pool.submit(followed.ask, prompt) for prompt in PROMPTS * 2]]
+    versions = [name, None, None, None] * 2
+    assert [response.json()["memedit"]["version"] for response in found] == versions
+    wanted = ["v0001", None, None, None] * 2  # its weights are those of v0001
+    pairs = zip(wanted, PROMPTS * 2, strict=True)
+    assert [text_of(response) for response in found] == [followed.expected(*pair) for pair in pairs]
+    with followed.client() as client:
+        told = client.get(f"/v1/consolidations/edits/{edits[0].id}").json()
+        assert (told["version"], told["scope"], told["served"]) == (name, "gated", True)
+        assert client.get("/v1/consolidations/edits/none").status_code == 404
 
 
 def test_other_namespaces_and_prompts_with_edits_off_are_answered_by_the_plain_base(followed: Following) -> None:

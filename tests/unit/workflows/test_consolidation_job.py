@@ -55,6 +55,7 @@ SETTINGS = JobSettings(
     statistics_tokens=600,
     perplexity_tokens=16,
     specificity_probes=8,
+    wordings=0,  # spares these tests the encoder
 )
 
 
@@ -117,6 +118,7 @@ def test_every_edit_is_served_by_the_weights_or_by_the_memory(
     assert (len(record.served), len(record.edits), len(record.rejected)) == (4, 4, 1), "the failed one was left out"
     assert [(edit.served, "weights answer" in edit.reason) for edit in record.left_over] == [(False, True)]
     assert record.served_in_chats == (), "the taught model knows no chats: there the memory goes on answering"
+    assert [(edit.stored, edit.asked, edit.right) for edit in record.served] == [((True,), 1, 1)] * 4
     link = memory.history(record.served[0].id)[-1]
     assert (link.action, link.other) == ("state", record.name)
     folder = store.folder("champion")
@@ -126,7 +128,8 @@ def test_every_edit_is_served_by_the_weights_or_by_the_memory(
     assert [hit.edit.subject for hit in by_memory.decision.fired] == ["e"]
     assert AutoModelForCausalLM.from_pretrained(folder).config.vocab_size == loaded.model.config.vocab_size
     assert {p.name for p in folder.iterdir()} >= {
-        "README.md", "report.html", "delta.safetensors", "memedit_version.json", "model.safetensors", "tokenizer.json",
+        "README.md", "report.html", "base.safetensors", "delta.safetensors", "memedit_version.json",
+        "model.safetensors", "tokenizer.json",
     }  # fmt: skip
     assert "Edits that stay with the memory" in (folder / "report.html").read_text(encoding="utf-8")
     assert "base_model: " in (folder / "README.md").read_text(encoding="utf-8")

@@ -55,7 +55,7 @@ def test_weights_are_there_for_their_method_only(
         methods=(method,),
         model="taught",
         scope="subject",
-        consolidation=JobSettings(solver=GENTLE, statistics_tokens=600, check=Check.EXACT, rounds=1),
+        consolidation=JobSettings(solver=GENTLE, statistics_tokens=600, check=Check.EXACT, rounds=1, wordings=0),
         settings=EvalSettings(fluency_queries=0, batch_size=8),
     )
     before = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
