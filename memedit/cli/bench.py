@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memedit.cli.consolidate import Versions
 from memedit.cli.options import Needs, command
 from memedit.cli.output import Output
 from memedit.cli.text import plain
@@ -488,6 +489,39 @@ def chains(
         found = run(model, *rows, fill=fill, unrelated=unrelated, seed=seed, progress=progress)
     shown = {name: value for name, value in found.items() if name != "rows"}
     session.output.emit(found, lambda out: out.table(["what", "value"], list(_rows(plain(shown)))))
+
+
+@command(app, "gated", Needs.MEMORY | Needs.SCOPE | Needs.MODEL)
+def gated(
+    session: "Session",
+    *,
+    data: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Data file whose edits are consolidated.")],
+    queries: Annotated[int, typer.Option(min=1, help="Cases asked about.")] = 250,
+    pairs: Annotated[int, typer.Option(min=2, help="Timed pairs.")] = 40,
+    versions: Versions = None,
+    seed: Seed = 0,
+) -> None:
+    """Ask the memory alone, the champion's weights alone, and both, gated; and time what the weights save."""
+    from memedit.bench.gated import run
+    from memedit.evaluation.datasets import name_files
+    from memedit.workflows.consolidate.versions import version_store
+    from memedit.workflows.open import load_base
+
+    memory, settings = session.memory(), session.settings
+    with session.output.progress("asking") as progress:
+        found = run(
+            memory,
+            load_base(settings.model),
+            version_store(memory, versions),
+            name_files([data], [])[0],
+            queries=queries,
+            pairs=pairs,
+            scope=settings.scope.name,
+            adapter=settings.adapter.name,
+            seed=seed,
+            progress=progress,
+        )
+    emit(session.output, found)
 
 
 def emit(output: Output, found: Mapping[str, Any]) -> None:
