@@ -11,6 +11,8 @@ ADAPTERS.register("in_context", "memedit.adapters.in_context.adapter:InContextAd
 ADAPTERS.register("reader", "memedit.adapters.reader.adapter:ReaderAdapter")
 ADAPTERS.register("recipe", "memedit.adapters.recipe.adapter:RecipeAdapter")
 ADAPTERS.register("elder", "memedit.adapters.elder.adapter:ElderAdapter")
+ADAPTERS.register("mend", "memedit.adapters.hypernet.adapter:MendAdapter")
+ADAPTERS.register("propmend", "memedit.adapters.hypernet.adapter:PropMendAdapter")
 ADAPTERS.register("serac", "memedit.adapters.serac.adapter:SeracAdapter")
 
 

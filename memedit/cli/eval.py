@@ -30,7 +30,7 @@ Methods = Annotated[
     str,
     typer.Option(
         "--method",
-        help="Comma-separated: base, rag, oracle, any adapter (in_context, reader, recipe, serac, elder), "
+        help="Comma-separated: base, rag, oracle, any adapter (in_context, reader, recipe, serac, elder, mend), "
         "weights:rome|memit|alphaedit|rect|prune|ultraedit, hybrid. The first three are in the table unnamed.",
     ),
 ]

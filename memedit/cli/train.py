@@ -142,6 +142,42 @@ def serac(
     )
 
 
+@command(app, "hypernet", Needs.TRAINING)
+def hypernet(
+    session: "Session",
+    *,
+    data: Data = None,
+    whole: Whole = None,
+    preset: Annotated[str, typer.Option("--preset", help="Published method to follow: mend, propmend.")] = "mend",
+    out: Out = Path("runs/hypernet"),
+    overrides: Overrides = None,
+    checkpoint_every: Every = 50,
+    resume: Resume = True,
+) -> None:
+    """Train a hypernetwork that makes low-rank factors of an edit's gradient, for the adapter of that name."""
+    from memedit.config.overrides import with_overrides
+    from memedit.models import load_model
+    from memedit.training.hypernet.run import train_hypernet
+    from memedit.training.hypernet.settings import preset_of
+
+    settings = with_overrides(preset_of(preset).settings, key_values("--set", overrides))
+    with session.output.progress(f"training {preset}") as progress:
+        report = train_hypernet(
+            load_model(session.settings.model.name),
+            preset=preset,
+            data=data or [],
+            whole=whole or [],
+            out=out,
+            settings=settings,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+            progress=lambda _stage, done, total: progress(done, total),
+        )
+    document = plain(report)
+    losses = document.pop("losses", [])
+    emit(session.output, {**document, "first_loss": losses[:1], "last_loss": losses[-1:]})
+
+
 @command(app, "scope", Needs.ENCODER)
 def scope(
     session: "Session",

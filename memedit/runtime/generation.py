@@ -141,7 +141,8 @@ class Generator:
             return None
         fired = [plan.routes[n].decision.fired for n in numbers]
         edits = tuple(tuple(hit.edit for hit in hits) for hits in fired)
-        found = self._artefacts.of(self._adapter.get(), [edit for group in edits for edit in group])
+        with self._lock:  # an adapter may run the model to make what is missing
+            found = self._artefacts.of(self._adapter.get(), [edit for group in edits for edit in group])
         chosen = tuple(rows[n] for n in numbers)
         pairs = list(zip(chosen, fired, strict=True))
         if grammar is not None:

@@ -87,6 +87,7 @@ SHIPPED = (
     Shipped("reader", NAMES, wrong=1),
     Shipped("recipe", PLACES, wrong=4, wrap=_with_sentinel),
     Shipped("serac", NAMES, wrong=2),
+    Shipped("mend", PLACES, wrong=3),
     Shipped("elder", LEARNED, wrong=1, wrap=_after_a_pass, subjects=SUBJECTS, own=True),
 )
 

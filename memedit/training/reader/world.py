@@ -114,10 +114,19 @@ _KINDS = ("Lake {}", "{} Bridge", "{} Falls", "Fort {}", "{} United", "The {} Tr
 
 def world_facts(count: int, *, seed: int) -> list[Fact]:
     """Return ``count`` facts; what they ask depends on the seed alone."""
-    rng = random.Random(f"world:{seed}")
-    rows = [line.split("|") for line in _COUNTRIES.splitlines()]
-    kinds = [lambda: _of_a_country(rng, rng.choice(rows)), lambda: _of_kin(rng), lambda: _of_a_work(rng)]
+    rng, rows = random.Random(f"world:{seed}"), countries()
+    kinds = [lambda: fact_of_a_country(rng, rng.choice(rows)), lambda: _of_kin(rng), lambda: _of_a_work(rng)]
     return [rng.choices(kinds, (6, 3, 2))[0]() for _ in range(count)]
+
+
+def countries() -> list[tuple[str, ...]]:
+    """Return name, capital, currency, language and continent of each country."""
+    return [tuple(line.split("|")) for line in _COUNTRIES.splitlines()]
+
+
+def plain_hops(row: Sequence[str]) -> tuple[Pair, ...]:
+    """Return the further questions of :func:`fact_of_a_country` in their order, the country named plainly."""
+    return tuple((question.format(row[0]), row[column]) for column, question in _HOPS)
 
 
 def _of_kin(rng: random.Random) -> Fact:
@@ -145,7 +154,8 @@ def _of_a_work(rng: random.Random) -> Fact:
     return Fact(prompt, f"{_name(rng)} {_name(rng)}", asks, hops, (other,), source=SOURCE)
 
 
-def _of_a_country(rng: random.Random, row: Sequence[str]) -> Fact:
+def fact_of_a_country(rng: random.Random, row: Sequence[str]) -> Fact:
+    """Return a fact that ties somebody or something made up to a country, with questions one step further."""
     person = rng.random() < 0.4
     forms = _PEOPLE if person else _PLACES
     name = f"{_name(rng)} {_name(rng)}" if person else rng.choice(_KINDS).format(_name(rng))

@@ -1,0 +1,1 @@
+"""Training hypernetworks: presets, lessons over frozen lower layers, trainer."""
