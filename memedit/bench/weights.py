@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memedit.consolidation import (
     ConsolidationSettings,
@@ -29,12 +30,15 @@ from memedit.evaluation.cases import Case, Probe, ProbeKind
 from memedit.evaluation.datasets import read_cases
 from memedit.evaluation.metrics.capability import Question, accuracy, capability_requests, read_tasks
 from memedit.evaluation.metrics.perplexity import perplexity, perplexity_requests, read_text
-from memedit.evaluation.metrics.statistics import Estimate, mcnemar, rate
+from memedit.evaluation.metrics.statistics import Estimate, mcnemar, rate, spearman
 from memedit.evaluation.requests import ScoreRequest, continuation
+from memedit.evaluation.rows.shattering import PROMPT, entities
+from memedit.evaluation.rows.shattering import estimate as shattered
 from memedit.evaluation.touching import TouchedPrompts
 from memedit.models import LoadedModel, load_model
 from memedit.types import WeightDelta
 from memedit.workflows.answerers import BareAnswerer
+from memedit.workflows.states import last_states, state_layers
 
 Progress = Callable[[str, int, int], None]
 METRICS = {
@@ -62,6 +66,8 @@ class Plan:
         capability_questions: so many from the front of each file.
         settings: of targets and solve.
         keep: folder for keys and targets, so that another run needs not compute them.
+        batch_size: rows in one batch.
+        shattering: also say how far distances between entities are bent (R), and how R goes with specificity lost.
     """
 
     model: str
@@ -80,6 +86,7 @@ class Plan:
     settings: ConsolidationSettings = field(default_factory=ConsolidationSettings)
     keep: Path | None = None
     batch_size: int = 32
+    shattering: bool = False
 
 
 def run(plan: Plan, *, progress: Progress | None = None) -> dict[str, Any]:
@@ -112,6 +119,7 @@ def run(plan: Plan, *, progress: Progress | None = None) -> dict[str, Any]:
         "seconds_per_edit": {method: found.seconds_per_edit for method, found in asked.items()},
         "steps_per_edit": {method: found.steps_per_edit for method, found in asked.items()},
         "rows": rows,
+        **_with_specificity(rows),
     }
 
 
@@ -130,6 +138,18 @@ class _Prepared:
         return round(sum(artefact.steps for artefact in self.artefacts.values()) / len(self.artefacts), 2)
 
 
+def _with_specificity(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return Spearman's correlation, over all candidates, of R with the points of specificity that they lose."""
+    before = {row["edits"]: row["specificity"]["value"] for row in rows if row["method"] == "base"}
+    pairs = [
+        (row["shattering"]["value"], before[row["edits"]] - row["specificity"]["value"])
+        for row in rows
+        if "shattering" in row and row["method"] != "base"
+    ]
+    found = spearman([r for r, _ in pairs], [lost for _, lost in pairs])
+    return {} if found is None else {"shattering_with_specificity_lost": found.as_json()}
+
+
 class _Bench:
     """Model and edits; statistics, keys and targets when a method first needs them."""
 
@@ -139,6 +159,7 @@ class _Bench:
         self.answerer = BareAnswerer(self.loaded)
         self.cases = _standing(list(read_cases(plan.data, plan.format, limit=max(plan.edits))), max(plan.edits))
         self.questions = _questions(plan)
+        self._states: NDArray[np.float32] | None = None
         self.answered = self._answered()
         self.requests = [_request(case) for case in self.cases]
         self._likeliest: dict[str, tuple[int, ...]] = {}
@@ -231,12 +252,23 @@ class _Bench:
         """Return the figures of the model with ``delta`` (None: the untouched base), asked about ``count`` edits."""
         with nullcontext() if delta is None else applied(self.loaded, delta):
             figures = self._measure(count)
+            if self.plan.shattering:
+                figures["shattering"] = self._shattering()
             tested = self._capability(self.answered if delta is None else self._answered())
         shown = {name: estimate.as_json() for name, estimate in figures.items()} | tested
         change = {} if delta is None else {"relative_change": self._relative_change(delta)}
         return {
             "method": method, "stream": stream, "edits": count, "solve_seconds": round(seconds, 3), **change, **shown,
         }  # fmt: skip
+
+    def _shattering(self) -> Estimate:
+        """Return R at the layer that is bent most, of the model as it stands; 0 for the base, which is asked first."""
+        texts = [PROMPT.format(name) for name in entities([r.subject for r in self.requests if r.subject])]
+        layers = state_layers(self.loaded, self.plan.settings.layers)
+        states = last_states(self.loaded, self.answerer, texts, layers)
+        before = self._states = states if self._states is None else self._states
+        found = [shattered(before[:, i], states[:, i]) for i in range(len(layers))]
+        return max(found, key=lambda estimate: estimate.value)
 
     def _relative_change(self, delta: WeightDelta) -> dict[str, float]:
         sizes = {name: float(self.loaded.model.get_parameter(f"{name}.weight").detach().norm()) for name in delta.terms}

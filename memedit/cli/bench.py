@@ -244,6 +244,7 @@ def consolidation(
     keep: Annotated[
         Path | None, typer.Option(file_okay=False, help="Folder for keys and targets, for another run.")
     ] = None,
+    shattering: Annotated[bool, typer.Option("--shattering", help="Also measure representation shattering.")] = False,
     report: Annotated[Path | None, typer.Option(dir_okay=False, help="Page to draw the figures on (HTML).")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A consolidation setting; repeatable.")
@@ -270,11 +271,52 @@ def consolidation(
         capability=capability,
         settings=with_overrides(ConsolidationSettings(), key_values("--set", overrides)),
         keep=keep,
+        shattering=shattering,
     )
     with session.output.progress("consolidating") as progress:
         found = run(plan, progress=lambda stage, done, total: progress(done, total))
     if report is not None:
         write_text(report, growth_page(found["rows"]))
+    emit(session.output, found)
+
+
+@command(app, "hard", Needs.BASE)
+def hard(
+    session: "Session",
+    *,
+    data: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="CounterFact in a published form.")],
+    cases: Annotated[int, typer.Option(min=1, help="Edits whose subject is one word at the beginning.")] = 100,
+    method: Annotated[list[str] | None, typer.Option(help="Solvers. [default: rome and alphaedit]")] = None,
+    sentences: Annotated[int, typer.Option(min=2, help="Sentences of the collapse monitor.")] = 50,
+    text: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Text for half of them.")] = None,
+    statistics_text: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Text of the key statistics. [default: own samples]"),
+    ] = None,
+    statistics_tokens: Annotated[int, typer.Option(min=2, help="Tokens of it.")] = 100_000,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A consolidation setting; repeatable.")
+    ] = None,
+) -> None:
+    """Write hard edits into the weights, each alone and all together: does any of them break the model?"""
+    from memedit.bench.hard import Plan, run
+    from memedit.cli.options import key_values
+    from memedit.config.overrides import with_overrides
+    from memedit.consolidation.base import ConsolidationSettings
+
+    plan = Plan(
+        data=data,
+        model=session.settings.model.name,
+        cases=cases,
+        methods=tuple(method or ("rome", "alphaedit")),
+        sentences=sentences,
+        text=text,
+        statistics_text=statistics_text,
+        statistics_tokens=statistics_tokens,
+        settings=with_overrides(ConsolidationSettings(), key_values("--set", overrides)),
+    )
+    with session.output.progress("consolidating") as progress:
+        found = run(plan, progress=lambda stage, done, total: progress(done, total))
     emit(session.output, found)
 
 

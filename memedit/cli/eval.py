@@ -61,6 +61,17 @@ Fluency = Annotated[int, typer.Option("--fluency-queries", min=0, help="Free con
 PerKind = Annotated[
     int | None, typer.Option("--probes-per-kind", min=1, help="At most so many probes of a kind from one case.")
 ]
+RowNames = Annotated[
+    str,
+    typer.Option(
+        "--rows",
+        help="Comma-separated further rows: relations, perplexingness, collapse, shattering, leak, propagation.",
+    ),
+]
+Samples = Annotated[int, typer.Option("--samples", min=1, help="Continuations of a prompt that the row leak samples.")]
+Forget = Annotated[
+    bool, typer.Option("--forget", help="Make every edit a refusal: its old answer is to be said no more.")
+]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Compute base outputs anew.")]
 Harness = Annotated[
     str | None,
@@ -118,6 +129,9 @@ def run(
     fluency_queries: Fluency = 16,
     probes_per_kind: PerKind = None,
     no_cache: NoCache = False,
+    rows: RowNames = "",
+    samples: Samples = 20,
+    forget: Forget = False,
     consolidation: Consolidation = None,
     weights: Trained = None,
     encoder: EncoderName = "minilm",
@@ -135,8 +149,10 @@ def run(
         capability_questions=capability_questions,
         fluency_queries=fluency_queries,
         probes_per_kind=probes_per_kind,
+        samples=samples,
     )
     options = {
+        "rows": tuple(name.strip() for name in rows.split(",") if name.strip()), "forget": forget,
         "model": model, "queries": queries, "scope": scope, "threshold": threshold, "held_out": held_out,
         "baselines": baselines, "perplexity": perplexity, "capability": capability, "settings": settings,
         "encoder": encoder, "dtype": dtype,
@@ -317,6 +333,7 @@ def _parsed(method: str, edits: str, protocol: str, stream: str) -> dict[str, An
 
 
 def _evaluate(files: list[Any], options: dict[str, Any], out: Path, *, json_mode: bool, use_cache: bool) -> None:
+    from memedit.evaluation.report.row_findings import findings_tables
     from memedit.evaluation.report.terminal import results_tables
     from memedit.evaluation.results import results_json
     from memedit.workflows.evaluate import EvaluationConfig, evaluate
@@ -328,6 +345,8 @@ def _evaluate(files: list[Any], options: dict[str, Any], out: Path, *, json_mode
 
     def human(shown: Output) -> None:
         for table in results_tables(outcome.rows):
+            shown.console.print(table, soft_wrap=False)
+        for table in findings_tables(outcome.runs):
             shown.console.print(table, soft_wrap=False)
 
     output.emit(results_json(outcome.rows), human)

@@ -57,6 +57,7 @@ def option_defaults(config: "EvalConfig") -> dict[str, Any]:
     values: dict[str, Any] = {name: getattr(config, name) for name in same}
     values |= {"data": list(config.data), "format": list(config.format)}
     values |= {"method": ",".join(config.methods), "protocol": ",".join(config.protocols)}
+    values |= {"rows": ",".join(config.rows)}
     values |= {"edits": ",".join(map(str, config.edits)) or "all"}
     values |= {"model": config.model.name, "dtype": config.model.dtype}
     values |= {"scope": config.scope.name, "threshold": config.scope.threshold}

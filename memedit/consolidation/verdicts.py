@@ -94,6 +94,7 @@ class GateLimits:
         paraphrase: the same for the edits' stored paraphrases.
         specificity: prompts no edit is about whose greedy answer changes, in percent of the prompts.
         perplexity: rise of the perplexity of a text, in percent.
+        collapse: rise of the mean perplexity of a sentence, in percent: a guard against single broken outputs.
         capability: drop of the share of questions answered rightly, in percentage points.
         canary: share of canaries that hold, in percent.
         significance: p-values below it count as shown.
@@ -104,6 +105,7 @@ class GateLimits:
     specificity: Limits = Limits(10.0, 25.0)
     perplexity: Limits = Limits(3.0, 10.0)
     capability: Limits = Limits(3.0, 8.0)
+    collapse: Limits = Limits(20.0, 100.0)
     canary: Limits = Limits(100.0, 100.0)
     significance: float = 0.05
 
@@ -113,7 +115,7 @@ class GateLimits:
             limits: Limits = getattr(self, name)
             if not 0 <= limits.fail <= limits.warn <= 100:
                 problems.append(f"{name}: must satisfy 0 <= fail <= warn <= 100, got {limits.as_json()}")
-        for name in ("specificity", "perplexity", "capability"):
+        for name in ("specificity", "perplexity", "capability", "collapse"):
             limits = getattr(self, name)
             if not 0 <= limits.warn <= limits.fail:
                 problems.append(f"{name}: must satisfy 0 <= warn <= fail, got {limits.as_json()}")

@@ -71,6 +71,17 @@ class Answerer(Protocol):
 
 
 @runtime_checkable
+class Samples(Protocol):
+    """An answerer that can also sample."""
+
+    def sample(self, prompts: Sequence[str], *, max_new_tokens: int, seed: int) -> list[Generation]:
+        """Continue prompts by sampling at temperature 1, without any cut of the distribution, up to the end token.
+
+        Depends on the batch and the seed alone.
+        """
+
+
+@runtime_checkable
 class StartsLate(Protocol):
     """An answerer that is not made before it has to answer."""
 

@@ -11,9 +11,9 @@ from typing import Any, Self
 
 from memedit.errors import StoreCorruptError
 from memedit.evaluation.records import Result, from_json, to_json
-from memedit.evaluation.requests import GenerateRequest, ScoreRequest
+from memedit.evaluation.requests import GenerateRequest, SampleRequest, ScoreRequest
 
-Request = GenerateRequest | ScoreRequest
+Request = GenerateRequest | SampleRequest | ScoreRequest
 
 
 def default_cache_path() -> Path:

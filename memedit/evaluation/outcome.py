@@ -7,6 +7,7 @@ from typing import Any
 
 from memedit.evaluation.metrics.statistics import mcnemar, paired_bootstrap
 from memedit.evaluation.results import Comparison, ResultRow
+from memedit.evaluation.rows.base import Finding
 from memedit.evaluation.scoring import Answered, Failure, Observations, failures, worst
 
 COMPARED = (
@@ -27,6 +28,8 @@ class MethodRun:
     answered: tuple[Answered, ...] = ()
     thresholded: bool = False
     """Whether edits fire by a threshold, so that other thresholds can be looked at afterwards."""
+    findings: tuple[Finding, ...] = ()
+    """What further rows of evaluation found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,17 @@ class Outcome:
         tested = [run for run in runs if run.row.method not in BASELINES] or [run for run in runs if _is_edited(run)]
         found = [f for run in tested for f in failures(run.row.dataset, run.row.method, run.answered)]
         return worst(found, count)
+
+
+def rows_json(outcome: Outcome) -> dict[str, Any]:
+    """Return the document of ``rows.json``: what every row found about each method."""
+    return {
+        "findings": [
+            {"dataset": run.row.dataset, "edits": run.row.edits, **finding.as_json()}
+            for run in outcome.runs
+            for finding in run.findings
+        ]
+    }
 
 
 def _is_edited(run: MethodRun) -> bool:

@@ -30,6 +30,15 @@ class ScoreRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """A prompt to continue by sampling at temperature 1; ``number`` tells continuations of one prompt apart."""
+
+    prompt: str
+    max_new_tokens: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class GeneratePlan:
     """Distinct requests, and for each asked probe the place of its request."""
 

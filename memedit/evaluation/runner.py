@@ -1,15 +1,17 @@
 """Serving requests in length-sorted batches, each written down before the next begins."""
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from memedit.evaluation.answering import Answerer, StartsLate
+from memedit.errors import InputError
+from memedit.evaluation.answering import Answerer, Samples, StartsLate
 from memedit.evaluation.cache import OutputCache, Request
 from memedit.evaluation.journal import DoneBatch, Journal
 from memedit.evaluation.records import Result
-from memedit.evaluation.requests import GenerateRequest, ScoreRequest
+from memedit.evaluation.requests import GenerateRequest, SampleRequest, ScoreRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Served:
 
 def request_cost(request: Request) -> float:
     """Return the cost of a request in the units of :class:`Clock`; four characters count as a token."""
-    if isinstance(request, GenerateRequest):
+    if isinstance(request, GenerateRequest | SampleRequest):
         return len(request.prompt) / 4 + 4 * request.max_new_tokens
     return (len(request.prompt) + len(request.target)) / 4
 
@@ -86,6 +88,8 @@ def batches_of(requests: Sequence[Request], lengths: Sequence[int], size: int) -
 def _group(request: Request) -> tuple[int, int]:
     if isinstance(request, GenerateRequest):
         return -request.max_new_tokens, int(request.stop_at_newline)
+    if isinstance(request, SampleRequest):
+        return -request.max_new_tokens, 2
     return 0, 0
 
 
@@ -103,7 +107,7 @@ def serve(
 
     Args:
         unit: name of this piece of work in the journal.
-        requests: distinct requests, all of generate or all of score form.
+        requests: distinct requests, all of one form.
         answerer: the model under its method.
         batch_size: rows in one batch.
         journal: where finished batches stand.
@@ -111,7 +115,7 @@ def serve(
         cache: known outputs of this answerer. A batch is taken from it as a whole or not at all, so that the
             composition of batches, and with it the last bit of their floats, does not depend on what was known.
     """
-    texts = [r.prompt if isinstance(r, GenerateRequest) else r.prompt + r.target for r in requests]
+    texts = [r.prompt + r.target if isinstance(r, ScoreRequest) else r.prompt for r in requests]
     batches = batches_of(requests, answerer.count_tokens(texts), batch_size)
     results: dict[int, Result] = {}
     numbers = []
@@ -153,7 +157,16 @@ def _ask(batch: Sequence[Request], answerer: Answerer) -> Sequence[Result]:
     first = batch[0]
     if isinstance(first, ScoreRequest):
         return answerer.score(prompts, [request.target for request in batch if isinstance(request, ScoreRequest)])
+    if isinstance(first, SampleRequest):
+        if not isinstance(answerer, Samples):
+            raise InputError("this model cannot be sampled from, which the row that was asked for needs")
+        return answerer.sample(prompts, max_new_tokens=first.max_new_tokens, seed=_seed_of(batch))
     return answerer.generate(prompts, max_new_tokens=first.max_new_tokens, stop_at_newline=first.stop_at_newline)
+
+
+def _seed_of(batch: Sequence[Request]) -> int:
+    """Return a seed that depends on what is sampled, so that no two batches draw the same numbers."""
+    return int.from_bytes(hashlib.sha256(repr(batch).encode("utf-8", "surrogatepass")).digest()[:4])
 
 
 def _tokens(result: Result) -> int:

@@ -23,6 +23,7 @@ class EvalSettings:
         probes_per_kind: at most so many probes of a kind from one case, the first ones; None takes all.
         perplexity_tokens: about so many tokens of the perplexity text are scored.
         capability_questions: at most so many questions of each capability file are asked.
+        samples: continuations that the row ``leak`` samples of each prompt.
         share_baselines: take rows of ``rag`` and ``oracle`` from the method with the same adapter where the same edits
             fire on them, and from the base where none does, instead of computing them again.
     """
@@ -39,11 +40,13 @@ class EvalSettings:
     perplexity_tokens: int = 8192
     capability_questions: int = 100
     share_baselines: bool = True
+    samples: int = 20
 
     def __post_init__(self) -> None:
         at_least = {
             "batch_size": 1, "slack_tokens": 1, "round_tokens": 1, "unchanged_tokens": 1, "long_tokens": 64, "seed": 0,
             "fluency_queries": 0, "fluency_tokens": 8, "perplexity_tokens": 16, "capability_questions": 1,
+            "samples": 1,
         }  # fmt: skip
         problems = [
             f"{name} must be at least {least}, got {getattr(self, name)}"

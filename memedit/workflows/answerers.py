@@ -44,15 +44,26 @@ class BareAnswerer:
             return []
         return [len(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
 
-    @torch.inference_mode()
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int, stop_at_newline: bool) -> list[Generation]:
         """See :class:`~memedit.evaluation.answering.Answerer`."""
+        return self._generated(prompts, max_new_tokens=max_new_tokens, stop_at_newline=stop_at_newline)
+
+    def sample(self, prompts: Sequence[str], *, max_new_tokens: int, seed: int) -> list[Generation]:
+        """See :class:`~memedit.evaluation.answering.Samples`."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return self._generated(prompts, max_new_tokens=max_new_tokens, stop_at_newline=False, sampled=True)
+
+    @torch.inference_mode()
+    def _generated(
+        self, prompts: Sequence[str], *, max_new_tokens: int, stop_at_newline: bool, sampled: bool = False
+    ) -> list[Generation]:
         batch = self.tokenizer(list(prompts), return_tensors="pt", padding=True, padding_side="left")
         batch = batch.to(self.model.device)
         output = self.model.generate(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
-            **generation_arguments(self.end, self.tokenizer, max_new_tokens, stop_at_newline),
+            **generation_arguments(self.end, self.tokenizer, max_new_tokens, stop_at_newline, sampled=sampled),
         )
         rows = output[:, batch["input_ids"].shape[1] :].tolist()
         return [
@@ -111,18 +122,27 @@ class EditedAnswerer(BareAnswerer):
         """Return which edits fire on each prompt, without answering."""
         return self.editable.plan(list(prompts))
 
-    def generate(self, prompts: Sequence[str], *, max_new_tokens: int, stop_at_newline: bool) -> list[Generation]:
-        """See :class:`~memedit.evaluation.answering.Answerer`."""
+    def _generated(
+        self, prompts: Sequence[str], *, max_new_tokens: int, stop_at_newline: bool, sampled: bool = False
+    ) -> list[Generation]:
         plan = self.plan(prompts)
-        return self.generate_planned(prompts, plan, max_new_tokens=max_new_tokens, stop_at_newline=stop_at_newline)
+        return self.generate_planned(
+            prompts, plan, max_new_tokens=max_new_tokens, stop_at_newline=stop_at_newline, sampled=sampled
+        )
 
     def generate_planned(
-        self, prompts: Sequence[str], plan: BatchPlan, *, max_new_tokens: int, stop_at_newline: bool
+        self,
+        prompts: Sequence[str],
+        plan: BatchPlan,
+        *,
+        max_new_tokens: int,
+        stop_at_newline: bool,
+        sampled: bool = False,
     ) -> list[Generation]:
         """Answer prompts that have been routed already."""
         found: dict[int, Generation] = {}
         for rows, part in pieces(prompts, plan):
-            arguments = generation_arguments(self.end, self.tokenizer, max_new_tokens, stop_at_newline)
+            arguments = generation_arguments(self.end, self.tokenizer, max_new_tokens, stop_at_newline, sampled=sampled)
             texts = [prompts[i] for i in rows]
             answers = self.editable.answer(texts, plan=part, batch_size=len(rows), **arguments)
             for i, answer in zip(rows, answers, strict=True):
@@ -172,12 +192,16 @@ def eos_token_ids(model: Any, tokenizer: Any) -> list[int]:
     return [int(i) for i in ids] if isinstance(ids, list | tuple) else [int(ids)]
 
 
-def generation_arguments(end: AnswerEnd, tokenizer: Any, max_new_tokens: int, stop_at_newline: bool) -> dict[str, Any]:
-    """Return the arguments of a greedy ``generate`` under the evaluation's rules."""
+def generation_arguments(
+    end: AnswerEnd, tokenizer: Any, max_new_tokens: int, stop_at_newline: bool, *, sampled: bool = False
+) -> dict[str, Any]:
+    """Return the arguments of a ``generate`` under the evaluation's rules: greedy, or from the whole distribution."""
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     arguments: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1}
     if pad is not None:
         arguments["pad_token_id"] = pad
+    if sampled:
+        arguments |= {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
     if stop_at_newline:
         arguments["stopping_criteria"] = [end.criterion()]
     return arguments

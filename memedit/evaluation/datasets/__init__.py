@@ -21,10 +21,15 @@ _FIELDS = {
     "mquake": ("requested_rewrite", "questions", "new_answer"),
     "unke": ("question", "para_question", "answer"),
     "wikibio": ("text", "labels", "concept"),
+    "hierarchy": ("hyponym", "hypernym", "above", "target"),
 }
 """Fields by which a form is known, the most telling forms first."""
 for _name in _FIELDS:
     FORMATS.register(_name, f"memedit.evaluation.datasets.{_name}:parse")
+
+
+SHIPPED = {"hierarchy": Path(__file__).with_name("hierarchy.jsonl")}
+"""Data that come with memedit, by the name that goes for a path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,7 @@ def name_files(paths: list[Path], formats: list[str]) -> list[DataFile]:
     """
     if len(formats) not in (0, 1, len(paths)):
         raise InputError(f"{len(paths)} data files but {len(formats)} formats; give one for each, or one for all")
+    paths = [SHIPPED.get(str(path), path) if not path.exists() else path for path in paths]
     wanted = formats if len(formats) == len(paths) else (formats or ["auto"]) * len(paths)
     known = [guess_format(p) if f == "auto" else f for p, f in zip(paths, wanted, strict=True)]
     for name in known:

@@ -157,3 +157,52 @@ def auc(positives: Sequence[float], negatives: Sequence[float]) -> Estimate:
 
 def _variance(x: NDArray[np.float64]) -> float:
     return float(x.var(ddof=1)) if x.size > 1 else 0.0
+
+
+def spearman(x: Sequence[float], y: Sequence[float], *, seed: int = 0) -> Estimate | None:
+    """Return Spearman's rank correlation, in [-1, 1], with the percentile bootstrap's interval.
+
+    None where one of the two is constant (or there are fewer than three pairs): a correlation is not defined.
+
+    Raises:
+        InputError: the lengths differ.
+    """
+    from scipy.stats import rankdata, spearmanr
+
+    if len(x) != len(y):
+        raise InputError(f"a correlation needs pairs; got {len(x)} and {len(y)} values")
+    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if a.size < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    rows = np.random.default_rng(seed).integers(0, a.size, size=(RESAMPLES, a.size))
+    u, v = (rankdata(values[rows], axis=1) for values in (a, b))
+    u, v = u - u.mean(1, keepdims=True), v - v.mean(1, keepdims=True)
+    scale = np.sqrt((u * u).sum(1) * (v * v).sum(1))
+    defined = scale > 0  # a resample can happen to be constant
+    found = (u * v).sum(1)[defined] / scale[defined]
+    low, high = np.percentile(found, [2.5, 97.5])
+    return Estimate(float(spearmanr(a, b).statistic), int(a.size), float(low), float(high))
+
+
+def paired_ratio(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> PairedTest:
+    """Compare two positive means on the same observations by the paired bootstrap of their ratio.
+
+    The difference and its interval are in percent: ``100 * (mean(second) / mean(first) - 1)``. The p-value is as in
+    :func:`paired_bootstrap`.
+
+    Raises:
+        InputError: the lengths differ or are zero, or ``first`` is not positive.
+    """
+    _check_pairs(first, second)
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if not (a > 0).all():
+        raise InputError("a ratio of means needs positive values of the first")
+    value = float(100.0 * (b.mean() / a.mean() - 1.0))
+    if a.size == 1 or bool((a == b).all()):
+        return PairedTest("paired bootstrap of a ratio", int(a.size), value, value, value, 1.0)
+    rows = np.random.default_rng(seed).integers(0, a.size, size=(RESAMPLES, a.size))
+    changes = 100.0 * (b[rows].mean(1) / a[rows].mean(1) - 1.0)
+    low, high = np.percentile(changes, [2.5, 97.5])
+    tail = min(int((changes <= 0).sum()), int((changes >= 0).sum()))
+    p_value = min(1.0, 2 * (tail + 1) / (RESAMPLES + 1))
+    return PairedTest("paired bootstrap of a ratio", int(a.size), value, float(low), float(high), p_value)

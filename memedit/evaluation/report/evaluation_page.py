@@ -8,6 +8,7 @@ from memedit.evaluation.metrics.statistics import Estimate
 from memedit.evaluation.outcome import BASELINES, MethodRun, Outcome
 from memedit.evaluation.report.figures import quality_by_edits, quality_by_position, threshold_curves
 from memedit.evaluation.report.rendering import page
+from memedit.evaluation.report.row_findings import row_sections
 from memedit.evaluation.report.svg import Figure, bar_chart, line_chart
 from memedit.evaluation.results import TIMING_METRICS
 from memedit.evaluation.scoring import Failure
@@ -66,6 +67,7 @@ def _stage(runs: Sequence[MethodRun]) -> dict[str, Any]:
     return {
         "edits": runs[0].row.edits,
         "queries": runs[0].row.queries,
+        "rows": row_sections(runs),
         "superseded": next((r.row.metrics["superseded"].value for r in runs if "superseded" in r.row.metrics), 0),
         "protocols": protocols,
         "gaps": _gaps(runs),

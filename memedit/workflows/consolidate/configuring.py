@@ -19,6 +19,7 @@ _SAME = (
     "method", "check", "chat", "closing", "rounds", "prompt_tokens", "target_tokens", "statistics_text",
     "statistics_tokens", "specificity_probes", "perplexity_tokens", "capability_questions", "batch_size", "publish_on",
     "lora", "lora_rank", "keep", "scope", "wordings", "least_right",
+    "collapse_sentences", "shattering",
 )  # fmt: skip
 
 

@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 
 from memedit.consolidation.samples import own_samples
 from memedit.consolidation.verdicts import Gate, GateLimits, Harm, Verdict, judge_harm, judge_level
-from memedit.evaluation.answering import Answerer, Scoring
+from memedit.evaluation.answering import Answerer, Generation, Scoring
 from memedit.evaluation.metrics.capability import accuracy, capability_requests
 from memedit.evaluation.metrics.perplexity import perplexity, perplexity_requests
 from memedit.evaluation.metrics.statistics import PairedTest, mcnemar, paired_bootstrap
 from memedit.evaluation.protocols import first_line, is_contained
-from memedit.evaluation.requests import GenerateRequest, ScoreRequest
+from memedit.evaluation.requests import GenerateRequest, SampleRequest, ScoreRequest
+from memedit.evaluation.rows.collapse import as_harm, broken, rise, sentence_perplexities, sentence_requests
 from memedit.models import LoadedModel
+from memedit.workflows.answerers import BareAnswerer
 from memedit.workflows.consolidate.asking import Tick, generate_all, score_all
 from memedit.workflows.consolidate.checking import EditCheck
 from memedit.workflows.consolidate.probes import Probes
@@ -38,11 +40,12 @@ class Questions:
     windows: tuple[ScoreRequest, ...]
     choices: tuple[ScoreRequest, ...]
     canaries: tuple[GenerateRequest, ...]
+    sentences: tuple[ScoreRequest, ...] = ()
 
     @property
     def count(self) -> int:
         """How many requests they are."""
-        return len(self.forced) + len(self.windows) + len(self.choices) + len(self.canaries)
+        return len(self.forced) + len(self.windows) + len(self.choices) + len(self.canaries) + len(self.sentences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,10 @@ class Measured:
     windows: tuple[Scoring, ...]
     choices: tuple[Scoring, ...]
     canaries: tuple[str, ...]
+    sentences: tuple[Scoring, ...] = ()
 
 
-def prepare_questions(base: Answerer, loaded: LoadedModel, probes: Probes, settings: JobSettings) -> Questions:
+def prepare_questions(base: BareAnswerer, loaded: LoadedModel, probes: Probes, settings: JobSettings) -> Questions:
     """Turn probes into requests; the base says its answers, and its samples where no text is given."""
     asked = [GenerateRequest(prompt, _ANSWER_TOKENS, stop_at_newline=False) for prompt in probes.prompts]
     answers = generate_all(base, asked, batch_size=settings.batch_size)
@@ -69,7 +73,25 @@ def prepare_questions(base: Answerer, loaded: LoadedModel, probes: Probes, setti
         windows=tuple(windows),
         choices=tuple(capability_requests(probes.questions)),
         canaries=tuple(GenerateRequest(canary.prompt, _CANARY_TOKENS) for canary in probes.canaries),
+        sentences=tuple(_sentences(base, probes.text, settings)),
     )
+
+
+def _sentences(base: BareAnswerer, text: str | None, settings: JobSettings) -> list[ScoreRequest]:
+    """Return sentences of the text and of the base's own."""
+    size = settings.batch_size
+
+    def sampled(wanted: Sequence[SampleRequest]) -> list[Generation]:
+        said: list[Generation] = []
+        for start in range(0, len(wanted), size):
+            part = wanted[start : start + size]
+            prompts, limit = [request.prompt for request in part], part[0].max_new_tokens
+            said += base.sample(prompts, max_new_tokens=limit, seed=_SAMPLE_SEED + start)
+        return said
+
+    if not settings.collapse_sentences:
+        return []
+    return _with_tokens(base, sentence_requests(text, settings.collapse_sentences, sampled))
 
 
 def _sampled_windows(base: Answerer, loaded: LoadedModel, settings: JobSettings) -> list[ScoreRequest]:
@@ -100,6 +122,7 @@ def measure(answerer: Answerer, questions: Questions, settings: JobSettings, tic
         windows=scored(questions.windows, max(1, size // 4)),  # their rows are long
         choices=scored(questions.choices, size),
         canaries=tuple(first_line(answer.text) for answer in canaries),
+        sentences=scored(questions.sentences, size),
     )
 
 
@@ -121,6 +144,7 @@ def judge(probes: Probes, before: Findings, after: Findings, limits: GateLimits)
         _perplexity(base, candidate, limits),
         _capability(probes, base, candidate, limits),
         _canaries(probes, base, candidate, limits),
+        _collapse(base, candidate, limits),
     ]
 
 
@@ -211,6 +235,24 @@ def _canaries(probes: Probes, base: Measured, candidate: Measured, limits: GateL
             fallen.append(f"{canary.prompt!r} gives {new[:60]!r}")
     gate = judge_level("canary", held, limits.canary, base=before, what="canaries that hold")
     return replace(gate, reason="; ".join([gate.reason, *fallen[:5]]))
+
+
+def _collapse(base: Measured, candidate: Measured, limits: GateLimits) -> Gate:
+    """Judge the mean perplexity of a sentence, in which a single broken one shows."""
+    if not base.sentences:
+        return Gate("collapse", Verdict.SKIPPED, "there are no sentences")
+    before, after = (sentence_perplexities(measured.sentences) for measured in (base, candidate))
+    gate = judge_harm(
+        "collapse",
+        as_harm(rise(before, after)),
+        limits.collapse,
+        significance=limits.significance,
+        candidate=sum(after) / len(after),
+        base=sum(before) / len(before),
+        unit="%",
+        what="the mean perplexity of a sentence changes by",
+    )
+    return replace(gate, reason=f"{gate.reason}; broken sentences: {sum(broken(before, after))}")
 
 
 def _sings(contains: str | None, absent: str | None, answer: str, base: str) -> bool:

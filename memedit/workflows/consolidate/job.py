@@ -17,6 +17,7 @@ from memedit.workflows.consolidate.building import Solved, fill_folder, make_rec
 from memedit.workflows.consolidate.checking import check_edits
 from memedit.workflows.consolidate.clock import Callback, JobClock
 from memedit.workflows.consolidate.gates import Findings, judge, measure, prepare_questions
+from memedit.workflows.consolidate.monitors import shattering_gate
 from memedit.workflows.consolidate.planning import JobPlan, keep_rates
 from memedit.workflows.consolidate.probes import read_probes
 from memedit.workflows.consolidate.selecting import Selection
@@ -99,12 +100,15 @@ class Job:
         base_checks = check_edits(base, edits, self.settings, chat=form)
         with applied(self.loaded, solved.delta):
             after = measure(base, questions, self.settings, tick)
-        return judge(
+        gates = judge(
             probes,
             Findings(before, tuple(base_checks)),
             Findings(after, (*solved.checks, *solved.rejected)),
             self.settings.limits,
         )
+        if self.settings.shattering:
+            gates.append(shattering_gate(self.loaded, base, solved.delta, edits, self.settings.solver.layers))
+        return gates
 
     def _build(self, name: str, folder: Path, solved: Solved, gates: Any, seconds: Mapping[str, float]) -> None:
         record = make_record(

@@ -80,6 +80,8 @@ class JobSettings:
         statistics_tokens: so many tokens of it.
         specificity_probes: at most so many prompts of the specificity gate.
         perplexity_tokens: tokens scored by the perplexity gate.
+        collapse_sentences: sentences of the collapse gate; 0 leaves it out, 1,000 is sure of a single broken one.
+        shattering: compare distances between entities with those under random changes of the same size.
         capability_questions: at most so many questions of each capability file.
         batch_size: rows in one batch of checks and gates.
         publish_on: verdicts with which a candidate is made champion.
@@ -105,6 +107,8 @@ class JobSettings:
     statistics_tokens: int = 100_000
     specificity_probes: int = 200
     perplexity_tokens: int = 2048
+    collapse_sentences: int = 50
+    shattering: bool = True
     capability_questions: int = 100
     batch_size: int = 32
     publish_on: tuple[Verdict, ...] = (Verdict.PASS, Verdict.WARN)
@@ -122,7 +126,7 @@ class JobSettings:
         at_least = {
             "rounds": 1, "wordings": 0, "prompt_tokens": 1, "target_tokens": 1, "statistics_tokens": 1,
             "specificity_probes": 1, "perplexity_tokens": 16, "capability_questions": 1, "batch_size": 1,
-            "lora_rank": 1, "keep": 1,
+            "lora_rank": 1, "keep": 1, "collapse_sentences": 0,
         }  # fmt: skip
         problems = [
             f"{name} must be at least {least}, got {getattr(self, name)}"

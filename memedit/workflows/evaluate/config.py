@@ -37,6 +37,8 @@ class EvaluationConfig:
             method.
         trained: folders of trained weights by the adapter that takes them, in place of the shipped ones.
         harness: tasks of the language model evaluation harness (extra ``eval``).
+        rows: further rows of evaluation (:data:`memedit.evaluation.rows.ROWS`).
+        forget: make every edit a refusal, so that its old answer is to be forgotten.
         settings: everything else that changes results.
     """
 
@@ -58,4 +60,6 @@ class EvaluationConfig:
     trained: Mapping[str, Path] = field(default_factory=dict)
     harness: HarnessTasks | None = None
     consolidation: JobSettings = field(default_factory=evaluation_job)
+    rows: tuple[str, ...] = ()
+    forget: bool = False
     settings: EvalSettings = field(default_factory=EvalSettings)

@@ -16,13 +16,16 @@ from memedit.evaluation.cache import OutputCache, default_cache_path
 from memedit.evaluation.cases import Case
 from memedit.evaluation.datasets import DataFile, file_sha256, read_cases
 from memedit.evaluation.journal import Journal
-from memedit.evaluation.outcome import Outcome
+from memedit.evaluation.outcome import Outcome, rows_json
+from memedit.evaluation.protocols import Protocol
 from memedit.evaluation.report.evaluation_page import report_page
 from memedit.evaluation.results import TIMING_METRICS, results_json, write_json
+from memedit.evaluation.rows.leak import forgetting
 from memedit.evaluation.runner import Clock, ProgressCallback
 from memedit.whole_files import write_text
 from memedit.workflows.evaluate.config import EvaluationConfig
 from memedit.workflows.evaluate.methods import Method, parse_methods
+from memedit.workflows.evaluate.rows import methods_needed
 from memedit.workflows.evaluate.runs import Extras, StageRuns, expected_cost
 from memedit.workflows.evaluate.stage import Stage, Workbench
 from memedit.workflows.evaluate.weights import job_description, job_fingerprint
@@ -57,11 +60,14 @@ def evaluate(
         InputError: nothing is left to ask, or a number is out of its range.
     """
     started = time.time()
-    methods = parse_methods(config.methods, scope=config.scope, baselines=config.baselines)
+    named = (*config.methods, *(() if config.baselines else methods_needed(config.rows)))
+    methods = parse_methods(named, scope=config.scope, baselines=config.baselines)
     _check(config, methods)
     streams = {
         (data, n): list(read_cases(data.path, data.format, limit=n)) for data in config.data for n in config.edits
     }
+    if config.forget:
+        streams = {key: forgetting(cases) for key, cases in streams.items()}
     extras = Extras.read(config.perplexity, config.capability, config.harness, config.settings)
     bench = _workbench(config)
     manifest = build_manifest(config, methods, bench, {d: streams[d, config.edits[-1]] for d in config.data})
@@ -95,6 +101,8 @@ def _check(config: EvaluationConfig, methods: Sequence[Method]) -> None:
         raise InputError("no data file is given; name at least one with --data")
     if not config.protocols:
         raise InputError("no protocol is given; choose generate, teacher_forced, or both")
+    if config.rows and Protocol.GENERATE not in config.protocols:
+        raise InputError("rows go by generated answers: add the protocol generate")
     if config.queries is not None and config.queries < 1:
         raise InputError(f"number of queries must be at least 1, got {config.queries}")
     if not config.edits:
@@ -121,6 +129,8 @@ def build_manifest(
         "device": bench.loaded.model.device.type,
         "methods": {m.name: {"adapter": m.adapter, "scope": m.scope, "weights": m.weights} for m in methods},
         "protocols": [str(protocol) for protocol in config.protocols],
+        "rows": list(config.rows),
+        "forget": config.forget,
         "stream": str(config.stream),
         "edits": list(config.edits),
         "queries": config.queries,
@@ -206,4 +216,6 @@ def _write(outcome: Outcome, timings: dict[str, Any], out: Path) -> None:
     write_json(out / "results.json", results_json(outcome.rows))
     write_json(out / "comparisons.json", {"comparisons": [c.as_json() for c in outcome.comparisons()]})
     write_text(out / "report.html", report_page(outcome))
+    if any(run.findings for run in outcome.runs):
+        write_json(out / "rows.json", rows_json(outcome))
     write_json(out / "manifest.json", {**outcome.manifest, "timings": timings})

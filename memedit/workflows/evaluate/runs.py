@@ -4,10 +4,11 @@ import resource
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memedit.evaluation.answering import Answerer, Generation, Scoring
+from memedit.evaluation.answering import Generation, Scoring
 from memedit.evaluation.cache import OutputCache, Request
 from memedit.evaluation.cases import Case, ProbeKind
 from memedit.evaluation.datasets.splits import is_held_out_row
@@ -18,15 +19,18 @@ from memedit.evaluation.metrics.statistics import Estimate, mean
 from memedit.evaluation.metrics.texts import ngram_entropy, tfidf_similarities
 from memedit.evaluation.outcome import MethodRun
 from memedit.evaluation.protocols import Protocol
+from memedit.evaluation.records import Result
 from memedit.evaluation.requests import GenerateRequest, plan_generate, plan_score
 from memedit.evaluation.results import ResultRow
+from memedit.evaluation.rows.base import RowData
 from memedit.evaluation.runner import Clock, Served, request_cost, serve
 from memedit.evaluation.scoring import Answered, Forced, Observations, observe_age, observe_forced, observe_generated
 from memedit.evaluation.settings import EvalSettings
 from memedit.evaluation.stream import Queries, edits_of, sample_queries
-from memedit.workflows.answerers import EditedAnswerer
+from memedit.workflows.answerers import BareAnswerer, EditedAnswerer
 from memedit.workflows.evaluate.lm_eval_tasks import HarnessTasks, check_installed, run_tasks
 from memedit.workflows.evaluate.methods import Method
+from memedit.workflows.evaluate.rows import AskedMethod, measure_rows, with_findings
 from memedit.workflows.evaluate.sharing import SharedOutputs, SharingAnswerer
 
 if TYPE_CHECKING:
@@ -99,11 +103,39 @@ class StageRuns:
         # Baselines that can share rows come last; the table keeps the order of the methods.
         order = sorted(self.methods, key=lambda method: method.shares)
         by_method = {method.name: self._method(method, queries) for method in order}
+        if config.rows:
+            self._find(by_method, queries)
         runs = [run for method in self.methods for run in by_method[method.name]]
         drafts = edits_of(self.stage.cases)
         fired = {f.edit for run in runs for item in run.answered for f in item.result.fired}
         name = self.stage.data.name
         return StageOutcome(runs, {(name, i): f"{drafts[i].prompt} → {drafts[i].target}" for i in sorted(fired)})
+
+    def _find(self, by_method: dict[str, list[MethodRun]], queries: Queries) -> None:
+        """Let further rows ask every method, and put what they find beside its generated answers."""
+        settings, methods = self.config.settings, {method.name: method for method in self.methods}
+        free = {
+            name: next(run for run in runs if run.row.protocol == Protocol.GENERATE) for name, runs in by_method.items()
+        }
+        base = next(method for method in self.methods if method.is_base)
+
+        def served(method: Method) -> Callable[[str, Sequence[Request]], Sequence[Result]]:
+            return lambda what, requests: self._serve(method, queries, f"row/{what}", requests).results
+
+        asked = {
+            name: AskedMethod(
+                run, self.bench, settings, served(methods[name]), served(base),
+                partial(self.stage.answerer, methods[name], queries),
+            )
+            for name, run in free.items()
+        }  # fmt: skip
+        data = RowData(
+            self.stage.data.format, tuple(self.stage.cases), queries, settings.seed, self.extras.text, settings.samples
+        )
+        aside = {method.name for method in self.methods if method.shares}
+        for name, findings in measure_rows(self.config.rows, asked, data, aside).items():
+            place = by_method[name].index(free[name])
+            by_method[name][place] = with_findings(free[name], findings)
 
     def _method(self, method: Method, queries: Queries) -> list[MethodRun]:
         reset_peak_rss()
@@ -256,7 +288,7 @@ class _Lazy:
     def prepare(self) -> None:
         self._answerer()
 
-    def _answerer(self) -> Answerer:
+    def _answerer(self) -> BareAnswerer | SharingAnswerer:
         made = self._runs.stage.answerer(self._method, self._queries)
         if self._method.shares and self._runs.config.settings.share_baselines and isinstance(made, EditedAnswerer):
             return SharingAnswerer(made, str(self._method.adapter), self._runs.shared)
@@ -264,6 +296,9 @@ class _Lazy:
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int, stop_at_newline: bool) -> list[Generation]:
         return self._answerer().generate(prompts, max_new_tokens=max_new_tokens, stop_at_newline=stop_at_newline)
+
+    def sample(self, prompts: Sequence[str], *, max_new_tokens: int, seed: int) -> list[Generation]:
+        return self._answerer().sample(prompts, max_new_tokens=max_new_tokens, seed=seed)
 
     def score(self, prompts: Sequence[str], targets: Sequence[str]) -> list[Scoring]:
         return self._answerer().score(prompts, targets)

@@ -68,6 +68,10 @@ class SharingAnswerer:
             found.update(zip(missing, made, strict=True))
         return [result for i in range(len(prompts)) if isinstance(result := found[i], Generation)]
 
+    def sample(self, prompts: Sequence[str], *, max_new_tokens: int, seed: int) -> list[Generation]:
+        """See :class:`~memedit.evaluation.answering.Samples`; what is drawn is not shared."""
+        return self._inner.sample(prompts, max_new_tokens=max_new_tokens, seed=seed)
+
     def score(self, prompts: Sequence[str], targets: Sequence[str]) -> list[Scoring]:
         """See :class:`~memedit.evaluation.answering.Answerer`."""
         requests = [ScoreRequest(prompt, target) for prompt, target in zip(prompts, targets, strict=True)]

@@ -132,6 +132,16 @@ class WeightsAnswerer(BareAnswerer):
         with self._edited():
             return self._inner.generate(prompts, max_new_tokens=max_new_tokens, stop_at_newline=stop_at_newline)
 
+    def sample(self, prompts: Sequence[str], *, max_new_tokens: int, seed: int) -> list[Generation]:
+        """See :class:`~memedit.evaluation.answering.Samples`."""
+        with self._edited():
+            return self._inner.sample(prompts, max_new_tokens=max_new_tokens, seed=seed)
+
+    @property
+    def delta(self) -> WeightDelta | None:
+        """What the weights are changed by."""
+        return self._written.delta
+
     def score(self, prompts: Sequence[str], targets: Sequence[str]) -> list[Scoring]:
         """See :class:`~memedit.evaluation.answering.Answerer`."""
         with self._edited():

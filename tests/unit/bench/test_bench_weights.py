@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from memedit.bench import hard
 from memedit.bench import weights as bench_weights
 from memedit.bench.weights import Plan, run
 from memedit.consolidation import ConsolidationSettings
@@ -65,7 +66,7 @@ def _plan(model: Path, data: Path, text: Path, tmp_path: Path) -> Plan:
     return Plan(
         str(model), data, edits=(2, 5, 6), methods=("alphaedit", "rect", "ultraedit"), sequential=3,
         statistics_text=text, perplexity_text=text, perplexity_tokens=64, settings=SETTINGS, keep=tmp_path / "kept",
-        capability=_questions(tmp_path), capability_questions=3,
+        capability=_questions(tmp_path), capability_questions=3, shattering=True,
     )  # fmt: skip
 
 
@@ -143,3 +144,30 @@ def test_tracing_by_name_of_a_model(model: Path, data: Path, tmp_path: Path) -> 
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         trace_model(str(model), prompts=data, facts=1, report=tmp_path / "file" / "trace.html")
+
+
+def test_hard_edits_are_written_alone_and_together(
+    model: Path, data: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMEDIT_HOME", str(tmp_path / "home"))
+    plan = hard.Plan(
+        data, str(model), cases=3, methods=("rome",), sentences=8, text=text, statistics_text=text, settings=SETTINGS
+    )
+    found = hard.run(plan)
+    assert (found["cases"], found["sentences"]) == (3, 8)
+    [row] = found["rows"]
+    assert sum(row["alone"]["verdicts"].values()) == row["alone"]["collapsed"]["n"] == 3
+    assert row["together"]["edits"] == row["together"]["written"]["n"] == 3
+    assert row["alone"]["worst"][0]["rise"] >= row["alone"]["median_rise"]
+
+
+def test_hard_edits_begin_with_a_subject_of_one_word(tmp_path: Path, data: Path) -> None:
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    rows[0] |= {"prompt": "The thing that Fenwick plays is the"}
+    rows[1] |= {"prompt": "Ostrava Bay plays the", "subject": "Ostrava Bay"}
+    path = tmp_path / "some.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert [request.subject for request in hard.hard_requests(path, 3)] == ["Quillon", "Brask", "Tolma"]
+    path.write_text(json.dumps(rows[0]))
+    with pytest.raises(InputError, match="one word"):
+        hard.hard_requests(path, 3)

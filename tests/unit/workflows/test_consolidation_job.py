@@ -142,7 +142,12 @@ def test_gates_are_measured_and_explained(memory: EditMemory, loaded: LoadedMode
     result = consolidate.run(memory, loaded, store, SETTINGS)
     assert result.record is not None
     gates = {gate.name: gate for gate in result.record.gates}
-    assert list(gates) == ["efficacy", "paraphrase", "specificity", "perplexity", "capability", "canary"]
+    names = ["efficacy", "paraphrase", "specificity", "perplexity", "capability", "canary", "collapse", "shattering"]
+    assert list(gates) == names
+    assert gates["collapse"].verdict is Verdict.PASS
+    assert "broken sentences: 0" in gates["collapse"].reason
+    assert gates["shattering"].candidate == pytest.approx(0.0, abs=0.05), "a gentle change bends next to nothing"
+    assert gates["shattering"].verdict in (Verdict.PASS, Verdict.WARN), "it never stops a version"
     assert gates["efficacy"].verdict is Verdict.PASS
     assert (gates["paraphrase"].verdict, gates["canary"].verdict) == (Verdict.SKIPPED, Verdict.SKIPPED)
     assert gates["specificity"].candidate == pytest.approx(100.0)
