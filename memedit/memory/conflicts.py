@@ -25,7 +25,9 @@ _RIVALS = 16
 """A new edit is judged beside at most so many others of its subject: those whose masked prompts are the most alike."""
 _ALIKE = 0.3
 """Pairs whose masked prompts have a lower cosine are not worth a scorer's look."""
-_CACHED_TEXTS = 10_000
+_CACHED_TEXTS = 32_768
+_GROUPED, _JUDGED = 2_048, 4_096
+"""Members whose masked prompts, and pairs whose texts, are held at once: an import may bring a hundred thousand."""
 
 
 @runtime_checkable
@@ -41,6 +43,16 @@ class ConflictScorer(Protocol):
 
     def scores(self, pairs: Sequence[tuple[Edit, Edit]], encoder: Encoder) -> FloatArray:
         """Score pairs of edits ``[n]``, the same in either order."""
+
+
+@runtime_checkable
+class NotesVectors(Protocol):
+    """A scorer that encodes whole prompts, and can tell their vectors to those who need them too."""
+
+    def scores_noting(
+        self, pairs: Sequence[tuple[Edit, Edit]], encoder: Encoder, vectors: dict[str, FloatArray]
+    ) -> FloatArray:
+        """Score pairs as :meth:`ConflictScorer.scores` does, and put the vectors of prompts into ``vectors``."""
 
 
 def default_scorer(encoder: Encoder) -> ConflictScorer:
@@ -225,23 +237,43 @@ class RelationJudge:
         """Pairs at or above it, but below the threshold, perhaps ask the same."""
         return min(self._scorer.doubt if self._doubt is None else self._doubt, self.threshold)
 
-    def pairs(self, known: Sequence[Member], batch: Sequence[Member]) -> Pairs:
-        """Judge every batch row against the known members and the rows before it."""
-        asked = [pair for group in _groups(known, batch) for pair in self._rivals(group)]
-        if not asked:
-            return {}
-        edits = {id(member): member.edit for pair in asked for member in pair}
-        scores = self._scorer.scores([(edits[id(new)], edits[id(old)]) for new, old in asked], self._encoder())
+    def pairs(
+        self, known: Sequence[Member], batch: Sequence[Member], vectors: dict[str, FloatArray] | None = None
+    ) -> Pairs:
+        """Judge every batch row against the known members and the rows before it.
+
+        ``vectors`` gets the sentence vectors of prompts that are encoded on the way, by text.
+        """
+        asked = self._all_rivals(_groups(known, batch))
         found: Pairs = {}
-        for (new, old), score in zip(asked, scores.tolist(), strict=True):
-            if new.row is not None and score >= self.doubt:
-                found.setdefault(new.row, []).append(Rival(old, score, score >= self.threshold))
+        while part := list(itertools.islice(asked, _JUDGED)):
+            edits = {id(member): member.edit for pair in part for member in pair}
+            scores = self._scores([(edits[id(new)], edits[id(old)]) for new, old in part], vectors)
+            for (new, old), score in zip(part, scores.tolist(), strict=True):
+                if new.row is not None and score >= self.doubt:
+                    found.setdefault(new.row, []).append(Rival(old, score, score >= self.threshold))
         return found
 
-    def _rivals(self, group: list[Member]) -> Iterator[tuple[Member, Member]]:
-        """Yield each new member with the earlier ones that it may contradict: those worded alike, the nearest first."""
-        prompts, subjects = [m.prompt for m in group], [m.subject or "" for m in group]
-        vectors = self._masked.vectors(prompts, subjects, self._encoder())
+    def _scores(self, pairs: Sequence[tuple[Edit, Edit]], vectors: dict[str, FloatArray] | None) -> FloatArray:
+        if vectors is not None and isinstance(self._scorer, NotesVectors):
+            return self._scorer.scores_noting(pairs, self._encoder(), vectors)
+        return self._scorer.scores(pairs, self._encoder())
+
+    def _all_rivals(self, groups: Sequence[list[Member]]) -> Iterator[tuple[Member, Member]]:
+        """Yield the rivals of all groups; the masked prompts of many groups are encoded in one call."""
+        for part in _parts(groups):
+            members = [member for group in part for member in group]
+            prompts, subjects = [m.prompt for m in members], [m.subject or "" for m in members]
+            vectors, at = self._masked.vectors(prompts, subjects, self._encoder()), 0
+            for group in part:
+                yield from self._rivals(group, vectors[at : at + len(group)])
+                at += len(group)
+
+    def _rivals(self, group: list[Member], vectors: FloatArray) -> Iterator[tuple[Member, Member]]:
+        """Yield each new member with the earlier ones that it may contradict: those worded alike, the nearest first.
+
+        ``vectors [n, d]`` are those of the group's masked prompts.
+        """
         for i, new in enumerate(group):
             if new.row is None:
                 continue
@@ -249,6 +281,20 @@ class RelationJudge:
             order = np.argsort(-alike, kind="stable").tolist()
             older = (group[j] for j in order if alike[j] >= _ALIKE and new.rivals(group[j]))
             yield from ((new, old) for old in itertools.islice(older, _RIVALS))
+
+
+def _parts(groups: Sequence[list[Member]]) -> Iterator[list[list[Member]]]:
+    """Cut groups into parts of some thousand members."""
+    part: list[list[Member]] = []
+    size = 0
+    for group in groups:
+        if part and size + len(group) > _GROUPED:
+            yield part
+            part, size = [], 0
+        part.append(group)
+        size += len(group)
+    if part:
+        yield part
 
 
 def _groups(known: Sequence[Member], batch: Sequence[Member]) -> list[list[Member]]:

@@ -70,7 +70,8 @@ class Mutations:
             made.by_text.update(zip(texts, unit, strict=True))
 
         def plan(connection: Connection) -> Work:
-            found = plan_batch(rows, known_members(connection, namespace, rows), self._judge, policy, say)
+            known = known_members(connection, namespace, rows)
+            found = plan_batch(rows, known, self._judge, policy, say, vectors=made.by_text)
             chosen = [rows[i] for i in found.inserts]
             return Work(added=chosen, encode=chosen, plan=found)
 

@@ -10,6 +10,7 @@ from memedit.errors import ConflictError, InputError
 from memedit.memory.conflicts import Member, RelationJudge
 from memedit.memory.normal import content_hash, same_prompt, same_target
 from memedit.memory.reports import Conflict
+from memedit.types import FloatArray
 
 OnConflict = Literal["error", "supersede", "keep"]
 
@@ -52,6 +53,8 @@ def plan_batch(
     judge: RelationJudge,
     policy: OnConflict,
     describe: Callable[[int], str] = lambda row: "",
+    *,
+    vectors: dict[str, FloatArray] | None = None,
 ) -> Plan:
     """Take the rows in order, as if added one by one.
 
@@ -65,11 +68,12 @@ def plan_batch(
         judge: finds contradictions in other words.
         policy: what to do about contradictions.
         describe: where a row came from, put in front of the reason of a refusal.
+        vectors: gets the sentence vectors of prompts that are encoded on the way, by text.
 
     Raises:
         ConflictError: a row contradicts a live edit or an earlier row, and ``policy`` is "error".
     """
-    planner = _Planner(rows, known, judge, policy, describe)
+    planner = _Planner(rows, known, judge, policy, describe, vectors=vectors)
     for i, row in enumerate(rows):
         if i in planner.batch:
             planner.take(i, planner.batch[i])
@@ -90,11 +94,13 @@ class _Planner:
         judge: RelationJudge,
         policy: OnConflict,
         describe: Callable[[int], str],
+        *,
+        vectors: dict[str, FloatArray] | None,
     ) -> None:
         self.plan = Plan()
         self.batch = batch = {i: Member.of(rows[i], row=i) for i in _sharing(rows, known)}
         self._policy, self._describe, self._judge, self._rows = policy, describe, judge, rows
-        self._pairs = judge.pairs(known, list(batch.values()))
+        self._pairs = judge.pairs(known, list(batch.values()), vectors)
         self._last = {member.content_hash: i for i, member in batch.items()}
         self._by_prompt: dict[int, list[Member]] = defaultdict(list)
         for member in known:

@@ -1,6 +1,7 @@
 """What adapters prepared for edits: kept in the memory beside them, made when first needed."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from memedit.adapters.base import Adapter
@@ -15,6 +16,11 @@ _KEPT = 10_000
 """Artefacts held in this process's memory."""
 
 _BATCH = 64
+_PAGE = 4_096
+"""Edits that are read from the memory at once."""
+_WRITTEN = 1_024
+"""Artefacts written in one transaction, or those of ``_SECONDS``: a kill loses no more."""
+_SECONDS = 5.0
 
 
 class Artefacts:
@@ -53,19 +59,39 @@ class Artefacts:
             StoreError: the memory cannot be written.
         """
         states = (EditState.ACTIVE, EditState.CONSOLIDATED)
-        edits = [edit for state in states for edit in self._memory.list(state=state, namespace=self._namespace)]
-        stored = self._stored(adapter, edits)
-        missing = [edit for edit in edits if edit.id not in stored]
-        prepared = 0
-        for start in range(0, len(missing), _BATCH):
-            part = missing[start : start + _BATCH]
-            made = adapter.prepare(part)
-            if made:
-                self._memory.put_artefacts(adapter.name, adapter.fingerprint, made, namespace=self._namespace)
-            prepared += len(made)
-            if progress is not None:
-                progress(start + len(part), len(missing))
+        total = sum(self._memory.count(state=state, namespace=self._namespace) for state in states)
+        prepared = done = 0
+        for part in (page for state in states for page in self._pages(state)):
+            stored = self._stored(adapter, part)
+            missing = [edit for edit in part if edit.id not in stored]
+            seen = done + len(part) - len(missing)
+            for count, made in self._prepared(adapter, missing):
+                prepared += made
+                if progress is not None:
+                    progress(seen + count, total)
+            done += len(part)
         return prepared
+
+    def _pages(self, state: EditState) -> Iterator[list[Edit]]:
+        """Yield the edits in a state, some thousand at a time."""
+        after = None
+        while page := self._memory.list(state=state, limit=_PAGE, after=after, namespace=self._namespace):
+            yield page
+            after = page[-1].id
+
+    def _prepared(self, adapter: Adapter | PreparesEdits, edits: Sequence[Edit]) -> Iterator[tuple[int, int]]:
+        """Prepare edits and store what is made; yield how many were gone through, and how many newly stored."""
+        waiting: dict[str, bytes] = {}
+        since = time.monotonic()
+        for start in range(0, len(edits), _BATCH):
+            waiting |= adapter.prepare(edits[start : start + _BATCH])
+            seen = min(start + _BATCH, len(edits))
+            full = len(waiting) >= _WRITTEN or seen == len(edits) or time.monotonic() - since > _SECONDS
+            if full and waiting:
+                self._memory.put_artefacts(adapter.name, adapter.fingerprint, waiting, namespace=self._namespace)
+            yield seen, len(waiting) if full else 0
+            if full:
+                waiting, since = {}, time.monotonic()
 
     def _stored(self, adapter: Adapter | PreparesEdits, edits: Sequence[Edit]) -> Mapping[str, bytes]:
         ids = [edit.id for edit in edits]

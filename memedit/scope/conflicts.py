@@ -21,8 +21,9 @@ class ScopeConflictScorer:
     """Scores pairs of edits about one subject: do both ask the same?
 
     Each edit's prompt is judged as a query beside the other edit. The score is the smaller one of both directions:
-    they must fall under each other, and the order of arrival does not matter. A verbatim prompt scores 1, one that the
-    other edit blocks 0.
+    they must fall under each other, and the order of arrival does not matter. Where the direction judged first stays
+    below ``doubt``, which settles it, the score is that one. A verbatim prompt scores 1, one that the other edit
+    blocks 0.
 
     Args:
         scope: a scope, made for the encoder that is given with the pairs.
@@ -39,17 +40,20 @@ class ScopeConflictScorer:
 
     def scores(self, pairs: Sequence[tuple[Edit, Edit]], encoder: Encoder) -> FloatArray:
         """Score pairs ``[n]``, in [0, 1]; every prompt is encoded once, all are judged in one call of the scope."""
+        return self.scores_noting(pairs, encoder, {})
+
+    def scores_noting(
+        self, pairs: Sequence[tuple[Edit, Edit]], encoder: Encoder, vectors: dict[str, FloatArray]
+    ) -> FloatArray:
+        """Score pairs, and put the vectors of their prompts into ``vectors``, by text."""
         encoded = self._encodings({edit.prompt for pair in pairs for edit in pair}, encoder)
-        spans = functools.cache(_subject_span)
-        beside: dict[str, dict[str, Candidate]] = defaultdict(dict)
-        for one, other in pairs:
-            for asked, edit in ((one, other), (other, one)):
-                if edit.id not in beside[asked.prompt]:
-                    similarity = float(np.clip(encoded[asked.prompt].vector @ encoded[edit.prompt].vector, -1.0, 1.0))
-                    span = spans(edit.subject, asked.prompt)
-                    beside[asked.prompt][edit.id] = Candidate(edit, similarity, span)
-        found = self._judged(encoded, beside)
-        both = [min(found[one.prompt, other.id], found[other.prompt, one.id]) for one, other in pairs]
+        vectors.update((prompt, encoding.vector) for prompt, encoding in encoded.items())
+        ordered = [(one, other) if one.id <= other.id else (other, one) for one, other in pairs]
+        found = self._judged(encoded, ordered)
+        found |= self._judged(
+            encoded, [(other, one) for one, other in ordered if found[one.prompt, other.id] >= self.doubt]
+        )
+        both = [min(found[one.prompt, other.id], found.get((other.prompt, one.id), 1.0)) for one, other in ordered]
         return np.array(both, np.float32)
 
     def _encodings(self, prompts: set[str], encoder: Encoder) -> dict[str, Encoding]:
@@ -65,10 +69,17 @@ class ScopeConflictScorer:
                 known.popitem(last=False)
         return found | fresh
 
-    def _judged(
-        self, encoded: dict[str, Encoding], beside: dict[str, dict[str, Candidate]]
-    ) -> dict[tuple[str, str], float]:
-        """Return the score of each query's candidates by (prompt, edit id); those left out by the scope score 0."""
+    def _judged(self, encoded: dict[str, Encoding], asked: Sequence[tuple[Edit, Edit]]) -> dict[tuple[str, str], float]:
+        """Judge the prompt of each first edit beside the second: scores by (prompt, edit id), 0 where it is left out.
+
+        The scope sees few candidates of a prompt at once.
+        """
+        spans = functools.cache(_subject_span)
+        beside: dict[str, dict[str, Candidate]] = defaultdict(dict)
+        for one, other in asked:
+            if other.id not in beside[one.prompt]:
+                similarity = float(np.clip(encoded[one.prompt].vector @ encoded[other.prompt].vector, -1.0, 1.0))
+                beside[one.prompt][other.id] = Candidate(other, similarity, spans(other.subject, one.prompt))
         parts = [
             (prompt, list(row.values())[at : at + _AT_ONCE])
             for prompt, row in beside.items()
@@ -76,7 +87,7 @@ class ScopeConflictScorer:
         ]
         found = {(prompt, item.edit.id): 0.0 for prompt, part in parts for item in part}
         queries, candidates = [encoded[prompt] for prompt, _ in parts], [part for _, part in parts]
-        decisions = self._scope.decide(queries, candidates, threshold=0.0)
+        decisions = self._scope.decide(queries, candidates, threshold=0.0) if parts else []
         for (prompt, _), decision in zip(parts, decisions, strict=True):
             found.update(((prompt, hit.edit.id), hit.score) for hit in decision.considered)
         return found

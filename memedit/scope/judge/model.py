@@ -29,6 +29,8 @@ SHIPPED = Path(__file__).parent.parent / "weights"
 _BATCH = 32
 _KEPT = 1024
 """So many texts that were read lately are kept, for the cross-encoder: 384 floats a token."""
+_KEPT_VECTORS = 16_384
+"""So many texts' vectors are kept: with the subject masked, the same question is asked about many subjects."""
 _SCALE = ".row_scale"
 _LEAST_SCALE = 2.0**-14
 """The least number of full precision in float16: what has been rounded once is not changed by rounding it again."""
@@ -174,6 +176,7 @@ class Judge:
         self._folder, self._model = folder, model
         self._loaded: tuple[JudgeNetwork, JudgeTokenizer] | None = None
         self._read: OrderedDict[str, Tensor] = OrderedDict()
+        self._vectors: OrderedDict[str, FloatArray] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -188,20 +191,31 @@ class Judge:
         return int(self._model.arrays["head.0.weight"].shape[0])
 
     def vectors(self, texts: Sequence[str], *, keep: bool = False) -> FloatArray:
-        """Return unit vectors ``[n, d]`` of texts whose subject is masked.
+        """Return unit vectors ``[n, d]`` of texts whose subject is masked; a text read lately is not read again.
 
         ``keep``: what was read is kept for :meth:`pair_logits`, which then reads it no more.
         """
+        with self._lock:
+            known = {text: self._vectors[text] for text in texts if text in self._vectors}
+        absent = [text for text in dict.fromkeys(texts) if text not in known]
+        for at in range(0, len(absent), _BATCH):
+            known |= self._vectors_of(absent[at : at + _BATCH], keep=keep)
+        with self._lock:
+            for text in known:
+                self._vectors[text] = known[text]
+                self._vectors.move_to_end(text)
+            while len(self._vectors) > _KEPT_VECTORS:
+                self._vectors.popitem(last=False)
+        return np.stack([known[text] for text in texts]) if known else np.zeros((0, 0), np.float32)
+
+    def _vectors_of(self, texts: list[str], *, keep: bool) -> dict[str, FloatArray]:
         network, tokenizer = self._parts()
-        found = []
         with torch.inference_mode():
-            for at in range(0, len(texts), _BATCH):
-                part = list(texts[at : at + _BATCH])
-                states, vectors = network.read(tokenizer(part))
-                found.append(_array(vectors))
-                if keep:
-                    self._keep(zip(part, states.each(), strict=True))
-        return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
+            states, vectors = network.read(tokenizer(texts))
+        if keep:
+            self._keep(zip(texts, states.each(), strict=True))
+        # a row of the batch would hold the whole batch
+        return {text: vector.copy() for text, vector in zip(texts, _array(vectors), strict=True)}
 
     def pair_logits(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:
         """Return two logits a pair of query and edit ``[n, 2]``: it answers; its target as it is answers."""

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from memedit.errors import ConflictError
-from memedit.memory import EditMemory, MaskedPromptScorer
+from memedit.memory import EditMemory, MaskedPromptScorer, conflicts
 from memedit.memory.conflicts import mask_subject
 from memedit.memory.normal import content_hash, lookup_hash, normalise
+from memedit.scope import ScopeConflictScorer, load_scope
 from memedit.types import EditDraft
 from support.hashing_encoder import HashingEncoder
 from support.word_scorer import WordScorer
@@ -113,6 +114,29 @@ def test_a_large_group_about_one_subject_is_judged_as_pairs_would_be(encoder: Ha
     nearest = np.argsort(-(vectors[:last] @ vectors[last]), kind="stable")
     rival = next(i for i in nearest if rows[i]["target"] != rows[last]["target"])
     assert (found.ids[last], found.ids[rival]) in pairs
+
+
+def test_a_large_batch_is_judged_part_by_part(encoder: HashingEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"prompt": f"What {word} does Norvik {n} have", "target": f"{word} {n}", "subject": f"Norvik {n}"}
+        for n in range(30)
+        for word in ("leader", "leaders", "tower", "towers", "hill")
+    ]
+
+    def found() -> tuple[set[tuple[str, str]], int]:
+        scorer = ScopeConflictScorer(load_scope("subject", encoder), threshold=0.5)
+        with EditMemory(encoder=encoder, conflict_scorer=scorer) as memory:
+            before = encoder.encoded
+            report = memory.add_many(rows, on_conflict="keep")
+            return {(c.new_prompt, c.existing_prompt) for c in report.conflicts}, encoder.encoded - before
+
+    whole, encoded = found()
+    masked = len({row["prompt"].replace(row["subject"], "this") for row in rows})
+    assert encoded == masked, "the prompts themselves were encoded for the judging, and no more"
+    assert len(whole) >= 30
+    monkeypatch.setattr(conflicts, "_GROUPED", 7)
+    monkeypatch.setattr(conflicts, "_JUDGED", 4)
+    assert found()[0] == whole
 
 
 def test_masked_prompts_are_encoded_once(encoder: HashingEncoder) -> None:

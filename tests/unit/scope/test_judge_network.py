@@ -36,7 +36,17 @@ def test_vectors_are_unit_and_do_not_depend_on_the_batch(folder, model):
     texts = ["who runs [MASK]?", "[MASK] is run by", "a much longer question about [MASK] and what it costs a month"]
     found = judge.vectors(texts)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-5)
-    np.testing.assert_allclose(found, np.concatenate([judge.vectors([text]) for text in texts]), atol=1e-5)
+    np.testing.assert_allclose(
+        found, np.concatenate([Judge(folder, model).vectors([text]) for text in texts]), atol=1e-5
+    )
+
+
+def test_a_text_read_lately_is_not_read_again(folder, model, monkeypatch):
+    judge = Judge(folder, model)
+    first = judge.vectors(["who runs it", "it opens at", "who runs it"])
+    assert np.array_equal(first[0], first[2])
+    monkeypatch.setattr(JudgeNetwork, "read", lambda *_, **__: pytest.fail("read again"))
+    assert np.array_equal(judge.vectors(["it opens at", "who runs it"]), first[[1, 0]])
 
 
 def test_pairs_are_read_with_the_query_apart_from_the_edit(folder, model):
