@@ -1,5 +1,6 @@
 """``memedit versions`` and ``memedit rollback``: what consolidation has made, and which of it is in use."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     from memedit.consolidation.versions import VersionStore
 
 app = typer.Typer(no_args_is_help=True, help="Versions of the model that edits were consolidated into.")
+
+
+class MergedFormat(StrEnum):
+    """What whole weights are written as."""
+
+    SAFETENSORS = "safetensors"
+    GGUF = "gguf"
+
 
 Name = Annotated[str, typer.Argument(metavar="VERSION", help="A version, or champion, candidate, previous.")]
 
@@ -146,3 +155,55 @@ def _emit_aliases(output: Output, aliases: "Aliases") -> None:
                 out.line(f"{alias}: {name or 'the plain base model'}")
 
     output.emit({"aliases": named}, show)
+
+
+def register_export(root: typer.Typer) -> None:
+    """Add ``memedit export`` to ``root``."""
+
+    @command(root, "export", Needs.MEMORY)
+    def export(
+        session: "Session",
+        *,
+        out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write: a folder, empty or not there.")],
+        merged: Annotated[
+            bool, typer.Option("--merged/--adapter", help="Whole weights, or the change alone as a PEFT adapter.")
+        ] = True,
+        format: Annotated[
+            MergedFormat, typer.Option(help="What whole weights are written as.")
+        ] = MergedFormat.SAFETENSORS,
+        half: Annotated[bool, typer.Option("--half", help="GGUF: matrices in float16, not float32.")] = False,
+        rank: Annotated[
+            int | None, typer.Option(min=1, help="Of the adapter. [default: as large as the change's own, exact]")
+        ] = None,
+        ask: Annotated[int, typer.Option(min=0, help="Edits asked of what was written, in plain transformers.")] = 100,
+        version: Annotated[str, typer.Option(help="A version, or champion, candidate, previous.")] = "champion",
+        versions: Versions = None,
+    ) -> None:
+        """Write a version as a model that needs no memedit, ask its edits there, and say how many it answers."""
+        from memedit.models import load_model
+        from memedit.models.loading import checkpoint_folder
+        from memedit.workflows.consolidate.exported import ExportFormat
+        from memedit.workflows.consolidate.exporting import export_version
+
+        with session.output.working("exporting"):
+            found = export_version(
+                session.memory(),
+                _store(session, versions),
+                version,
+                out,
+                format=ExportFormat(format.value) if merged else ExportFormat.PEFT,
+                half=half,
+                rank=rank,
+                ask=ask,
+                base=lambda name: (load_model(name), checkpoint_folder(name)),
+            )
+
+        def show(output: Output) -> None:
+            output.line(f"{found.version} as {found.format.value} in {found.folder}: {found.bytes / 2**20:,.0f} MiB")
+            if found.lora is not None:
+                output.line(f"rank {found.lora.rank}, {100 * found.lora.kept:.2f}% of the change")
+            if (held := found.held) is not None:
+                interval = f"[{held.ci_low:.1f}, {held.ci_high:.1f}]"
+                output.line(f"plain transformers: {held.value:.1f}% {interval} of {held.n} edits answered")
+
+        session.output.emit(found, show)

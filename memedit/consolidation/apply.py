@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ from memedit.errors import FingerprintMismatchError, InputError, UnsupportedMode
 from memedit.models import LoadedModel, ModelSpec
 from memedit.models.weights import weights_replaced, write_weights
 from memedit.types import WeightDelta, WeightTerm
+
+
+@dataclass(frozen=True, slots=True)
+class LoraShape:
+    """A LoRA's rank, and the least share of a layer's change (of its Frobenius norm) that it holds: 1 is exact."""
+
+    rank: int
+    kept: float
 
 
 @contextmanager
@@ -83,27 +92,31 @@ def _check_base(loaded: LoadedModel, delta: WeightDelta) -> None:
         )
 
 
-def to_peft_lora(loaded: LoadedModel, delta: WeightDelta, path: Path) -> int:
-    """Write the delta as one exact PEFT LoRA adapter and return its rank.
+def to_peft_lora(loaded: LoadedModel, delta: WeightDelta, path: Path, *, rank: int | None = None) -> LoraShape:
+    """Write the delta as one PEFT LoRA adapter and return its shape.
 
-    Its rank is the largest of the layers' (at most the number of edits); narrower layers are filled up with zeros, and
-    ``lora_alpha`` equals the rank, so that PEFT scales by 1.
+    Without ``rank`` it is exact: its rank is the largest of the layers' (at most the number of edits). With it every
+    layer's change is the nearest one of that rank (Eckart and Young 1936). Narrower layers are filled up with zeros,
+    and ``lora_alpha`` equals the rank, so that PEFT scales by 1.
 
     Raises:
-        InputError: the delta is dense (RECT, or more edits than the weight has rows): publish whole weights instead.
+        InputError: the delta is dense (RECT, or more edits than the weight has rows) and no rank is given.
         FingerprintMismatchError: the delta was made for another base.
     """
     _check_base(loaded, delta)
     dense = [name for name, term in delta.terms.items() if term.dense is not None]
-    if dense:
+    if dense and rank is None:
         raise InputError(
             f"the update of {dense[0]} has no low rank (a dense method, or more edits than the weight has rows), so it "
-            "cannot be a LoRA; publish the whole weights instead"
+            "cannot be a LoRA; publish the whole weights instead, or give a rank"
         )
-    rank = max(term.factors[0].shape[1] for term in delta.terms.values())
+    factors = {name: _balanced(term) for name, term in delta.terms.items()}
+    whole = max(up.shape[1] for up, _ in factors.values())
+    rank = whole if rank is None else min(rank, whole)
+    kept = min(_share(up[:, :rank], up) for up, _ in factors.values())
     tensors = {}
-    for name, term in delta.terms.items():
-        for part, value in zip(("lora_B", "lora_A"), _filled(term, rank), strict=True):
+    for name, (up, down) in factors.items():
+        for part, value in zip(("lora_B", "lora_A"), _filled(up[:, :rank], down[:rank], rank), strict=True):
             tensors[f"base_model.model.{name}.{part}.weight"] = torch.from_numpy(value)
     path.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path / "adapter_model.safetensors")
@@ -121,15 +134,33 @@ def to_peft_lora(loaded: LoadedModel, delta: WeightDelta, path: Path) -> int:
         "target_modules": sorted(delta.terms),
     }
     (path / "adapter_config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
-    return rank
+    return LoraShape(rank, kept)
 
 
-def _filled(term: WeightTerm, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``up`` and ``down`` widened with zeros to ``rank``; balanced, so that float32 holds both well."""
-    up, down = term.factors
-    left, middle, right = np.linalg.svd(np.asarray(up, dtype=np.float64), full_matrices=False)
+def _balanced(term: WeightTerm) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``up [d_out, r]`` and ``down [r, d_in]`` of a change, largest singular value first.
+
+    Both have the same column norms, the roots of the singular values, so that float32 holds both well.
+    """
+    if term.dense is not None:
+        left, middle, right = np.linalg.svd(np.asarray(term.dense, dtype=np.float64), full_matrices=False)
+    else:
+        up, down = (np.asarray(factor, dtype=np.float64) for factor in term.factors)
+        (first, upper), (second, lower) = np.linalg.qr(up), np.linalg.qr(down.T)
+        left, middle, right = np.linalg.svd(upper @ lower.T, full_matrices=False)
+        left, right = first @ left, right @ second.T
     root = np.sqrt(middle)
-    up, down = left * root, (root[:, None] * right) @ down
+    return left * root, root[:, None] * right
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> float:
+    """Return the Frobenius norm of a change of lower rank as a share of the whole one's; both as balanced factors."""
+    total = float((np.square(whole).sum(0) ** 2).sum())
+    return 1.0 if total == 0 else float(np.sqrt((np.square(part).sum(0) ** 2).sum() / total))
+
+
+def _filled(up: np.ndarray, down: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return factors widened with zeros to ``rank``, in float32."""
     missing = rank - up.shape[1]
     up = np.pad(up, ((0, 0), (0, missing))).astype(np.float32)
     return np.ascontiguousarray(up), np.ascontiguousarray(np.pad(down, ((0, missing), (0, 0))).astype(np.float32))

@@ -88,7 +88,8 @@ def test_a_peft_adapter_computes_the_same(family: str, tmp_path: Path) -> None:
 
     loaded, other = tiny_loaded(family), tiny_loaded(family)
     delta = _delta(loaded)
-    assert to_peft_lora(loaded, delta, tmp_path) == 3  # the wider layer's
+    shape = to_peft_lora(loaded, delta, tmp_path)
+    assert (shape.rank, shape.kept) == (3, 1.0)  # the wider layer's
     with applied(loaded, delta):
         expected = _logits(loaded.model)
     adapted = peft.PeftModel.from_pretrained(other.model, str(tmp_path)).eval()
@@ -100,6 +101,26 @@ def test_a_dense_delta_is_no_lora(tmp_path: Path) -> None:
     loaded = tiny_loaded()
     with pytest.raises(InputError, match="whole weights"):
         to_peft_lora(loaded, _delta(loaded, dense=True), tmp_path)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_lora_of_a_given_rank_is_the_nearest_change(dense: bool, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    loaded = tiny_loaded()
+    delta = _delta(loaded, rank=4, dense=dense)
+    shape = to_peft_lora(loaded, delta, tmp_path, rank=2)
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    shares = []
+    for name, term in delta.terms.items():
+        up, down = (tensors[f"base_model.model.{name}.lora_{part}.weight"] for part in "BA")
+        singular = np.linalg.svd(term.matrix(), compute_uv=False)
+        missing = np.linalg.norm(term.matrix() - up @ down)
+        np.testing.assert_allclose(missing, np.linalg.norm(singular[2:]), rtol=1e-4)
+        shares.append(np.linalg.norm(singular[:2]) / np.linalg.norm(singular))
+    assert shape.rank == 2
+    assert shape.kept == pytest.approx(min(shares))
+    assert to_peft_lora(loaded, delta, tmp_path, rank=500).kept == pytest.approx(1.0)
 
 
 def test_numbers_that_are_not_finite_are_seen() -> None:
