@@ -121,6 +121,50 @@ def run(
         emit_result(session.output, result)
 
 
+@app.command(name="plan")
+def plan_command(
+    *,
+    edits: Annotated[
+        int | None, typer.Option(min=1, help="Plan for so many edits like those there are. [default: these]")
+    ] = None,
+    sample: Annotated[int, typer.Option(min=1, help="Edits done for real, to measure by.")] = 16,
+    method: Method = None,
+    filters: Filter = None,
+    overrides: Overrides = None,
+    versions: Versions = None,
+    memory: MemoryUrl = None,
+    namespace: Namespace = None,
+    encoder: EncoderName = None,
+    model: ModelName = None,
+    config: Configs = None,
+    json_mode: JsonMode = False,
+) -> None:
+    """Say how long a job will take and what memory it needs, by doing a few of its edits; writes nothing."""
+    from memedit.workflows import consolidate as workflow
+
+    options = {"memory": memory, "namespace": namespace, "encoder": encoder, "model": model}
+    with _opened(config, json_mode=json_mode, **options) as (session, job):
+        store, wanted = session.memory(), key_values("--filter", filters) or dict(job.filter)
+        found = workflow.forecast(
+            store,
+            session.base_model(),
+            workflow.version_store(store, versions or job.versions),
+            _settings(job, method, None, overrides),
+            metadata=wanted,
+            edits=edits,
+            sample=sample,
+        )
+        document = {**plain(found), "total_seconds": round(found.total_seconds, 1), "peak_bytes": found.peak_bytes}
+        rows = [
+            ("edits", f"{found.edits:,} ({found.sampled:,} done for real)"),
+            *((f"seconds: {stage}", f"{value:,.0f}") for stage, value in found.seconds.items()),
+            ("seconds in all", f"{found.total_seconds:,.0f}"),
+            *((f"memory: {stage}", f"{value / 2**20:,.0f} MiB") for stage, value in found.bytes.items()),
+            ("disk", f"{found.disk_bytes / 2**20:,.0f} MiB"),
+        ]
+        session.output.emit(document, lambda out: out.table(["what", "value"], [list(row) for row in rows]))
+
+
 @app.command()
 def schedule(
     *,

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from memedit.workflows.consolidate.operations import (
         ConsolidationSettings,
+        Forecast,
         JobPlan,
         JobResult,
         JobSettings,
         VersionDiff,
         diff,
+        forecast,
         plan,
         promote,
         rollback,
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "ConsolidationSettings", "JobPlan", "JobResult", "JobSettings", "VersionDiff", "diff", "plan", "promote",
-    "rollback", "run", "stale_edits", "version_store", "withdraw",
+    "ConsolidationSettings", "Forecast", "JobPlan", "JobResult", "JobSettings", "VersionDiff", "diff",
+    "forecast", "plan", "promote", "rollback", "run", "stale_edits", "version_store", "withdraw",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from memedit.memory import EditMemory
 from memedit.models import LoadedModel
 from memedit.workflows.answerers import BareAnswerer
 from memedit.workflows.consolidate.clock import Callback
+from memedit.workflows.consolidate.forecast import SAMPLE, Forecast, forecast_job
 from memedit.workflows.consolidate.job import Job, JobResult
 from memedit.workflows.consolidate.planning import JobPlan, plan_job
 from memedit.workflows.consolidate.selecting import Selection, TokenLimits, select_edits
@@ -38,6 +39,29 @@ def plan(
     """
     settings = settings or JobSettings()
     return plan_job(memory, loaded, _selection(memory, loaded, store, settings, metadata), settings)
+
+
+def forecast(
+    memory: EditMemory,
+    loaded: LoadedModel,
+    store: VersionStore,
+    settings: JobSettings | None = None,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    edits: int | None = None,
+    sample: int = SAMPLE,
+) -> Forecast:
+    """Say how long :func:`run` would take and what memory it needs, from some edits done for real; writes nothing.
+
+    ``edits`` plans for another number of edits like those there are; see
+    :func:`~memedit.workflows.consolidate.forecast.forecast_job`.
+
+    Raises:
+        UnsupportedModelError: edits cannot be written into this model's weights; says what to do instead.
+    """
+    settings = settings or JobSettings()
+    selection = _selection(memory, loaded, store, settings, metadata)
+    return forecast_job(memory, loaded, selection, settings, edits=edits, sample=sample)
 
 
 def run(
@@ -152,6 +176,6 @@ def withdraw(
 
 
 __all__ = [
-    "ConsolidationSettings", "JobPlan", "JobResult", "JobSettings", "VersionDiff", "diff", "plan", "promote",
-    "rollback", "run", "stale_edits", "version_store", "withdraw",
+    "ConsolidationSettings", "Forecast", "JobPlan", "JobResult", "JobSettings", "VersionDiff", "diff",
+    "forecast", "plan", "promote", "rollback", "run", "stale_edits", "version_store", "withdraw",
 ]  # fmt: skip

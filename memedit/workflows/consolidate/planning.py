@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from memedit.consolidation.base import artefact_fingerprint
+from memedit.consolidation.base import ConsolidationSettings, artefact_fingerprint
 from memedit.consolidation.polish import STEP_TOKENS
 from memedit.consolidation.sensitivity import sensitivity_kept
 from memedit.consolidation.site import EditSite
@@ -89,8 +89,10 @@ def plan_job(memory: EditMemory, loaded: LoadedModel, selection: Selection, sett
         layers=site.polished,
         seconds={stage: round(value, 1) for stage, value in seconds.items()},
         measured=last is not None,
-        memory_bytes=_memory_bytes(loaded, site, len(selection.edits), settings),
-        disk_bytes=_model_bytes(loaded) + _delta_bytes(site, len(selection.edits), dense=settings.solver.polish > 0),
+        memory_bytes=max(
+            job_bytes(loaded, settings.solver, len(selection.edits), row_tokens(selection.edits)).values()
+        ),
+        disk_bytes=_model_bytes(loaded) + delta_bytes(loaded, settings.solver, len(selection.edits)),
     )
 
 
@@ -178,19 +180,34 @@ def _statistics_kept(loaded: LoadedModel, site: EditSite, settings: JobSettings)
     return (cache_home() / "statistics" / str(identity["key"])[:32] / "manifest.json").is_file()
 
 
-def _memory_bytes(loaded: LoadedModel, site: EditSite, edits: int, settings: JobSettings) -> int:
-    wide, out = site.linear.in_features, site.linear.out_features
-    moments = 3 * len(site.polished) * wide * wide * 8
-    columns = len(site.layers) * edits * (wide + out) * 12
-    weights = 2 * len(site.polished) * wide * out * 4
-    activations = settings.solver.batch_tokens * site.spec.n_layers * (site.spec.hidden_size * 16 + wide * 3) * 4
-    return int(moments + columns + weights + activations)
+def job_bytes(loaded: LoadedModel, settings: ConsolidationSettings, edits: int, tokens: float) -> dict[str, int]:
+    """Return the bytes that the stages of a job need beyond the loaded model; ``tokens`` are those of an edit's row."""
+    site = EditSite.of(loaded, settings)
+    wide, out, hidden = site.linear.in_features, site.linear.out_features, site.spec.hidden_size
+    kept = edits * 4 * (len(site.layers) * (wide + out) + 2 * hidden)
+    width = 8 if settings.solve_dtype == "float64" else 4
+    # keys as they are stored, as they are stacked, in the solve's dtype and in the basis; residuals likewise
+    columns = edits * (wide * (4 + 2 * width) + out * (4 + width))
+    moments = (2 * len(site.polished) + 3) * wide * wide * 8
+    context = sum(settings.context_tokens) / len(settings.context_tokens)
+    relayed = edits * settings.contexts * (tokens + context) * (hidden + 3 * 2) * 4 if settings.relay else 0
+    return {
+        "keys and targets": int(kept + _activation_bytes(site, settings)),
+        "solve": int(kept + columns + moments + relayed + delta_bytes(loaded, settings, edits)),
+    }
 
 
-def _delta_bytes(site: EditSite, edits: int, *, dense: bool) -> int:
+def _activation_bytes(site: EditSite, settings: ConsolidationSettings) -> int:
+    """Return the bytes that a batch of target optimisation keeps for its backward pass."""
+    return settings.batch_tokens * site.spec.n_layers * (site.spec.hidden_size * 16 + site.linear.in_features * 3) * 4
+
+
+def delta_bytes(loaded: LoadedModel, settings: ConsolidationSettings, edits: int) -> int:
+    """Return the bytes of the change that so many edits make; a polished one has no low rank."""
+    site = EditSite.of(loaded, settings)
     wide, out = site.linear.in_features, site.linear.out_features
     whole = wide * out
-    return int(len(site.polished) * (whole if dense else min(edits * (wide + out), whole)) * 4)
+    return int(len(site.polished) * (whole if settings.polish else min(edits * (wide + out), whole)) * 4)
 
 
 def _model_bytes(loaded: LoadedModel) -> int:
