@@ -133,7 +133,10 @@ class Hit:
 
 
 class ChainHop(NamedTuple):
-    """One edit of a chain: what it was asked, and what it says, which is the subject of the next hop."""
+    """One hop of a chain: what was asked, and what the edit says, which is the subject of the next hop.
+
+    ``edit_id`` and ``value`` are empty where no edit answers, but the model.
+    """
 
     edit_id: str
     question: str
@@ -148,7 +151,8 @@ class ScopeDecision:
     is True when the best score fell inside the abstention band and the scope therefore stayed silent. ``in_weights``
     are edits that apply too, best first, but that the model's own weights answer (it was loaded as a version that
     they were consolidated into): nothing has to be done for them. ``chain`` holds the hops, first to last, where a
-    chain of edits answers the query; the last one's edit is then among ``fired``.
+    chain of edits answers the query; the last edit is then among ``fired``. ``asked`` is what the model is asked in
+    the query's place, None for the query itself: the question with what edits say put into it.
     """
 
     query: str
@@ -159,6 +163,12 @@ class ScopeDecision:
     abstained: bool = False
     in_weights: tuple[Hit, ...] = ()
     chain: tuple[ChainHop, ...] = ()
+    asked: str | None = None
+
+    @property
+    def by_model(self) -> bool:
+        """Whether the last hop is the model's: the edits in front of it stand in ``asked`` and are not applied."""
+        return bool(self.chain) and not self.chain[-1].edit_id
 
 
 @dataclass(frozen=True, slots=True)

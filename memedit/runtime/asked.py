@@ -1,10 +1,13 @@
 """What a prompt or chat asks: the last user turn, read with the turns before it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from memedit.adapters.base import Row
+from memedit.adapters.in_context.adapter import leading_bos
+from memedit.models.chat import ChatLayout
+from memedit.models.tokenizers import encode_as_data
 from memedit.runtime.rows import content_text
 from memedit.scope.talk import TURN
 
@@ -40,6 +43,22 @@ def asked_of(prompt: str | Sequence[Mapping[str, Any]]) -> Asked:
 def asked_row(row: Row) -> Asked:
     """Return what a row on its way into the model asks."""
     return Asked(row.text) if row.messages is None else asked_of(row.messages)
+
+
+def reworded(tokenizer: Any, layout: ChatLayout | None, row: Row, text: str) -> Row:
+    """Return a row with another text in the place of its own: that of its last user turn, else of the whole prompt.
+
+    No control token can come of it. A prompt in which both are mixed (a chat's markers in a text) stays as it is.
+    """
+    span = None if layout is None else layout.last_user_span(row.ids)
+    if span is None:
+        start, end = leading_bos(tokenizer, row.ids), len(row.ids)
+    else:
+        start, end = span
+        said = tokenizer.decode(list(row.ids[start:end]), skip_special_tokens=True)
+        if said.strip() != row.text.strip():
+            return row
+    return replace(row, ids=(*row.ids[:start], *encode_as_data(tokenizer, text), *row.ids[end:]), text=text)
 
 
 def _short(text: str) -> str:

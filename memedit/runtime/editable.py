@@ -31,7 +31,7 @@ from memedit.runtime.streaming import TextStream
 from memedit.runtime.structured import Grammar, Grammars, Held, as_structure
 from memedit.runtime.target_bias import TargetPrior
 from memedit.scope import PreparesEdits, Scope
-from memedit.types import BatchPlan, ChainPolicy, Hit, Route
+from memedit.types import BatchPlan, ChainPolicy, Hit, Route, ScopeDecision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -379,6 +379,10 @@ class EditableModel:
     def is_chat(self, row: Row) -> bool:
         """Whether a row ends in a chat's turn, so that its answer begins one of its own."""
         return self._generator.is_chat(row)
+
+    def asked(self, row: Row, decision: ScopeDecision) -> Row:
+        """Return a row as the model is asked: with what edits say put into its question, where a decision says so."""
+        return self._generator.asked(row, decision)
 
     def held(self, grammar: Grammar, row: Row, fired: Sequence[Hit]) -> Held:
         """Return what one answer to a row is held to, and mixed with where edits fire on it."""

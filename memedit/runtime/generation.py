@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from memedit.adapters.base import Row
+from memedit.adapters.base import Adapter, Row
 from memedit.consolidation.loaded import ModelVersion
 from memedit.models.chat import ChatLayout
 from memedit.runtime.answers import Answer
 from memedit.runtime.artefacts import Artefacts
+from memedit.runtime.asked import reworded
 from memedit.runtime.lazy import LazyAdapter
 from memedit.runtime.lengths import effective
 from memedit.runtime.passes import Base, EditedRows, PassResult, merge, run_edited, with_structure
 from memedit.runtime.rows import left_pad
 from memedit.runtime.structured import Grammar, Held, StructureKind, placed_targets
 from memedit.runtime.target_bias import TargetPrior, target_prior
-from memedit.types import BatchPlan, Hit
+from memedit.types import BatchPlan, Hit, ScopeDecision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -41,6 +42,14 @@ class PlannedBatch:
     options: Mapping[str, Any]
     inputs: Tensor | None = None
     grammar: Grammar | None = None
+
+
+def applied(decision: ScopeDecision, adapter: Adapter) -> tuple[Hit, ...]:
+    """Return the edits that an adapter is to apply: none where the model itself answers what edits were put into.
+
+    Where an adapter answers with a model of its own, that is not the one to leave the question to: it gets the edits.
+    """
+    return () if decision.by_model and adapter.model() is None else decision.fired
 
 
 class Generator:
@@ -139,16 +148,23 @@ class Generator:
         numbers = plan.edited_rows
         if not numbers:
             return None
-        fired = [plan.routes[n].decision.fired for n in numbers]
+        adapter = self._adapter.get()
+        fired = [applied(plan.routes[n].decision, adapter) for n in numbers]
         edits = tuple(tuple(hit.edit for hit in hits) for hits in fired)
         with self._lock:  # an adapter may run the model to make what is missing
-            found = self._artefacts.of(self._adapter.get(), [edit for group in edits for edit in group])
-        chosen = tuple(rows[n] for n in numbers)
+            found = self._artefacts.of(adapter, [edit for group in edits for edit in group])
+        chosen = tuple(self.asked(rows[n], plan.routes[n].decision) for n in numbers)
         pairs = list(zip(chosen, fired, strict=True))
         if grammar is not None:
             held = tuple(partial(self.held, grammar, row, own) for row, own in pairs)
             return EditedRows(numbers, chosen, edits, found, (None,) * len(chosen), held)
         return EditedRows(numbers, chosen, edits, found, tuple(self.target_prior(row, own) for row, own in pairs))
+
+    def asked(self, row: Row, decision: ScopeDecision) -> Row:
+        """Return a row as the model is asked: with what edits say put into its question, where a decision says so."""
+        if decision.asked is None:
+            return row
+        return reworded(self._tokenizer, self._layout, row, decision.asked)
 
     def target_prior(self, row: Row, fired: Sequence[Hit]) -> TargetPrior | None:
         """Return what the decoding of a row is mixed with when the edits of ``fired`` apply to it."""

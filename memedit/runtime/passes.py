@@ -39,6 +39,7 @@ class Base:
 class EditedRows:
     """The rows of a batch on which edits fire: their numbers, edits (best first), artefacts, and what is mixed in.
 
+    A row without edits is the model's own to answer, on a question that edits were put into.
     ``held`` make what their answers are held to, where that is a structure; ``priors`` are None then.
     """
 
@@ -56,7 +57,7 @@ class EditedRows:
             InputError: a row no longer fits the model's context.
         """
         pairs = zip(self.rows, self.edits, strict=True)
-        fed = tuple(adapter.rewrite(row, edits, self.artefacts) for row, edits in pairs)
+        fed = tuple(adapter.rewrite(row, edits, self.artefacts) if edits else row for row, edits in pairs)
         check_fits(longest(fed), limit, edited=True)
         return fed
 

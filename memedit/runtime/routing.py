@@ -79,15 +79,23 @@ class Router:
             return [no_match(one.text) for one in asked]
         scope = self._scope.get() if isinstance(self._scope, LazyScope) else self._scope
         bar = scope.threshold if self._threshold is None else self._threshold
-        found = decide_parts(
-            [one.text for one in asked], lambda texts, least: self._judge(scope, texts, least), threshold=bar
-        )
+        found = self._alone(scope, [one.text for one in asked], bar)
         found = self._with_talks(scope, asked, found, bar)
         if self._chains.applies(scope):
             pairs = zip(asked, found, strict=True)
-            found = [self._chains.decide(scope, one.text, decision, bar) for one, decision in pairs]
+            found = [self._chained(scope, one.text, decision, bar) for one, decision in pairs]
         forms = [True] * len(asked) if chats is None else chats
         return [self._served(one, query, chat) for one, query, chat in zip(found, asked, forms, strict=True)]
+
+    def _alone(self, scope: Scope, texts: Sequence[str], threshold: float) -> list[ScopeDecision]:
+        """Decide for texts by single edits."""
+        return decide_parts(texts, lambda parts, least: self._judge(scope, parts, least), threshold=threshold)
+
+    def _chained(self, scope: Scope, text: str, alone: ScopeDecision, threshold: float) -> ScopeDecision:
+        """Decide for a text by chains of edits where one fits."""
+        return self._chains.decide(
+            scope, text, alone, threshold, again=lambda left: self._alone(scope, [left], threshold)[0]
+        )
 
     def _with_talks(
         self, scope: Scope, asked: Sequence[Asked], found: Sequence[ScopeDecision], threshold: float

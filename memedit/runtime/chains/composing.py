@@ -18,8 +18,17 @@ _ASKING = re.compile(
 )
 """What stands before the thing itself in a question for it: "What is | the capital of Austria"."""
 _VERB_BEHIND = re.compile(r"\s+(?:is|are|was|were)$", re.IGNORECASE)
+_VERB_WITHIN = re.compile(r"\s(?:is|are|was|were)\s")
 _ARTICLE = re.compile(r"^(?:The|An?)(?=\s)")
 _ENDS = " \t\n?.!:"
+_NOUN_LAST = re.compile(
+    r"^(?P<said>.+?)(?:\s+(?P<by>in|with|by|for|to|from|on|at|as|of))?\s+the\s+(?P<noun>\w+)\s+of$", re.IGNORECASE
+)
+"""A statement that ends by naming the kind of its value: "Lea Brandt was born | in | the | city | of"."""
+_DANGLING = re.compile(
+    r"^(?!what\b|who\b|where\b|which\b|when\b|how\b).+\s(?:in|with|by|for|to|from|on|at|as|of|is|are)$", re.IGNORECASE
+)
+"""A statement that ends where its value is to stand: "Lea Brandt is a citizen of"."""
 _PHRASE = 300
 """Characters of a hop's words that a text is composed of."""
 
@@ -33,9 +42,28 @@ def hop_text(edit: Edit) -> str:
 
 
 def phrase(text: str) -> str:
-    """Return what a hop asks for as words that can stand in the place of a name: "the capital of Austria"."""
-    found = _VERB_BEHIND.sub("", _ASKING.sub("", text.strip(_ENDS)))
-    return _ARTICLE.sub(lambda article: article.group().lower(), found)
+    """Return what a hop asks for as words that can stand in the place of a name: "the capital of Austria".
+
+    A statement without its value becomes one: "the city in which Lea Brandt was born", "what Lea Brandt likes".
+    """
+    text = text.strip(_ENDS)
+    named = _NOUN_LAST.match(text)
+    if named is not None and _says(text):
+        return f"the {named['noun']} {named['by'] + ' ' if named['by'] else ''}which {_lowered(named['said'])}"
+    found = _VERB_BEHIND.sub("", _ASKING.sub("", text))
+    if found == text and _DANGLING.match(text) and _says(text):
+        return f"what {_lowered(text)}"
+    return _lowered(found)
+
+
+def _lowered(text: str) -> str:
+    """Return a text that does not begin with a capital article."""
+    return _ARTICLE.sub(lambda article: article.group().lower(), text)
+
+
+def _says(text: str) -> bool:
+    """Say whether a text may be a statement: "The Falcon Pro is made by", not "The capital of"."""
+    return _ARTICLE.match(text) is None or _VERB_WITHIN.search(text) is not None
 
 
 def composed(chain: Sequence[Edit]) -> str:

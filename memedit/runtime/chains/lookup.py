@@ -1,39 +1,30 @@
 """Which questions a chain of edits answers, and the decision that is made of it."""
 
-import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, cast, get_args
 
-import numpy as np
-
 from memedit.encoders import split_long, split_sentences
 from memedit.errors import InputError
-from memedit.index import SubjectIndex
-from memedit.runtime.chains.composing import as_one_edit, composed, hop_text
-from memedit.runtime.chains.linking import Chain, linked_chains
+from memedit.runtime.chains.composing import as_one_edit, hop_text
+from memedit.runtime.chains.linking import MAX_HOPS, Chain, linked_chains
+from memedit.runtime.chains.reading import cosines, first_places, fit
+from memedit.runtime.chains.stepping import InnerStep, inner_step
 from memedit.scope.base import Scope
 from memedit.scope.identity import is_blocked
-from memedit.scope.judge.places import masked
-from memedit.types import Candidate, ChainHop, ChainPolicy, Edit, Encoding, FloatArray, Hit, ScopeDecision
+from memedit.types import Candidate, ChainHop, ChainPolicy, Edit, Encoding, Hit, ScopeDecision
 
-_COSINE = 10.0
-"""Weight of the cosine between question and composed text, subject masked in both, beside the scope's logit."""
-_MARGIN = 2.3
-"""By so much a chain has to be better than the best single edit. On the development half of fact consolidation, 123
-questions for one edit that has links stay 1.0 below it, and 152 questions for several come 1.1 or more above it."""
-_LEAST = 9.0
-"""A chain has to fit its question at least so well: on the same data 98 in 100 of the right chains do. Of 3,100 prompts
-of other data sets (CounterFact's edit, other-words and locality prompts in a memory of 4,000 of its edits and all facts
-of the above, KnowEdit's and zsRE's) one had a chain of any fit, at 7.4."""
-_HOP = 1.4
-"""By so much a further hop has to improve the fit: of two chains one of which goes on where the other ends, the longer
-one is right on that data where it is better by 1.55 or more (90 pairs), and wrong where by 1.26 or less (37 pairs)."""
-_FAR = 0.06
-"""Where an edit fires and every chain's cosine is lower by so much, no chain is judged: lower by 0.04 at most where
-a chain is right on that data, by 0.05 in the median where a single edit is."""
+_HOP = 0.5
+"""By so much a further hop has to improve the fit: of two chains one of which goes on where the other ends."""
+_MARGIN = 0.5
+"""By so much the best chain, less the cost of its further hops, has to be better than the best single edit: questions
+for one edit that has links stay 0.3 below it (n = 135), and 140 of 153 for several come 1.2 or more above it."""
+_LEAST = 14.0
+"""A chain has to fit its question at least so well; no right one fits worse."""
+_FAR = 0.1
+"""Where an edit fires and every chain's cosine is lower by so much, no chain is judged."""
 _TIE = 1e-3
 _SENTENCES = 4
 """Of a text that is longer than the encoder reads, so many of the last sentences that name a subject are looked at."""
@@ -53,7 +44,7 @@ class _Reading:
     @property
     def rank(self) -> float:
         """Its fit, less what its hops cost."""
-        return self.fit - _HOP * len(self.chain)
+        return self.fit - _HOP * (len(self.chain) - 1)
 
 
 def check_chains(policy: str) -> ChainPolicy:
@@ -72,7 +63,9 @@ class ChainLookup:
 
     Candidates come by links: the subject index of the memory, looked up by the targets of the edits whose subject the
     question names. Where none of these is a subject, that is all that is done. Each chain is read as one edit
-    (:mod:`~memedit.runtime.chains.composing`) and judged by the scope, all chains of a question in one batch.
+    (:mod:`~memedit.runtime.chains.composing`) and judged by the scope, all chains of a question in one batch. Where
+    none fits, an edit may answer a part of the question (:mod:`~memedit.runtime.chains.inner`): its target is put in
+    the part's place, and what is left is looked up anew, or is the model's to answer.
 
     Args:
         memory: the edit memory.
@@ -87,7 +80,16 @@ class ChainLookup:
         """Whether questions are looked up along chains under this scope."""
         return self._policy == "on" or (self._policy == "auto" and scope.name == "classifier")
 
-    def decide(self, scope: Scope, query: str, alone: ScopeDecision, threshold: float) -> ScopeDecision:
+    def decide(
+        self,
+        scope: Scope,
+        query: str,
+        alone: ScopeDecision,
+        threshold: float,
+        *,
+        again: Callable[[str], ScopeDecision],
+        hops: int = MAX_HOPS,
+    ) -> ScopeDecision:
         """Return the decision on a query: that of its chain, else the one made without.
 
         Args:
@@ -95,64 +97,63 @@ class ChainLookup:
             query: what is asked.
             alone: the decision made by single edits.
             threshold: what the scope's score of a chain has to reach.
+            again: makes that decision of another question.
+            hops: so many a chain may have.
         """
         if any(hit.reasons.get("verbatim") for hit in alone.fired):
             return alone
         subjects = [hit.edit for hit in alone.considered if hit.edit.subject]
         ending = self._memory.are_subjects([edit.target for edit in subjects], namespace=self._namespace)
-        if not any(ending):
-            return alone
         for text, named in _parts(query, subjects):
-            found = self._read(scope, text, named, alone)
-            if found is not None and found.hit.score >= threshold and not _blocked(query, found.chain):
-                return _chained(alone, found, _asks_yes_or_no(text))
+            found = self._read(scope, text, named, alone) if any(ending) else []
+            if len(found) > 1 or any(_blocked(query, reading.chain) for reading in found):
+                return alone
+            if found and found[0].hit.score >= threshold:
+                return _chained(alone, found[0], _asks_yes_or_no(text))
+            step = inner_step(self._memory.encoder, scope, text, named, alone) if hops > 1 else None
+            if step is not None:
+                rest = self.decide(scope, step.left, again(step.left), threshold, again=again, hops=hops - 1)
+                return _stepped(alone, step, rest, (query, text))
         return alone
 
-    def _read(self, scope: Scope, text: str, named: Sequence[Edit], alone: ScopeDecision) -> _Reading | None:
-        """Return the chain that fits a text best, None where a single edit does as well or two chains tie."""
+    def _read(self, scope: Scope, text: str, named: Sequence[Edit], alone: ScopeDecision) -> list[_Reading]:
+        """Return the chain that fits a text best and those that tie with it; none where a single edit does as well."""
         (encoding,) = self._memory.encoder.encode_tokens([text])
         now = datetime.now(UTC)
         chains = linked_chains(self._memory, named, encoding.vector, namespace=self._namespace, at=now)
         if not chains:
-            return None
+            return []
         ids = {edit.id for edit in named}
         singles = [hit for hit in (*alone.fired, *alone.considered) if hit.edit.id in ids or hit in alone.fired]
-        cosines = self._cosines(text, [*((hit.edit,) for hit in singles), *chains])
-        if alone.fired and max(cosines[len(singles) :]) < max(cosines[: len(singles)]) - _FAR:
-            return None
-        best_single = max(_fit(hit.score, cosine) for hit, cosine in zip(singles, cosines[: len(singles)], strict=True))
-        readings = self._judged(scope, encoding, chains, cosines[len(singles) :])
-        if not readings or readings[0].fit < max(best_single + _MARGIN, _LEAST):
-            return None
-        rival = next((other for other in readings[1:] if readings[0].rank - other.rank < _TIE), None)
-        return None if rival is not None and rival.hit.edit.target != readings[0].hit.edit.target else readings[0]
+        near = cosines(self._memory.encoder, [(text, chain) for chain in (*((hit.edit,) for hit in singles), *chains)])
+        if alone.fired and max(near[len(singles) :]) < max(near[: len(singles)]) - _FAR:
+            return []
+        best_single = max(fit(hit.score, cosine) for hit, cosine in zip(singles, near[: len(singles)], strict=True))
+        readings = self._judged(scope, encoding, chains, near[len(singles) :])
+        if not readings or readings[0].rank < best_single + _MARGIN or readings[0].fit < _LEAST:
+            return []
+        best = readings[0]
+        rivals = [other for other in readings[1:] if best.rank - other.rank < _TIE]
+        return [best, *(other for other in rivals if other.hit.edit.target != best.hit.edit.target)]
 
     def _judged(
-        self, scope: Scope, encoding: Encoding, chains: Sequence[Chain], cosines: Sequence[float]
+        self, scope: Scope, encoding: Encoding, chains: Sequence[Chain], near: Sequence[float]
     ) -> list[_Reading]:
         """Return chains with what the scope makes of them, the best first."""
         ones = [as_one_edit(chain) for chain in chains]
-        places = _first_places(encoding.text, [chain[0] for chain in chains])
+        places = first_places(encoding.text, [chain[0] for chain in chains])
         candidates = [
             Candidate(one, cosine, places.get(chain[0].id))
-            for one, chain, cosine in zip(ones, chains, cosines, strict=True)
+            for one, chain, cosine in zip(ones, chains, near, strict=True)
         ]
         (decision,) = scope.decide([encoding], [candidates], threshold=0.0)
         hits = {hit.edit.content_hash: hit for hit in decision.considered}
         readings = [
-            _Reading(chain, hits[one.content_hash], _fit(hits[one.content_hash].score, cosine))
-            for one, chain, cosine in zip(ones, chains, cosines, strict=True)
+            _Reading(chain, hits[one.content_hash], fit(hits[one.content_hash].score, cosine))
+            for one, chain, cosine in zip(ones, chains, near, strict=True)
             if one.content_hash in hits
         ]
         return sorted(readings, key=lambda reading: -reading.rank)
-
-    def _cosines(self, text: str, chains: Sequence[Chain]) -> list[float]:
-        """Return the cosine of a text and each chain's, with the chain's first subject masked in both."""
-        asked = [masked(text, chain[0].subject) for chain in chains]
-        told = [masked(composed(chain), chain[0].subject) for chain in chains]
-        texts = list(dict.fromkeys([*asked, *told]))
-        vectors: dict[str, FloatArray] = dict(zip(texts, self._memory.encoder.encode(texts), strict=True))
-        return [float(np.dot(vectors[a], vectors[b])) for a, b in zip(asked, told, strict=True)]
 
 
 def _chained(alone: ScopeDecision, found: _Reading, yes_no: bool) -> ScopeDecision:
@@ -174,36 +175,46 @@ def _chained(alone: ScopeDecision, found: _Reading, yes_no: bool) -> ScopeDecisi
     )
 
 
+def _stepped(alone: ScopeDecision, step: InnerStep, rest: ScopeDecision, read: tuple[str, str]) -> ScopeDecision:
+    """Return the decision that an edit answers an inner question, and ``rest`` the question that is left.
+
+    Where no edit answers that one the model does. ``read`` are the query and the part of it that was read.
+    """
+    query, text = read
+    if _blocked(query, [hit.edit for hit in rest.fired]):
+        return alone
+    last = ChainHop("", step.left, "")
+    answering = rest.fired[:1] or (step.hit,)
+    if rest.fired:
+        edit = rest.fired[0].edit
+        last = ChainHop(edit.id, hop_text(edit), edit.target)
+    first = ChainHop(step.hit.edit.id, hop_text(step.hit.edit), step.hit.edit.target)
+    fired = rest.fired if rest.chain else answering
+    shown = {hit.edit.id: hit for hit in (*fired, step.hit)}
+    return replace(
+        alone,
+        fired=fired,
+        considered=(*shown.values(), *(hit for hit in alone.considered if hit.edit.id not in shown)),
+        abstained=False,
+        chain=(first, *(rest.chain or (last,))),
+        asked=query.replace(text, rest.asked or step.left, 1),
+    )
+
+
 def _parts(query: str, edits: Sequence[Edit]) -> list[tuple[str, list[Edit]]]:
     """Return the texts to be read with the edits whose subjects they name: the query, or sentences of a long one."""
     texts = [query] if len(split_long(query)) <= 1 else split_sentences(query)[::-1]
     found = []
     for text in texts:
-        named = _first_places(text, edits)
+        named = first_places(text, edits)
         if named:
             found.append((text, [edit for edit in edits if edit.id in named]))
     return found[:_SENTENCES]
 
 
-def _first_places(text: str, edits: Sequence[Edit]) -> dict[str, tuple[int, int]]:
-    """Return by id of edit where its subject stands first in a text; of nested subjects only the longest stands."""
-    finder = SubjectIndex()
-    finder.add_many((number, edit.subject or "") for number, edit in enumerate(edits))
-    found: dict[str, tuple[int, int]] = {}
-    for match in finder.find(text):
-        found.setdefault(edits[match.id].id, (match.start, match.end))
-    return found
-
-
-def _blocked(query: str, chain: Chain) -> bool:
+def _blocked(query: str, chain: Sequence[Edit]) -> bool:
     return any(is_blocked(query, edit) for edit in chain)
 
 
 def _asks_yes_or_no(text: str) -> bool:
     return _YES_NO.match(text) is not None
-
-
-def _fit(score: float, cosine: float) -> float:
-    """Return how well a text fits a question: the scope's logit, and the cosine of both texts."""
-    kept = min(max(score, 1e-6), 0.9999)
-    return math.log(kept / (1.0 - kept)) + _COSINE * cosine

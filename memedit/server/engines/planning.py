@@ -8,6 +8,7 @@ from memedit.runtime import EditableModel
 from memedit.runtime.artefacts import Artefacts
 from memedit.runtime.asked import asked_row
 from memedit.runtime.continuous import Job, TokenChoice
+from memedit.runtime.generation import applied
 from memedit.runtime.lengths import check_fits
 from memedit.server.engines.base import Provenance, Sampling, Started
 from memedit.server.engines.tickets import Ticket
@@ -75,9 +76,14 @@ class Planner:
         return Started(Provenance(ticket.request.namespace, revision, adapter, decision, version))
 
     def _jobs(self, ticket: Ticket) -> list[Job]:
-        fired = ticket.route.decision.fired if ticket.route is not None else ()
+        decision = ticket.route.decision if ticket.route is not None else None
+        fired = applied(decision, self.model.adapter) if decision is not None and decision.fired else ()
         edits = tuple(hit.edit for hit in fired)
         row, limit, artefacts, prior = ticket.row, ticket.limit, {}, None
+        if decision is not None and decision.asked is not None:
+            row = self.model.asked(row, decision)
+            limit = self._shortened(row, limit)
+        asked = row
         if edits:
             prior = self.model.target_prior(row, fired) if ticket.grammar is None else None
             adapter = self.model.adapter
@@ -104,7 +110,7 @@ class Planner:
         ]
         if ticket.grammar is not None:
             for job in jobs:
-                held = self.model.held(ticket.grammar, ticket.row, fired)
+                held = self.model.held(ticket.grammar, asked, fired)
                 job.constraint, job.prior = held.constraint, held.prior
         return jobs
 

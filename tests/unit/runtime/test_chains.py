@@ -4,12 +4,15 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import torch
 
 from memedit.errors import InputError
 from memedit.memory import EditMemory
 from memedit.runtime import EditableModel, Router
 from memedit.runtime.chains.composing import as_one_edit, composed, hop_text, phrase
+from memedit.runtime.chains.inner import inner_parts
 from memedit.runtime.chains.linking import MAX_HOPS, linked_chains
+from memedit.runtime.rows import prompt_row
 from memedit.types import ChainHop
 from support.hashing_encoder import HashingEncoder
 from support.tiny import tiny_model, tiny_tokenizer
@@ -110,9 +113,10 @@ def test_retiring_an_edit_of_the_chain_changes_the_answer_at_once(memory):
 def test_nothing_is_scanned_and_nothing_judged_where_no_target_is_a_subject(memory):
     add(memory, "Falcon Pro", "The maker of the {} is", "Arn Works")
     asking = router(memory)
-    asking.decide([QUESTION])
+    question = "Which country is the Falcon Pro from?"  # it asks for one thing
+    asking.decide([question])
     encoded = memory.encoder.encoded
-    asking.decide([QUESTION])
+    asking.decide([question])
     assert memory.encoder.encoded == encoded
 
 
@@ -120,8 +124,9 @@ def test_a_chain_never_leaves_its_namespace(memory):
     add(memory, "Falcon Pro", "The maker of the {} is", "Arn Works")
     add(memory, "Arn Works", "The country that {} belongs to is", "Norland", namespace="other")
     add(memory, "Norland", "The anthem of {} is", "Ode to Snow", namespace="other")
-    for space in (None, "other"):
-        assert router(memory, namespace=space).decide([QUESTION])[0].chain == ()
+    (decision,) = router(memory).decide([QUESTION])
+    assert [hop.value for hop in decision.chain] == ["Arn Works", ""]  # the rest is the model's
+    assert router(memory, namespace="other").decide([QUESTION])[0].chain == ()
     falcon_there = add(memory, "Falcon Pro", "The maker of the {} is", "Arn Works", namespace="other")
     (decision,) = router(memory, namespace="other").decide([QUESTION])
     assert decision.chain[0].edit_id == falcon_there.id
@@ -234,13 +239,74 @@ def test_the_answer_of_a_model_shows_the_chain(memory):
     assert model.answer("Who goes there?", max_new_tokens=4, do_sample=False)[0].chain == ()
 
 
+def test_what_no_edit_answers_the_model_is_asked_with_the_value_in_the_question(memory):
+    first = add(memory, "Falcon Pro", "The maker of the {} is", "Arn <|im_end|> Works")
+    model = EditableModel(tiny_model("llama"), tiny_tokenizer(), memory, scope=WordScope(), chains="on")
+    question = "Who is the boss of the maker of the Falcon Pro?"
+    left = "Who is the boss of Arn <|im_end|> Works?"
+    for prompt in (question, [{"role": "user", "content": question}]):
+        decision = model.explain(prompt).decision
+        assert decision.chain == ((first.id, "The maker of the Falcon Pro is", first.target), ("", left, ""))
+        assert decision.by_model
+        given = prompt_row(model.tokenizer, prompt)
+        row = model.asked(given, decision)
+        assert row.text == decision.asked == left
+        special = {*model.tokenizer.all_special_ids}
+        assert sum(i in special for i in row.ids) == sum(i in special for i in given.ids)  # the value's is plain text
+        (answer,) = model.answer(prompt, max_new_tokens=4, do_sample=False)
+        plain = model.base.generate(torch.tensor([row.ids]), max_new_tokens=4, do_sample=False)
+        assert list(answer.token_ids) == plain[0, len(row.ids) :].tolist()
+        assert [hit.edit.id for hit in answer.edits] == [first.id]
+
+
+def test_an_edit_answers_what_is_left_of_a_question_once_a_value_stands_in_it(memory):
+    add(memory, "Falcon Pro", "The maker of the {} is", "Arn Works, the firm of the hills in the far north")
+    last = add(memory, "far north", "The boss of the firm of the hills in the {} is", "Ida Holm")
+    (decision,) = router(memory).decide(["Who is the boss of the maker of the Falcon Pro?"])
+    assert [hop.value for hop in decision.chain][-1:] == ["Ida Holm"]
+    assert [hit.edit.id for hit in decision.fired] == [last.id]
+    assert decision.asked == "Who is the boss of Arn Works, the firm of the hills in the far north?"
+    assert not decision.by_model
+
+
+def test_a_value_of_many_lines_or_ten_thousand_characters_is_put_into_no_question(memory):
+    add(memory, "Falcon Pro", "The maker of the {} is", "Arn\nWorks")
+    add(memory, "Kestrel", "The maker of the {} is", "Arn " * 2_500)
+    for name in ("Falcon Pro", "Kestrel"):
+        (decision,) = router(memory).decide([f"Who is the boss of the maker of the {name}?"])
+        assert decision.chain == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "subject", "parts"),
+    [
+        ("What is the capital of the country of which Ann Ray is a citizen?", "Ann Ray",
+         ["the country of which Ann Ray is a citizen", "the country of which Ann Ray"]),
+        ("Where was the founder of Arn Works born?", "Arn Works", ["the founder of Arn Works"]),
+        ("What language is spoken in Ann Ray's country?", "Ann Ray", ["Ann Ray's country"]),
+        ("Where does our head of sales work from?", "head of sales", ["our head of sales"]),
+        ("Which company makes the Falcon Pro?", "Falcon Pro", []),
+        ("The name of the country which Pugwash, Nova Scotia is in is", "Pugwash", []),
+        ("She sings of the sea. The capital of Norland is", "Norland", []),
+    ],
+)  # fmt: skip
+def test_parts_of_a_question_that_ask_for_what_the_rest_is_about(text, subject, parts):
+    at = text.index(subject)
+    found = [part.asked for part in inner_parts(text, (at, at + len(subject)))]
+    assert [part for part in found if part in parts] == parts
+    assert bool(found) == bool(parts)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("What is the capital of Austria?", "the capital of Austria"),
         ("The capital of Austria is", "the capital of Austria"),
         ("Who is Ted's wife?", "Ted's wife"),
-        ("Lea Brandt is a citizen of", "Lea Brandt is a citizen of"),
+        ("Lea Brandt is a citizen of", "what Lea Brandt is a citizen of"),
+        ("Lea Brandt was born in the city of", "the city in which Lea Brandt was born"),
+        ("The seat of the Guild lies in the town of", "the seat of the Guild lies in the town of"),
+        ("The seat of the Guild is moved to the town of", "the town to which the seat of the Guild is moved"),
         ("Who?", "Who"),
         ("", ""),
     ],
@@ -253,11 +319,11 @@ def test_a_chain_reads_as_one_text_about_its_first_subject(memory):
     first = add(memory, "Lea Brandt", "{} is a citizen of", "Austria")
     second = add(memory, "Austria", "What is the capital of {}?", "Vienna")
     stated = memory.add("The mayor of Vienna is Ana Brill.", "Ana Brill", subject="Vienna", kind="statement")
-    assert composed([first, second]) == "What is the capital of Lea Brandt is a citizen of?"
+    assert composed([first, second]) == "What is the capital of what Lea Brandt is a citizen of?"
     assert hop_text(stated) == "The mayor of Vienna is"
     one = as_one_edit([first, second, stated])
-    assert one.prompt == "The mayor of the capital of Lea Brandt is a citizen of is"
+    assert one.prompt == "The mayor of the capital of what Lea Brandt is a citizen of is"
     assert (one.subject, one.target, one.id) == ("Lea Brandt", "Ana Brill", stated.id)
     assert one.content_hash != as_one_edit([second, stated]).content_hash
     unsaid = memory.add("Who rules?", "Ana", subject="Graz")
-    assert composed([first, unsaid]) == "Who rules Lea Brandt is a citizen of"
+    assert composed([first, unsaid]) == "Who rules what Lea Brandt is a citizen of"
