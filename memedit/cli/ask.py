@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
 
-    @command(app, "ask", Needs.MEMORY | Needs.SCOPE | Needs.MODEL | Needs.CHAINS)
+    @command(app, "ask", Needs.MEMORY | Needs.SCOPE | Needs.MODEL | Needs.CHAINS | Needs.RECHECK)
     def ask(
         session: "Session",
         *,

@@ -33,7 +33,7 @@ HELP = """\
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
 
-    @command(app, "chat", Needs.MEMORY | Needs.SCOPE | Needs.MODEL | Needs.CHAINS)
+    @command(app, "chat", Needs.MEMORY | Needs.SCOPE | Needs.MODEL | Needs.CHAINS | Needs.RECHECK)
     def chat(
         session: "Session",
         max_new_tokens: Annotated[

@@ -63,6 +63,16 @@ ChainsName = Annotated[
         help="Look questions up along chains of edits, one's target being the next one's subject. [default: off]",
     ),
 ]
+RecheckName = Annotated[
+    str | None,
+    typer.Option(
+        "--recheck",
+        envvar="MEMEDIT_RECHECK",
+        metavar="[off|sentence|TOKENS]",
+        help="Look up answers too while they are written: at the end of each sentence, or after so many tokens. "
+        "[default: off]",
+    ),
+]
 ConfigFile = Annotated[
     list[Path] | None,
     typer.Option(
@@ -86,6 +96,7 @@ class Needs(Flag):
     MODEL = auto()
     BASE = auto()
     CHAINS = auto()
+    RECHECK = auto()
 
 
 _OPTIONS: dict[Needs, dict[str, Any]] = {
@@ -96,6 +107,7 @@ _OPTIONS: dict[Needs, dict[str, Any]] = {
     Needs.MODEL: {"model": ModelName, "adapter": AdapterName},
     Needs.BASE: {"model": ModelName},
     Needs.CHAINS: {"chains": ChainsName},
+    Needs.RECHECK: {"recheck": RecheckName},
 }
 
 

@@ -27,7 +27,7 @@ MAX_LAG = 1.0
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
 
-    @command(app, "serve", Needs.MEMORY | Needs.SCOPE | Needs.MODEL | Needs.CHAINS)
+    @command(app, "serve", Needs.MEMORY | Needs.SCOPE | Needs.MODEL | Needs.CHAINS | Needs.RECHECK)
     def serve(
         session: "Session",
         *,
@@ -133,6 +133,11 @@ def register(app: typer.Typer) -> None:
             parts = local_parts(session, lookups, setup, follow=follow, **sizes)
         elif follow:
             raise InputError("--follow exchanges weights in this process; those of an --upstream are not ours")
+        elif session.settings.recheck != "off":
+            raise InputError(
+                "--recheck writes answers anew from the middle; an --upstream cannot be made to go on from there: "
+                "leave it off, or serve a model in this process"
+            )
         else:
             engine = UpstreamOptions(upstream, upstream_model, edit_role, request_timeout, overlap)
             parts = proxy_parts(session, lookups, engine)

@@ -154,7 +154,10 @@ def _open_model(session: "Session", lookups: "Lookups", model: "ModelConfig") ->
     from memedit.workflows.open import open_model
 
     with session.output.working(f"loading {model.name}"):
-        return open_model(model, lookups.memory, scope=lookups.scope, adapter=session.settings.adapter)
+        settings = session.settings
+        return open_model(
+            model, lookups.memory, scope=lookups.scope, adapter=settings.adapter, recheck=settings.recheck
+        )
 
 
 def _pin(lookups: "Lookups", model: "EditableModel") -> None:

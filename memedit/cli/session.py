@@ -41,12 +41,13 @@ class Session:
         scope: str | None = None,
         adapter: str | None = None,
         chains: str | None = None,
+        recheck: str | None = None,
     ) -> None:
         self.output = Output(json_mode=json_mode)
         self._stack = ExitStack()
         self._config = config
         self._base: LoadedModel | None = None
-        plain = {"memory": memory, "namespace": namespace, "encoder": encoder, "chains": chains}
+        plain = {"memory": memory, "namespace": namespace, "encoder": encoder, "chains": chains, "recheck": recheck}
         named = {"model": model, "scope": scope, "adapter": adapter}
         self._overrides: dict[str, Any] = {name: value for name, value in plain.items() if value is not None}
         self._overrides |= {part: {"name": name} for part, name in named.items() if name is not None}
@@ -149,6 +150,7 @@ class Session:
                 adapter=self.settings.adapter,
                 k=self.settings.scope.candidates,
                 chains=self.settings.chains if chains is None else chains,
+                recheck=self.settings.recheck,
             )
 
     def __enter__(self) -> Self:

@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     model: ModelConfig = Field(default_factory=ModelConfig)
     scope: ScopeConfig = Field(default_factory=ScopeConfig)
     chains: ChainPolicy = Field(default="off", description="look questions up along chains of edits: off, on, auto")
+    recheck: str = Field(
+        default="off", description="look up answers while they are written: off, sentence, or a number of tokens"
+    )
     adapter: AdapterConfig = Field(default_factory=AdapterConfig)
     elder: ElderPolicy = Field(default_factory=ElderPolicy)
     home: Path = Field(default=Path("~/.cache/memedit"), description="where converted models and caches lie")

@@ -24,6 +24,9 @@ from memedit.runtime.generation import Generator, PlannedBatch
 from memedit.runtime.lazy import LazyAdapter, LazyScope
 from memedit.runtime.lengths import check_fits, longest
 from memedit.runtime.passes import warn_of_embeddings
+from memedit.runtime.recheck import Recheck, check_recheck
+from memedit.runtime.recheck.answering import Rechecker
+from memedit.runtime.recheck.placing import LatePrior, late_prior
 from memedit.runtime.routing import Router, part_of
 from memedit.runtime.rows import Prompt, Prompts, attention_mask, prompt_list, prompt_row, tensor_rows
 from memedit.runtime.scoring import score_rows, target_ids
@@ -70,6 +73,8 @@ class EditableModel:
             model. Edits that its weights answer do not fire; all others in force do, whatever their state. Where the
             version is gated, rows without such an edit run on the frozen base's weights, to the bit.
         chains: look questions up along chains of edits too: "off", "on", or "auto" (under the trained scope alone).
+        recheck: look up answers too while they are written: "off", at the end of each "sentence", or after so many
+            tokens. Not answers held to a structure, nor ``generate`` with a streamer or a dictionary for a result.
     """
 
     def __init__(
@@ -85,7 +90,9 @@ class EditableModel:
         k: int = 8,
         version: ModelVersion | None = None,
         chains: ChainPolicy = "off",
+        recheck: str | int = "off",
     ) -> None:
+        self._recheck = check_recheck(recheck)
         self._version, self._warned, self._lock = version, False, threading.RLock()
         self._base, self._tokenizer, self._memory = model, prepare_tokenizer(tokenizer), memory
         self._layout = chat_layout(tokenizer)
@@ -105,6 +112,7 @@ class EditableModel:
             lock=self._lock,
             version=version,
         )
+        self._rechecker = Rechecker(self._generator, self._adapter, self._tokenizer, self._look)
         self._grammars: Grammars | None = None
 
     @classmethod
@@ -118,6 +126,7 @@ class EditableModel:
         namespace: str | None = None,
         threshold: float | None = None,
         chains: ChainPolicy = "off",
+        recheck: str | int = "off",
         **hf: Any,
     ) -> Self:
         """Load a model by alias, path or hub id (see :func:`memedit.models.load_model`) and wrap it.
@@ -125,7 +134,7 @@ class EditableModel:
         Args:
             name: the model; the folder of a version of consolidated edits knows which edits are in its weights.
             memory: an ``EditMemory``, the path or URL of one, or None for a new one in this process's memory.
-            scope: as for the class; so are ``adapter``, ``namespace``, ``threshold`` and ``chains``.
+            scope: as for the class; so are ``adapter``, ``namespace``, ``threshold``, ``chains`` and ``recheck``.
             hf: arguments of ``load_model``: dtype, device_map, revision ...
         """
         loaded = load_model(name, **hf)
@@ -138,6 +147,7 @@ class EditableModel:
             namespace=namespace,
             threshold=threshold,
             chains=chains,
+            recheck=recheck,
             version=open_version(name, loaded.model),
         )
 
@@ -200,6 +210,11 @@ class EditableModel:
     wanted = renamed("wanted", "target_prior")
 
     @property
+    def recheck(self) -> Recheck | None:
+        """When answers are looked up while they are written, None for never."""
+        return self._recheck
+
+    @property
     def end_tokens(self) -> frozenset[int]:
         """The ids that end an answer: those of the model's generation config, else its tokenizer's."""
         known = self._base.generation_config.eos_token_id
@@ -244,7 +259,11 @@ class EditableModel:
             return self._generator.bare(inputs, options)
         mask = attention_mask(self._tokenizer, self._base.generation_config, ids, options.get("attention_mask"))
         rows = tensor_rows(self._tokenizer, self._layout, ids, mask)
-        return self._generator.run(PlannedBatch(rows, self._plan(rows), ids, options, inputs))
+        batch = PlannedBatch(rows, self._plan(rows), ids, options, inputs)
+        found = self._generator.run(batch)
+        if self._recheck is None or not isinstance(found, Tensor) or options.get("streamer") is not None:
+            return found
+        return self._rechecker.sequences(batch, found, self._recheck)
 
     def answer(
         self,
@@ -253,6 +272,7 @@ class EditableModel:
         batch_size: int = BATCH,
         plan: BatchPlan | None = None,
         structured: Any = None,
+        recheck: str | int | None = None,
         **options: Any,
     ) -> list[Answer]:
         """Answer texts (continued as they stand) and chats (lists of messages), in order, with provenance.
@@ -263,6 +283,7 @@ class EditableModel:
             plan: what :meth:`plan` returned for these prompts; they are then not looked up again.
             structured: what every answer has to be: a JSON schema (a mapping), a pydantic model, or a
                 :class:`~memedit.runtime.structured.Structure`. An edit's target occurs in the value that is about it.
+            recheck: in place of the model's own.
             options: arguments of ``generate``. With ``num_return_sequences`` n, each prompt has n answers in a row.
 
         Raises:
@@ -274,30 +295,41 @@ class EditableModel:
         rows = self._rows(prompts)
         options = {k: v for k, v in options.items() if k != "return_dict_in_generate"}
         grammar = None if structured is None else self.grammars.compile(as_structure(structured))
+        policy = self._policy(recheck) if grammar is None else None
         answers: list[Answer] = []
         for start in range(0, len(rows), batch_size):
             chunk = rows[start : start + batch_size]
             chunk_plan = self._plan(chunk) if plan is None else part_of(plan, start, start + len(chunk))
-            answers += self._generator.answers(self._generator.batch(chunk, chunk_plan, options, grammar))
+            batch = self._generator.batch(chunk, chunk_plan, options, grammar)
+            found = self._generator.answers(batch)
+            answers += found if policy is None else self._rechecker.answers(batch, found, policy)
         return answers
 
     def chat(self, messages: ChatMessages, **options: Any) -> Answer:
         """Answer one chat; ``options`` are ``structured`` and arguments of ``generate``."""
         return self.answer([messages], **options)[0]
 
-    def stream(self, prompt: Prompt, *, structured: Any = None, **options: Any) -> TextStream:
+    def stream(
+        self, prompt: Prompt, *, structured: Any = None, recheck: str | int | None = None, **options: Any
+    ) -> TextStream:
         """Answer one prompt or chat piece by piece; ``route`` of the result tells which edits fired.
 
-        ``structured`` is as for :meth:`answer`.
+        ``structured`` and ``recheck`` are as for :meth:`answer`. Under a re-check pieces come sentence by sentence, or
+        after so many tokens: what has come is never taken back.
         """
         grammar = None if structured is None else self.grammars.compile(as_structure(structured))
         row = self._rows([prompt])[0]
         plan = self._plan([row])
+        policy = self._policy(recheck) if grammar is None else None
 
-        def generate(streamer: Any, stop: Any) -> None:
+        def generate(streamer: Any, stop: Any) -> Route | None:
             criteria = [*(options.get("stopping_criteria") or ()), stop]
             arguments = {**options, "streamer": streamer, "stopping_criteria": criteria}
-            self._generator.run(self._generator.batch([row], plan, arguments, grammar))
+            batch = self._generator.batch([row], plan, arguments, grammar)
+            if policy is not None:
+                return self._rechecker.stream(batch, policy)
+            self._generator.run(batch)
+            return None
 
         return TextStream(plan.routes[0], self._tokenizer, generate)
 
@@ -363,6 +395,13 @@ class EditableModel:
                 )
         return scores
 
+    def _policy(self, recheck: str | int | None) -> Recheck | None:
+        return self._recheck if recheck is None else check_recheck(recheck)
+
+    def _look(self, texts: Sequence[str]) -> list[ScopeDecision]:
+        """Look up what an answer says."""
+        return self._router.decide_spoken(texts, chat=False)
+
     def _rows(self, prompts: Prompts) -> list[Row]:
         rows = [prompt_row(self._tokenizer, prompt) for prompt in prompt_list(prompts)]
         check_fits(longest(rows), self.context_length)
@@ -379,6 +418,14 @@ class EditableModel:
     def is_chat(self, row: Row) -> bool:
         """Whether a row ends in a chat's turn, so that its answer begins one of its own."""
         return self._generator.is_chat(row)
+
+    def place(self, row: Row, hits: Sequence[Hit], said: Sequence[int], start: int, artefacts: Artefacts) -> int | None:
+        """Return the token of an answer before which the first edit's target would be said, None for nowhere."""
+        return self._generator.place(row, hits, said, start, artefacts)
+
+    def late_prior(self, hit: Hit, said: Sequence[int]) -> LatePrior | None:
+        """Return what an answer is mixed with that has come to an edit behind ``said``."""
+        return late_prior(self.adapter, self._tokenizer, hit, said)
 
     def asked(self, row: Row, decision: ScopeDecision) -> Row:
         """Return a row as the model is asked: with what edits say put into its question, where a decision says so."""

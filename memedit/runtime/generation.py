@@ -18,6 +18,7 @@ from memedit.runtime.asked import reworded
 from memedit.runtime.lazy import LazyAdapter
 from memedit.runtime.lengths import effective
 from memedit.runtime.passes import Base, EditedRows, PassResult, merge, run_edited, with_structure
+from memedit.runtime.recheck.placing import late_prior, place_of_target
 from memedit.runtime.rows import left_pad
 from memedit.runtime.structured import Grammar, Held, StructureKind, placed_targets
 from memedit.runtime.target_bias import TargetPrior, target_prior
@@ -25,6 +26,10 @@ from memedit.types import BatchPlan, Hit, ScopeDecision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+_OF_ANSWER = ("min_length", "min_new_tokens", "max_length", "return_dict_in_generate")
+"""Arguments of ``generate`` about a whole answer, which a part of one has no use for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,10 @@ class Generator:
 
     def answers(self, batch: PlannedBatch) -> list[Answer]:
         """Generate a batch and read its answers, row by row."""
-        sequences = self.run(batch)
+        return self.read(batch, self.run(batch))
+
+    def read(self, batch: PlannedBatch, sequences: Tensor) -> list[Answer]:
+        """Read the answers in what ``generate`` returned for a batch, ``[rows * n, width + new]``."""
         repeats = sequences.shape[0] // len(batch.rows)
         answers = []
         for number, new in enumerate(sequences[:, batch.ids.shape[1] :].tolist()):
@@ -160,6 +168,57 @@ class Generator:
             return EditedRows(numbers, chosen, edits, found, (None,) * len(chosen), held)
         return EditedRows(numbers, chosen, edits, found, tuple(self.target_prior(row, own) for row, own in pairs))
 
+    def go_on(
+        self, row: Row, said: Sequence[int], hits: Sequence[Hit], options: Mapping[str, Any], *, room: int
+    ) -> list[int]:
+        """Go on with an answer that has said something, under edits; return the new ids, its end token included.
+
+        Args:
+            row: the prompt as the caller gave it.
+            said: the answer so far.
+            hits: the edits in force from here on; the target of the first is due.
+            options: arguments of ``generate``.
+            room: so many tokens the whole answer may have.
+        """
+        if len(said) >= room:
+            return []
+        adapter, edits = self._adapter.get(), tuple(hit.edit for hit in hits)
+        prior = late_prior(adapter, self._tokenizer, hits[0], said, offset=len(said))
+        found = self._artefacts.of(adapter, edits)
+        edited = EditedRows((0,), (row,), (edits,), found, (prior,), said=(tuple(said),))
+        ids = torch.tensor([[*row.ids, *said]], device=self._model.device)
+        own = {key: value for key, value in options.items() if key not in _OF_ANSWER}
+        own |= {"max_new_tokens": room - len(said), "num_return_sequences": 1}
+        with self._lock, self.on_weights(), torch.no_grad():
+            result = run_edited(self.base, adapter, edited, ids, own)
+        return self._until_end(result.sequences[0, result.width :].tolist(), options)
+
+    def place(
+        self, row: Row, hits: Sequence[Hit], said: Sequence[int], start: int, artefacts: Artefacts | None = None
+    ) -> int | None:
+        """Return the token of an answer before which the first edit's target would be said, see recheck.placing.
+
+        ``artefacts`` are those of the row's namespace, None for the model's own.
+        """
+        adapter, edits = self._adapter.get(), tuple(hit.edit for hit in hits)
+        found = (artefacts or self._artefacts).of(adapter, edits)
+        with self._lock, self.on_weights():
+            return place_of_target(
+                self.base, adapter, self._tokenizer, row, edits, said=said, start=start, artefacts=found
+            )
+
+    def ends(self, options: Mapping[str, Any]) -> frozenset[int]:
+        """Return the ids that end an answer."""
+        ends = effective(dict(options), self._model, "eos_token_id")
+        return frozenset([ends] if isinstance(ends, int) else ends or ())
+
+    def room(self, batch: PlannedBatch) -> int:
+        """Return how many tokens an answer to a batch may have."""
+        options = dict(batch.options)
+        new = effective(options, self._model, "max_new_tokens")
+        total = effective(options, self._model, "max_length")
+        return int(new) if new is not None else max(int(total or 20) - batch.ids.shape[1], 0)
+
     def asked(self, row: Row, decision: ScopeDecision) -> Row:
         """Return a row as the model is asked: with what edits say put into its question, where a decision says so."""
         if decision.asked is None:
@@ -187,7 +246,6 @@ class Generator:
 
     def _until_end(self, ids: list[int], options: Mapping[str, Any]) -> list[int]:
         """Cut after the first end-of-text token; what follows it is padding."""
-        ends = effective(dict(options), self._model, "eos_token_id")
-        known = {ends} if isinstance(ends, int) else set(ends or ())
+        known = self.ends(options)
         at = next((i for i, token in enumerate(ids) if token in known), len(ids) - 1)
         return ids[: at + 1]

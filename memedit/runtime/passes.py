@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from memedit.adapters.base import Adapter, AdapterBatch, Row
 from memedit.runtime.lengths import check_fits, effective, longest, restate_lengths
 from memedit.runtime.rows import left_pad
 from memedit.runtime.structured import Held, HoldingProcessor
-from memedit.runtime.target_bias import TargetMixer, TargetPrior
+from memedit.runtime.target_bias import Prior, TargetMixer
 from memedit.runtime.views import CallerView
 from memedit.types import Edit
 
@@ -39,7 +39,8 @@ class Base:
 class EditedRows:
     """The rows of a batch on which edits fire: their numbers, edits (best first), artefacts, and what is mixed in.
 
-    A row without edits is the model's own to answer, on a question that edits were put into.
+    A row without edits is the model's own to answer, on a question that edits were put into. ``said`` is what the
+    answers have said already, where they go on.
     ``held`` make what their answers are held to, where that is a structure; ``priors`` are None then.
     """
 
@@ -47,8 +48,9 @@ class EditedRows:
     rows: tuple[Row, ...]
     edits: tuple[tuple[Edit, ...], ...]
     artefacts: Mapping[str, bytes]
-    priors: tuple[TargetPrior | None, ...]
+    priors: tuple[Prior | None, ...]
     held: tuple[Callable[[], Held], ...] = ()
+    said: tuple[tuple[int, ...], ...] = ()
 
     def rewritten(self, adapter: Adapter, limit: int | None) -> tuple[Row, ...]:
         """Return the rows as the adapter wants them fed.
@@ -58,6 +60,8 @@ class EditedRows:
         """
         pairs = zip(self.rows, self.edits, strict=True)
         fed = tuple(adapter.rewrite(row, edits, self.artefacts) if edits else row for row, edits in pairs)
+        if self.said:
+            fed = tuple(replace(row, ids=(*row.ids, *said)) for row, said in zip(fed, self.said, strict=True))
         check_fits(longest(fed), limit, edited=True)
         return fed
 
@@ -101,7 +105,7 @@ def run_edited(base: Base, adapter: Adapter, edited: EditedRows, ids: Tensor, op
         mixer = TargetMixer(edited.priors, inputs.shape[1])
         own["logits_processor"] = LogitsProcessorList([mixer, *own.get("logits_processor", ())])
     restate_lengths(own, model, ids.shape[1])
-    batch = AdapterBatch(rows=fed, edits=edited.edits, pad=pads)
+    batch = AdapterBatch(rows=fed, edits=edited.edits, pad=pads, answers=tuple(map(len, edited.said)))
     with adapter.active(batch, edited.artefacts):
         output = (adapter.model() or model).generate(input_ids=inputs, attention_mask=mask, **own)
     return PassResult(output, inputs.shape[1], edited.numbers)

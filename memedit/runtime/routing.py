@@ -77,8 +77,7 @@ class Router:
         asked = [Asked(query) if isinstance(query, str) else query for query in queries]
         if not any(one.text.strip() for one in asked) or self.nothing_stored():
             return [no_match(one.text) for one in asked]
-        scope = self._scope.get() if isinstance(self._scope, LazyScope) else self._scope
-        bar = scope.threshold if self._threshold is None else self._threshold
+        scope, bar = self._judging()
         found = self._alone(scope, [one.text for one in asked], bar)
         found = self._with_talks(scope, asked, found, bar)
         if self._chains.applies(scope):
@@ -86,6 +85,18 @@ class Router:
             found = [self._chained(scope, one.text, decision, bar) for one, decision in pairs]
         forms = [True] * len(asked) if chats is None else chats
         return [self._served(one, query, chat) for one, query, chat in zip(found, asked, forms, strict=True)]
+
+    def decide_spoken(self, texts: Sequence[str], *, chat: bool) -> list[ScopeDecision]:
+        """Return one decision a text of an answer that is being written, in order: by single edits alone."""
+        if self.nothing_stored() or not any(text.strip() for text in texts):
+            return [no_match(text) for text in texts]
+        scope, bar = self._judging()
+        return [self._served(decision, chat=chat) for decision in self._alone(scope, texts, bar)]
+
+    def _judging(self) -> tuple[Scope, float]:
+        """Return the scope and the score from which on an edit fires."""
+        scope = self._scope.get() if isinstance(self._scope, LazyScope) else self._scope
+        return scope, scope.threshold if self._threshold is None else self._threshold
 
     def _alone(self, scope: Scope, texts: Sequence[str], threshold: float) -> list[ScopeDecision]:
         """Decide for texts by single edits."""

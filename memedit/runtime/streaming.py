@@ -14,10 +14,10 @@ class TextStream(Iterator[str]):
     """Pieces of an answer in order; generation runs in a thread of its own.
 
     An error there is raised from ``next``. Closing the stream, or leaving its ``with`` block, ends generation at the
-    next token. ``route`` tells which edits fired.
+    next token. ``route`` tells which edits fired; once the stream has ended, also those that came up on the way.
     """
 
-    def __init__(self, route: Route, tokenizer: Any, generate: Callable[[Any, StoppingCriteria], Any]) -> None:
+    def __init__(self, route: Route, tokenizer: Any, generate: Callable[[Any, StoppingCriteria], Route | None]) -> None:
         self.route = route
         self._streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
         self._stop = _Stop()
@@ -28,7 +28,7 @@ class TextStream(Iterator[str]):
 
     def _work(self) -> None:
         try:
-            self._generate(self._streamer, self._stop)
+            self.route = self._generate(self._streamer, self._stop) or self.route
         except BaseException as error:  # handed over to the reader of the stream, whatever it is
             self._error = error
             self._streamer.text_queue.put(self._streamer.stop_signal)

@@ -102,6 +102,11 @@ class Lookups:
             self.observe(len(queries), time.perf_counter() - started)
         return LookupResult(tuple(decisions), revision, served)
 
+    def decide_spoken(self, namespace: str, texts: Sequence[str]) -> list[ScopeDecision]:
+        """Judge what an answer that is being written says, by single edits alone."""
+        served, revision = self.weights.of(namespace), self._memory.revision
+        return self._router(namespace, revision, served).decide_spoken(texts, chat=True)
+
     @property
     def pinned(self) -> bool:
         """Whether the threshold was given to this server, so that none kept in the memory counts."""

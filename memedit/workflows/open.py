@@ -54,10 +54,11 @@ def open_model(
     adapter: AdapterConfig,
     k: int = CANDIDATES,
     chains: ChainPolicy = "off",
+    recheck: str | int = "off",
 ) -> "EditableModel":
     """Load a language model and put it on a memory; ``k`` vector neighbours are looked up for each query.
 
-    ``chains`` is the policy of look-up along chains of edits.
+    ``chains`` is the policy of look-up along chains of edits, ``recheck`` that of answers that are being written.
 
     The model may be a version of consolidated edits: its folder or, for those beside the memory's file, its name or
     alias ("champion"). What its weights answer, the memory leaves to it.
@@ -79,7 +80,15 @@ def open_model(
         with nullcontext() if version is None else version.as_base(loaded.model):
             made = create_adapter(adapter.name, loaded.model, loaded.tokenizer, **adapter.options)
     return EditableModel.wrap(
-        loaded.model, loaded.tokenizer, memory, scope=scope, adapter=made, k=k, version=version, chains=chains
+        loaded.model,
+        loaded.tokenizer,
+        memory,
+        scope=scope,
+        adapter=made,
+        k=k,
+        version=version,
+        chains=chains,
+        recheck=recheck,
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -77,6 +77,14 @@ class TokenChooser:
             self._counts[token] += 1
         if self._choice.repetition_penalty != 1.0:
             self._seen[token] = None
+
+    def rewound(self, prompt: Sequence[int], said: Sequence[int]) -> "TokenChooser":
+        """Return a chooser for an answer that goes on behind ``said``; it draws from the same generator."""
+        found = TokenChooser(replace(self._choice, seed=None), prompt)
+        found._choice, found._generator = self._choice, self._generator
+        for token in said:
+            found.took(token)
+        return found
 
     def _adjusted(self, logits: Tensor) -> Tensor:
         choice = self._choice

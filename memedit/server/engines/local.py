@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 from starlette.concurrency import run_in_threadpool
 
@@ -103,7 +104,10 @@ class LocalEngine:
 
     async def stream(self, request: GenerationRequest) -> AsyncIterator[Event]:
         """Answer piece by piece."""
-        ticket = await self._submit(request)
+        async for event in self._events(await self._submit(request)):
+            yield event
+
+    async def _events(self, ticket: Ticket) -> AsyncIterator[Event]:
         try:
             while True:
                 event = await ticket.events.get()
@@ -116,8 +120,15 @@ class LocalEngine:
             ticket.cancelled = True  # a no-op when all has been said
 
     async def complete(self, request: GenerationRequest) -> Completion:
-        """Answer as a whole."""
-        return await collect(self.stream(request), request.sampling.n)
+        """Answer as a whole; edits that came up on the way are in its provenance too."""
+        ticket = await self._submit(request)
+        found = await collect(self._events(ticket), request.sampling.n)
+        decision, late = found.provenance.decision, ticket.late
+        if decision is None or not late:
+            return found
+        told = replace(decision, fired=(*decision.fired, *late), abstained=False)
+        adapter = found.provenance.adapter or self._model.adapter.name
+        return replace(found, provenance=replace(found.provenance, decision=told, adapter=adapter))
 
     async def _submit(self, request: GenerationRequest) -> Ticket:
         reason = await self.problem()

@@ -10,8 +10,10 @@ from memedit.runtime.asked import asked_row
 from memedit.runtime.continuous import Job, TokenChoice
 from memedit.runtime.generation import applied
 from memedit.runtime.lengths import check_fits
+from memedit.runtime.recheck import Finding
 from memedit.server.engines.base import Provenance, Sampling, Started
-from memedit.server.engines.tickets import Ticket
+from memedit.server.engines.rechecking import Rechecks
+from memedit.server.engines.tickets import Answer, Ticket
 from memedit.server.lookups import Lookups
 from memedit.types import Route, ScopeDecision
 
@@ -30,6 +32,7 @@ class Planner:
         self.model, self._lookups = model, lookups
         self._artefacts: dict[str, Artefacts] = {}
         self._ends = model.end_tokens
+        self._rechecks = Rechecks(model, lookups)
 
     @property
     def in_steps(self) -> bool:
@@ -70,6 +73,8 @@ class Planner:
             silent = decision or ScopeDecision(ticket.row.text, "none", 1.0, (), ())
             ticket.route = Route(0, silent, adapter)
             ticket.begin(self.model.tokenizer, self._jobs(ticket))
+            if self.in_steps:
+                self._rechecks.watch(ticket, self._of(ticket.request.namespace))
         except Exception as error:
             return error
         version = ticket.served.version_for(decision)
@@ -81,7 +86,7 @@ class Planner:
         edits = tuple(hit.edit for hit in fired)
         row, limit, artefacts, prior = ticket.row, ticket.limit, {}, None
         if decision is not None and decision.asked is not None:
-            row = self.model.asked(row, decision)
+            ticket.reworded = row = self.model.asked(row, decision)
             limit = self._shortened(row, limit)
         asked = row
         if edits:
@@ -113,6 +118,10 @@ class Planner:
                 held = self.model.held(ticket.grammar, asked, fired)
                 job.constraint, job.prior = held.constraint, held.prior
         return jobs
+
+    def gone_on(self, ticket: Ticket, answer: Answer, job: Job, found: Finding) -> Job:
+        """Return the job by which an answer goes on from where an edit came up."""
+        return self._rechecks.gone_on(ticket, answer, job, found, self._of(ticket.request.namespace))
 
     def _shortened(self, row: Row, limit: int) -> int:
         """An edit's text takes room in the context: the answer gets what is left of it."""

@@ -8,13 +8,14 @@ from typing import Any
 
 from memedit.adapters.base import Row
 from memedit.runtime.continuous import Job, Step, TextAssembler
+from memedit.runtime.recheck import Finding, Watch
 from memedit.runtime.rows import Prompt
 from memedit.runtime.structured import Grammar
 from memedit.server.active_weights import PLAIN, ActiveVersion
 from memedit.server.engines.base import CallPiece, Ended, Event, GenerationRequest, Piece, TokenScore, Usage
 from memedit.server.engines.calls import CallPart, CallReader, Part
 from memedit.server.engines.toolbox import Toolbox, spells_call, style_of
-from memedit.types import Route
+from memedit.types import Hit, Route
 
 
 @dataclass(slots=True, eq=False)
@@ -38,10 +39,21 @@ class Ticket:
     since: float = field(default_factory=time.monotonic)
     cancelled: bool = False
     failed: bool = False
+    reworded: Row | None = None
     route: Route | None = None
     served: ActiveVersion = PLAIN
     jobs: list[Job] = field(default_factory=list)
     answers: dict[int, "Answer"] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> Row:
+        """The row as the model is asked, before any edit's text is put into it."""
+        return self.row if self.reworded is None else self.reworded
+
+    @property
+    def late(self) -> list[Hit]:
+        """The edits that came up in its answers."""
+        return list({hit.edit.id: hit for answer in self.answers.values() for hit in answer.late}.values())
 
     @property
     def over(self) -> bool:
@@ -79,7 +91,15 @@ class Ticket:
     def take(self, step: Step) -> list[Event]:
         """Return the events that a step brings, the last ones included when it ends the request."""
         answer = self.answers[self.jobs.index(step.job)]
-        events = answer.take(step)
+        events = answer.watched(step) if answer.watch is not None else answer.take(step)
+        return self._closed(answer, events)
+
+    def give_up_on(self, index: int) -> list[Event]:
+        """Return the events by which an answer ends that has no room to go on."""
+        answer = self.answers[index]
+        return self._closed(answer, answer.end("length"))
+
+    def _closed(self, answer: "Answer", events: list[Event]) -> list[Event]:
         if answer.reason is not None and self.over:
             written = sum(answer.tokens for answer in self.answers.values())
             events.append(Usage(len(self.row.ids), written))
@@ -88,7 +108,11 @@ class Ticket:
 
 @dataclass(slots=True)
 class Answer:
-    """One answer as text. ``reason`` is why it ended, None while it goes on."""
+    """One answer as text. ``reason`` is why it ended, None while it goes on.
+
+    ``watch`` looks it up while it is written; ``held`` are its steps that may yet be taken back, ``found`` is the edit
+    that came up and from which it is to go on. ``hits`` are in force for it, ``late`` those of them that came up.
+    """
 
     index: int
     text: TextAssembler
@@ -98,6 +122,40 @@ class Answer:
     reason: str | None = None
     tokens: int = 0
     scores: list[TokenScore] = field(default_factory=list)
+    watch: Watch | None = None
+    held: list[Step] = field(default_factory=list)
+    passed: int = 0
+    found: Finding | None = None
+    hits: tuple[Hit, ...] = ()
+    late: list[Hit] = field(default_factory=list)
+
+    def watched(self, step: Step) -> list[Event]:
+        """Hold a token back until what it belongs to has been looked up; return the events of those that are sure."""
+        if self.watch is None or self.reason is not None:
+            return []
+        self.held.append(step)
+        said = step.job.tokens
+        ids = said[:-1] if said[-1] in step.job.ends else said
+        self.found = self.watch.check(ids, ended=step.last)
+        if self.found is not None:
+            events = self._released(self.found.cut)
+            self.held.clear()
+            return events
+        return self._released(len(said) if step.last else self.watch.sure)
+
+    def _released(self, count: int) -> list[Event]:
+        """Return the events of the tokens up to ``count`` that were held back."""
+        events: list[Event] = []
+        while self.held and self.passed < count:
+            self.passed += 1
+            events += self.take(self.held.pop(0))
+        return events
+
+    def end(self, reason: str) -> list[Event]:
+        """Return the events by which it ends without another token."""
+        self.reason = reason
+        text = self.text.end()
+        return [*(self._event(part) for part in self._parts(text)), Ended(self.index, reason)]
 
     def take(self, step: Step) -> list[Event]:
         """Return the events of one token; nothing comes of tokens after a stop string."""

@@ -152,6 +152,8 @@ class Worker:
             return not (ticket.cancelled or ticket.over or ticket.failed or self._dropping)
 
         assert ticket.route is not None
+        for answer in ticket.answers.values():
+            answer.watch = None  # nothing goes on from the middle here
         model, overlay = self._planner.model, ticket.jobs[0].weights
         if model.version is not None and model.version.edits.gated:
             overlay = None  # the model puts its own rows on the weights that answer them
@@ -180,9 +182,31 @@ class Worker:
             ended = [ticket.jobs[i] for i, answer in ticket.answers.items() if answer.reason is not None]
             if self._batch is not None:
                 self._batch.leave(ended)  # those ended by a stop string are still in it
+            self._go_on(ticket)
             if ticket.over:
                 self._running.pop(id(ticket), None)
                 self._pace += 0.2 * (time.monotonic() - ticket.since - self._pace)
+
+    def _go_on(self, ticket: Ticket) -> None:
+        """Have the answers in which an edit came up go on from there."""
+        for index, answer in ticket.answers.items():
+            found, answer.found = answer.found, None
+            if found is None or ticket.failed or self._batch is None:
+                continue
+            old = ticket.jobs[index]
+            self._batch.leave([old])
+            try:
+                new = self._planner.gone_on(ticket, answer, old, found)
+            except Exception as error:
+                self._give_up(ticket, error)
+                return
+            ticket.jobs[index] = new
+            if new.ended or len(new.tokens) >= new.limit:
+                _deliver([(ticket, list(ticket.give_up_on(index)))])
+                continue
+            steps = self._batch.join([[new]])
+            self._tell(steps)
+            self._try_again(steps)
 
     def _try_again(self, steps: Sequence[Step]) -> None:
         """Find out whose fault a failed pass was: each request that was in it is tried alone.
