@@ -24,9 +24,9 @@ from memedit.runtime.generation import Generator, PlannedBatch
 from memedit.runtime.lazy import LazyAdapter, LazyScope
 from memedit.runtime.lengths import check_fits, longest
 from memedit.runtime.passes import warn_of_embeddings
+from memedit.runtime.placing import LatePrior, late_prior
 from memedit.runtime.recheck import Recheck, check_recheck
 from memedit.runtime.recheck.answering import Rechecker
-from memedit.runtime.recheck.placing import LatePrior, late_prior
 from memedit.runtime.routing import Router, part_of
 from memedit.runtime.rows import Prompt, Prompts, attention_mask, prompt_list, prompt_row, tensor_rows
 from memedit.runtime.scoring import score_rows, target_ids

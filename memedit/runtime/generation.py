@@ -18,7 +18,7 @@ from memedit.runtime.asked import reworded
 from memedit.runtime.lazy import LazyAdapter
 from memedit.runtime.lengths import effective
 from memedit.runtime.passes import Base, EditedRows, PassResult, merge, run_edited, with_structure
-from memedit.runtime.recheck.placing import late_prior, place_of_target
+from memedit.runtime.placing import late_prior, place_of_target
 from memedit.runtime.rows import left_pad
 from memedit.runtime.structured import Grammar, Held, StructureKind, placed_targets
 from memedit.runtime.target_bias import TargetPrior, target_prior
@@ -184,7 +184,8 @@ class Generator:
             return []
         adapter, edits = self._adapter.get(), tuple(hit.edit for hit in hits)
         prior = late_prior(adapter, self._tokenizer, hits[0], said, offset=len(said))
-        found = self._artefacts.of(adapter, edits)
+        with self._lock:
+            found = self._artefacts.of(adapter, edits)
         edited = EditedRows((0,), (row,), (edits,), found, (prior,), said=(tuple(said),))
         ids = torch.tensor([[*row.ids, *said]], device=self._model.device)
         own = {key: value for key, value in options.items() if key not in _OF_ANSWER}
@@ -196,13 +197,13 @@ class Generator:
     def place(
         self, row: Row, hits: Sequence[Hit], said: Sequence[int], start: int, artefacts: Artefacts | None = None
     ) -> int | None:
-        """Return the token of an answer before which the first edit's target would be said, see recheck.placing.
+        """Return the token of an answer before which the first edit's target would be said.
 
         ``artefacts`` are those of the row's namespace, None for the model's own.
         """
         adapter, edits = self._adapter.get(), tuple(hit.edit for hit in hits)
-        found = (artefacts or self._artefacts).of(adapter, edits)
         with self._lock, self.on_weights():
+            found = (artefacts or self._artefacts).of(adapter, edits)
             return place_of_target(
                 self.base, adapter, self._tokenizer, row, edits, said=said, start=start, artefacts=found
             )

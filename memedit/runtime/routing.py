@@ -91,7 +91,8 @@ class Router:
         if self.nothing_stored() or not any(text.strip() for text in texts):
             return [no_match(text) for text in texts]
         scope, bar = self._judging()
-        return [self._served(decision, chat=chat) for decision in self._alone(scope, texts, bar)]
+        found = self._alone(scope, texts, bar)
+        return [self._served(one, Asked(text), chat) for one, text in zip(found, texts, strict=True)]
 
     def _judging(self) -> tuple[Scope, float]:
         """Return the scope and the score from which on an edit fires."""

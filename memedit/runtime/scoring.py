@@ -16,7 +16,7 @@ from memedit.runtime.answers import Score
 from memedit.runtime.lengths import check_fits, longest
 from memedit.runtime.passes import Base, EditedRows
 from memedit.runtime.rows import left_pad
-from memedit.runtime.target_bias import TargetPrior, mixed
+from memedit.runtime.target_bias import Prior, mixed
 from memedit.types import BatchPlan
 
 _CLOSING = ",.;:!?%'\u2026\u3001\u3002\uff0c"
@@ -104,7 +104,7 @@ def _forward(
     model: Any,
     rows: Sequence[Row],
     targets: Sequence[tuple[int, ...]],
-    own: Sequence[TargetPrior | None],
+    own: Sequence[Prior | None],
 ) -> list[Forced]:
     check_fits(longest(rows), base.limit)
     ids, mask, _ = left_pad(rows, base.pad, model.device)

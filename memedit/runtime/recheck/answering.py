@@ -94,7 +94,8 @@ class Rechecker:
         hits = self._hits(answer.route)
         watch = self._watch(row, answer.route, policy, lambda: hits)
         ends, room = self._generator.ends(batch.options), self._generator.room(batch)
-        ids, late = list(answer.token_ids), []
+        ids = list(answer.token_ids)
+        late: list[Hit] = []
         while len(late) < _MOST and (found := watch.check(_without_end(ids, ends), ended=True)) is not None:
             late.append(_marked(found))
             hits = (found.hit, *hits)

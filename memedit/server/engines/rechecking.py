@@ -56,6 +56,7 @@ class Rechecks:
         blobs = dict(artefacts.of(adapter, edits))
         row, said = adapter.rewrite(ticket.asked, edits, blobs), job.tokens[: found.cut]
         limit, context = job.limit, self._model.context_length
+        decision = None if ticket.route is None else replace(ticket.route.decision, fired=answer.hits, in_weights=())
         new = Job(
             key=job.key,
             row=row,
@@ -66,7 +67,7 @@ class Rechecks:
             edits=edits,
             artefacts=blobs,
             logprobs=job.logprobs,
-            weights=job.weights,
+            weights=job.weights if decision is None else ticket.served.weights_for(decision),
             prior=self._model.late_prior(found.hit, said),
             tokens=list(said),
         )

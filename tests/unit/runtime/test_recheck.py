@@ -5,9 +5,9 @@ import torch
 
 from memedit.errors import InputError
 from memedit.memory import EditMemory
-from memedit.runtime import EditableModel
-from memedit.runtime.recheck import Recheck, Watch, check_recheck, placing
-from memedit.runtime.recheck.placing import late_prior, next_ids
+from memedit.runtime import EditableModel, placing
+from memedit.runtime.placing import late_prior, next_ids
+from memedit.runtime.recheck import Recheck, Watch, check_recheck
 from memedit.runtime.recheck.sentences import Pieces
 from memedit.runtime.rows import prompt_row
 from memedit.types import Hit, ScopeDecision

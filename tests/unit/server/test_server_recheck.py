@@ -4,8 +4,7 @@ import pytest
 
 from memedit import Client
 from memedit.memory import EditMemory
-from memedit.runtime import EditableModel
-from memedit.runtime.recheck import placing
+from memedit.runtime import EditableModel, placing
 from memedit.server import ServerSettings
 from memedit.server.engines.local import LocalEngine
 from memedit.server.lookups import Lookups
