@@ -5,9 +5,12 @@ unlike all others, and where keys are taken behind passing text, what is solved 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from memedit.consolidation import (
     ConsolidationSettings,
@@ -24,8 +27,8 @@ from memedit.evaluation.metrics.perplexity import read_text
 from memedit.evaluation.metrics.statistics import rate
 from memedit.evaluation.requests import SampleRequest, ScoreRequest, continuation
 from memedit.evaluation.rows.collapse import as_harm, broken, rise, sentence_perplexities, sentence_requests
-from memedit.models import load_model
-from memedit.types import WeightDelta
+from memedit.models import LoadedModel, load_model
+from memedit.types import WeightDelta, WeightTerm
 from memedit.workflows.answerers import BareAnswerer
 
 Progress = Callable[[str, int, int], None]
@@ -47,6 +50,8 @@ class Plan:
         statistics_text: of the key statistics; None lets the model write its own.
         statistics_tokens: tokens of it.
         settings: of targets and solve.
+        controls: changes of a thousandth of a matrix that the monitor must not warn of; with any, a collapse is
+            planted too, which it must see. 0 leaves both out.
     """
 
     data: Path
@@ -58,6 +63,7 @@ class Plan:
     statistics_text: Path | None = None
     statistics_tokens: int = 100_000
     settings: ConsolidationSettings = field(default_factory=ConsolidationSettings)
+    controls: int = 0
 
 
 def hard_requests(path: Path, count: int) -> list[EditRequest]:
@@ -109,7 +115,36 @@ def run(plan: Plan, *, progress: Progress | None = None) -> dict[str, Any]:
         with applied(loaded, whole):
             together = monitor.judged(requests)
         rows.append(_row(method, alone, together, requests, whole))
-    return {"model": plan.model, "cases": len(requests), "sentences": len(monitor.sentences), "rows": rows}
+    controls = _controls(loaded, monitor, whole, plan.controls) if plan.controls else {}
+    return {
+        "model": plan.model, "cases": len(requests), "sentences": len(monitor.sentences), "rows": rows, **controls,
+    }  # fmt: skip
+
+
+def _controls(loaded: LoadedModel, monitor: "_Monitor", like: WeightDelta, count: int) -> dict[str, Any]:
+    """Return what the monitor says of a planted collapse, and of how many of ``count`` slight changes it warns.
+
+    Both are changes of the last matrix that ``like`` changes: its largest column fifty times, and random ones.
+    """
+    name = list(like.terms)[-1]
+    stored = loaded.model.get_parameter(f"{name}.weight").detach().double().cpu().numpy()
+    weight = stored if stored.shape == like.terms[name].shape else stored.T
+    column = int(np.linalg.norm(weight, axis=0).argmax())
+    planted = np.zeros_like(weight)
+    planted[:, column] = 49.0 * weight[:, column]
+
+    def under(change: NDArray[np.float64]) -> dict[str, Any]:
+        with applied(loaded, replace(like, terms={name: WeightTerm(dense=change)})):
+            return monitor.judged([])
+
+    verdicts = []
+    for seed in range(count):
+        noise = np.random.default_rng(seed).standard_normal(weight.shape)
+        slight = noise * (1e-3 * np.linalg.norm(weight) / np.linalg.norm(noise))
+        verdicts.append(under(slight)["verdict"])
+    warned = rate([verdict != Verdict.PASS.value for verdict in verdicts]).as_json()
+    seen = {key: value for key, value in under(planted).items() if key != "written"}
+    return {"planted": seen, "warned_of_nothing": warned}
 
 
 class _Monitor:

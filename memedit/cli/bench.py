@@ -289,6 +289,9 @@ def hard(
     method: Annotated[list[str] | None, typer.Option(help="Solvers. [default: rome and alphaedit]")] = None,
     sentences: Annotated[int, typer.Option(min=2, help="Sentences of the collapse monitor.")] = 50,
     text: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Text for half of them.")] = None,
+    controls: Annotated[
+        int, typer.Option(min=0, help="Also so many slight changes, and a planted collapse, for the monitor to judge.")
+    ] = 0,
     statistics_text: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Text of the key statistics. [default: own samples]"),
@@ -314,6 +317,7 @@ def hard(
         statistics_text=statistics_text,
         statistics_tokens=statistics_tokens,
         settings=with_overrides(ConsolidationSettings(), key_values("--set", overrides)),
+        controls=controls,
     )
     with session.output.progress("consolidating") as progress:
         found = run(plan, progress=lambda stage, done, total: progress(done, total))

@@ -151,14 +151,17 @@ def test_hard_edits_are_written_alone_and_together(
 ) -> None:
     monkeypatch.setenv("MEMEDIT_HOME", str(tmp_path / "home"))
     plan = hard.Plan(
-        data, str(model), cases=3, methods=("rome",), sentences=8, text=text, statistics_text=text, settings=SETTINGS
-    )
+        data, str(model), cases=3, methods=("rome",), sentences=8, text=text, statistics_text=text, settings=SETTINGS,
+        controls=2,
+    )  # fmt: skip
     found = hard.run(plan)
     assert (found["cases"], found["sentences"]) == (3, 8)
     [row] = found["rows"]
     assert sum(row["alone"]["verdicts"].values()) == row["alone"]["collapsed"]["n"] == 3
     assert row["together"]["edits"] == row["together"]["written"]["n"] == 3
     assert row["alone"]["worst"][0]["rise"] >= row["alone"]["median_rise"]
+    assert (found["warned_of_nothing"]["value"], found["warned_of_nothing"]["n"]) == (0.0, 2)
+    assert found["planted"]["rise"] > 0
 
 
 def test_hard_edits_begin_with_a_subject_of_one_word(tmp_path: Path, data: Path) -> None:
