@@ -141,12 +141,16 @@ class _Held:
             self._repeated[number, repeats] = whole.unsqueeze(1)
         return self._repeated[number, repeats]
 
-    def mask(self, first: int, width: int, count: int, like: Tensor) -> Tensor:
-        """Return 1 where a row is acted on and 0 before its start, ``[rows * repeats, width, 1]``."""
-        starts = torch.tensor(self.placement.starts, device=like.device)
-        starts = starts.repeat_interleave(count // self.placement.batch)
-        columns = torch.arange(first, first + width, device=like.device)
-        return (columns[None, :] >= starts[:, None]).to(like.dtype).unsqueeze(-1)
+
+def columns_from(placement: Placement, first: int, width: int, count: int, like: Tensor) -> Tensor:
+    """Return 1 where a row is acted on and 0 before its start, ``[rows * repeats, width, 1]``.
+
+    ``first`` is the column of the first of ``width`` tokens that a tensor of ``count`` rows holds.
+    """
+    starts = torch.tensor(placement.starts, device=like.device)
+    starts = starts.repeat_interleave(count // placement.batch)
+    columns = torch.arange(first, first + width, device=like.device)
+    return (columns[None, :] >= starts[:, None]).to(like.dtype).unsqueeze(-1)
 
 
 def _mixing_hook(held: _Held, mixture: Mixture, number: int) -> Callable[[nn.Module, Any, Tensor], Tensor]:
@@ -165,7 +169,7 @@ def _mixing_hook(held: _Held, mixture: Mixture, number: int) -> Callable[[nn.Mod
         source = source if index is None else source.index_select(0, index)
         read, weights = nn.functional.linear(source, mixture.down), held.of(number, count)
         if first + skip < held.latest:
-            read = read * held.mask(first + skip, width - skip, count, read)
+            read = read * columns_from(held.placement, first + skip, width - skip, count, read)
         if mixture.up is None:
             terms = read if weights is None else read * weights
         else:
