@@ -86,8 +86,20 @@ def register(root: typer.Typer) -> None:
         session: "Session",
         *,
         prompts: Annotated[
-            Path | None,
-            typer.Argument(exists=True, dir_okay=False, help="Edits whose prompts are traced. [default: known facts]"),
+            str | None,
+            typer.Argument(
+                metavar="[FILE|PROMPT]",
+                help="Edits whose prompts are traced; with --neurons also one prompt. [default: known facts]",
+            ),
+        ] = None,
+        neurons: Annotated[
+            bool, typer.Option("--neurons", help="Name the MLP neurons that carry the answer, in place of layers.")
+        ] = False,
+        old: Annotated[
+            str | None, typer.Option(help="The answer behind PROMPT. [default: the model's next token]")
+        ] = None,
+        paraphrase: Annotated[
+            list[str] | None, typer.Option(help="PROMPT in other words: neurons must count there too; repeatable.")
         ] = None,
         facts: Annotated[int | None, typer.Option(min=1, help="Most prompts traced.")] = None,
         noise: Annotated[float, typer.Option(min=0.0, help="Noise, in units of the embeddings' deviation.")] = 3.0,
@@ -99,13 +111,24 @@ def register(root: typer.Typer) -> None:
             Path | None, typer.Option(dir_okay=False, help="Draw the heat maps on this HTML page.")
         ] = None,
     ) -> None:
-        """Find the layers in which a model recalls facts, by causal tracing, and propose layers for weight edits."""
+        """Find the layers in which a model recalls facts, by causal tracing, or the neurons that carry an answer."""
+        file = None if prompts is None else Path(prompts)
+        if neurons and file is not None and not file.is_file():
+            _trace_neurons(session, [str(prompts), *(paraphrase or ())], old, seed)
+            return
+        if old is not None or paraphrase:
+            raise typer.BadParameter("--old and --paraphrase go with --neurons and a prompt")
+        if file is not None and not file.is_file():
+            raise typer.BadParameter(f"there is no file {prompts!r}; a prompt as text goes with --neurons")
+        if neurons:
+            _trace_many_neurons(session, file, facts, seed)
+            return
         from memedit.workflows.consolidate.trace import trace_model
 
         with session.output.progress("tracing") as progress:
             found = trace_model(
                 session.settings.model.name,
-                prompts=prompts,
+                prompts=file,
                 facts=facts,
                 noise=noise,
                 window=window,
@@ -116,6 +139,29 @@ def register(root: typer.Typer) -> None:
         session.output.emit(
             found, lambda out: emit(out, {name: value for name, value in found.items() if name not in _LONG})
         )
+
+
+def _trace_neurons(session: "Session", prompts: list[str], answer: str | None, seed: int) -> None:
+    from memedit.workflows.consolidate.neurons import trace_neurons
+
+    found = trace_neurons(session.settings.model.name, prompts, answer, seed=seed)
+
+    def show(out: Output) -> None:
+        emit(out, {name: value for name, value in found.items() if name != "neurons"})
+        rows = [
+            [str(n["layer"]), str(n["index"]), f"{n['attribution']:.4f}", f"{n['share']:.2f}"] for n in found["neurons"]
+        ]
+        out.table(["layer", "neuron", "attribution", "of the prompts"], rows)
+
+    session.output.emit(found, show)
+
+
+def _trace_many_neurons(session: "Session", file: Path | None, facts: int | None, seed: int) -> None:
+    from memedit.workflows.consolidate.neurons import trace_many_neurons
+
+    with session.output.progress("tracing") as progress:
+        found = trace_many_neurons(session.settings.model.name, prompts=file, facts=facts, seed=seed, progress=progress)
+    session.output.emit(found, lambda out: emit(out, found))
 
 
 _LONG = ("effects", "places")

@@ -58,7 +58,7 @@ def trace_model(
     from memedit.models import ModelSpec, load_model
 
     loaded = load_model(model)
-    found = trace_layers(loaded, _requests(prompts)[:facts], noise=noise, window=window, seed=seed, progress=progress)
+    found = trace_layers(loaded, requests_of(prompts)[:facts], noise=noise, window=window, seed=seed, progress=progress)
     if report is not None:
         try:
             write_text(report, trace_page(found, loaded.name))
@@ -73,7 +73,8 @@ def trace_model(
     }
 
 
-def _requests(prompts: Path | None) -> list[EditRequest]:
+def requests_of(prompts: Path | None) -> list[EditRequest]:
+    """Return the prompts of a file of edits that name their subject; those of :data:`FACTS` where there is none."""
     if prompts is None:
         return [EditRequest(f"fact-{i}", prompt, "?", subject) for i, (prompt, subject) in enumerate(FACTS)]
     from memedit.memory.formats import read_drafts

@@ -28,3 +28,15 @@ def test_tracing_proposes_layers(memedit: Any, tmp_path: Path) -> None:
     assert len(found["effects"]["mlp"]) == len(found["places"])
     assert page.read_text().count("<svg") == 3
     assert "layers" in memedit("trace", "--facts", "2").stdout
+
+
+def test_tracing_names_the_neurons_that_carry_an_answer(memedit: Any) -> None:
+    found = memedit.json("trace", "--neurons", "The capital of France is", "--old", "Paris", "--paraphrase", "France:")
+    assert found["answer"] == "Paris"
+    assert found["neurons"][0]["attribution"] > 0
+    assert {neuron["share"] for neuron in found["neurons"]} == {1.0}
+    assert "attribution" in memedit("trace", "--neurons", "Two and two is").stdout
+    many = memedit.json("trace", "--neurons", "--facts", "2")
+    assert (many["facts"], len(many["drop_located"])) == (2, 3)
+    for wrong in (("trace", "no file"), ("trace", "--old", "Paris")):
+        assert memedit(*wrong).exit_code == 2
