@@ -13,6 +13,7 @@ ADAPTERS.register("recipe", "memedit.adapters.recipe.adapter:RecipeAdapter")
 ADAPTERS.register("elder", "memedit.adapters.elder.adapter:ElderAdapter")
 ADAPTERS.register("mend", "memedit.adapters.hypernet.adapter:MendAdapter")
 ADAPTERS.register("propmend", "memedit.adapters.hypernet.adapter:PropMendAdapter")
+ADAPTERS.register("grace", "memedit.adapters.grace.adapter:GraceAdapter")
 ADAPTERS.register("neurons", "memedit.adapters.neurons.adapter:NeuronsAdapter")
 ADAPTERS.register("serac", "memedit.adapters.serac.adapter:SeracAdapter")
 

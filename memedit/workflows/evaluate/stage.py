@@ -22,7 +22,8 @@ from memedit.types import Edit, EditState
 from memedit.workflows.answerers import BareAnswerer, EditedAnswerer
 from memedit.workflows.consolidate.settings import JobSettings, evaluation_job
 from memedit.workflows.evaluate.elder import VARIANTS, train_stream, variant_fingerprint
-from memedit.workflows.evaluate.methods import PLAIN, Method, OracleScope, nearest_scope
+from memedit.workflows.evaluate.grace import with_codebook
+from memedit.workflows.evaluate.methods import GRACE_ALONE, PLAIN, Method, OracleScope, nearest_scope
 from memedit.workflows.evaluate.weights import (
     WeightsAnswerer,
     WrittenWeights,
@@ -93,7 +94,7 @@ class Workbench:
             options: dict[str, Any] = {"target_weight": 0.0} if name == PLAIN else {}
             if name in self.trained:
                 options["weights"] = self.trained[name]
-            chosen = "in_context" if name == PLAIN else name
+            chosen = {PLAIN: "in_context", GRACE_ALONE: "grace"}.get(name, name)
             self._adapters[name] = create_adapter(chosen, self.loaded.model, self.loaded.tokenizer, **options)
         return self._adapters[name]
 
@@ -255,12 +256,20 @@ class Stage:
             raise ValueError(f"{method.name} has no adapter or no scope")
         oracle = method.scope == "oracle"
         scope: Scope = self._oracle(queries, filled) if oracle else self._bench.scope(method.scope)
-        elder = method.adapter in VARIANTS
-        adapter = self._elder(method.adapter, filled) if elder else self._bench.adapter(method.adapter)
+        adapter = self._adapter(method.adapter, filled)
         loaded = self._bench.loaded
         return EditableModel.wrap(
             loaded.model, loaded.tokenizer, filled.memory, scope=scope, adapter=adapter, version=written
         )
+
+    def _adapter(self, name: str, filled: FilledMemory) -> Adapter:
+        if name in VARIANTS:
+            return self._elder(name, filled)
+        made = self._bench.adapter(name)
+        if name != GRACE_ALONE:
+            return made
+        order = [filled.in_force[edit_id] for edit_id in filled.places() if edit_id in filled.in_force]
+        return with_codebook(self._bench.loaded, made, filled.memory, order)
 
     def _elder(self, name: str, filled: FilledMemory) -> Adapter:
         """Train ELDER batch by batch as the stream has it."""
