@@ -84,6 +84,8 @@ class ConsolidationSettings:
         relay: measure keys and residuals of each layer again on the model that carries the edits of the layers below
             (:mod:`~memedit.consolidation.relay`); False solves from the stored ones alone, which is a matter of
             milliseconds and as good for few edits.
+        neuron_share: NSE: change the columns alone of the neurons that hold this share of the keys' summed size in each
+            layer, the largest first; 1 changes all. Polishing moves all again.
         rect_keep: RECT: share of entries kept, by relative change; None keeps all.
         prune: PRUNE: restrain singular values of the update above the weight's own largest.
         polish: steps down the gradient of what is wanted of the edited model as a whole, from the solution on
@@ -117,6 +119,7 @@ class ConsolidationSettings:
     mom2_weight: float = 20.0
     crowding: float = 1.5
     relay: bool = True
+    neuron_share: float = 1.0
     rect_keep: float | None = None
     prune: bool = False
     polish: int = 0
@@ -160,6 +163,7 @@ class ConsolidationSettings:
             ("l2", "0 or more"): self.l2 >= 0,
             ("mom2_weight", "0 or more"): self.mom2_weight >= 0,
             ("crowding", "0 or more"): self.crowding >= 0,
+            ("neuron_share", "in (0, 1]"): 0 < self.neuron_share <= 1,
             ("rect_keep", "None or in (0, 1]"): self.rect_keep is None or 0 < self.rect_keep <= 1,
             ("polish", "0 or more"): self.polish >= 0,
             ("polish_layers", "layer numbers, none where polish is 0"): min(self.polish_layers, default=0) >= 0

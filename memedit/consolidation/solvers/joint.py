@@ -7,9 +7,9 @@ from torch import Tensor
 
 from memedit.consolidation.artefacts import EditArtefact
 from memedit.consolidation.base import ConsolidationSettings, EditRequest
-from memedit.consolidation.moments import LayerMoments
 from memedit.consolidation.polish import polished
 from memedit.consolidation.site import EditSite
+from memedit.consolidation.solvers.neurons import Solver, on_neurons
 from memedit.consolidation.solvers.restraints import prune, rect
 from memedit.consolidation.solvers.ridge import Factors
 from memedit.consolidation.solvers.source import Source
@@ -19,8 +19,6 @@ from memedit.models import LoadedModel
 from memedit.models.running import RunningMoments
 from memedit.registry import Registry
 from memedit.types import WeightDelta, WeightTerm
-
-Solver = Callable[[LayerMoments, Tensor, Tensor, ConsolidationSettings], Factors]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ def solve(
     again = [request for request in requests or () if settings.relay and _is_aimed(artefacts.get(request.id))]
     with Source(loaded, artefacts, site, settings, again, normaliser=normaliser) as source:
         for layer in layers:
-            factors = chosen.solver(statistics.of(layer), *source.at(layer), restrained)
+            factors = on_neurons(chosen.solver, statistics.of(layer), *source.at(layer), restrained)
             term = _term(factors, site.weight(loaded.model, layer), chosen, settings)
             terms[site.module_name(layer)] = term
             source.write(layer, term)
