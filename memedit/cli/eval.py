@@ -30,8 +30,9 @@ Methods = Annotated[
     str,
     typer.Option(
         "--method",
-        help="Comma-separated: base, rag, oracle, any adapter (in_context, reader, recipe, serac, elder, mend), "
-        "weights:rome|memit|alphaedit|rect|prune|ultraedit, hybrid. The first three are in the table unnamed.",
+        help="Comma-separated: base, rag, oracle, any adapter (in_context, reader, recipe, serac, elder, mend, "
+        "neurons, grace), weights:rome|memit|alphaedit|rect|prune|ultraedit|kne|kne_random, hybrid. The first three "
+        "are in the table unnamed.",
     ),
 ]
 Baselines = Annotated[

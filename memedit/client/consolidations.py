@@ -65,7 +65,7 @@ class Consolidations:
         """Start a job over the namespace's edits in force; return it as it stands.
 
         Args:
-            method: alphaedit, memit, rome, rect, prune or ultraedit; the server's default when None.
+            method: alphaedit, memit, rome, rect, prune, ultraedit or kne; the server's default when None.
             metadata: take only new edits with this metadata.
             publish: make the candidate champion when its gates allow.
             again: solve even when there is nothing new.

@@ -16,7 +16,7 @@ EditIdIn = Annotated[str, Field(min_length=1, max_length=200)]
 class JobIn(In):
     """A consolidation to be started. What is left out is as ``memedit consolidate`` has it."""
 
-    method: Literal["rome", "memit", "alphaedit", "rect", "prune", "ultraedit"] | None = None
+    method: Literal["rome", "memit", "alphaedit", "rect", "prune", "ultraedit", "kne"] | None = None
     check: Literal["prefix", "exact", "contains"] | None = None
     chat: bool | None = Field(default=None, description="also ask every edit as a chat turn")
     rounds: int | None = Field(default=None, ge=1, le=10)

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from memedit.consolidation import EditArtefact, Statistics, applied, build_statistics, compute_artefacts, solve
-from memedit.consolidation.base import artefact_fingerprint
+from memedit.consolidation.base import EditRequest, artefact_fingerprint
+from memedit.consolidation.trainers import TRAINERS, is_trainer
 from memedit.evaluation.answering import Answerer
 from memedit.memory import EditMemory
 from memedit.models import LoadedModel
-from memedit.types import Edit
+from memedit.types import Edit, WeightDelta
 from memedit.workflows.consolidate.building import Solved
 from memedit.workflows.consolidate.checking import ChatForm, EditCheck, check_edits, questions_of
 from memedit.workflows.consolidate.judging import generated_wordings, judged
@@ -19,8 +20,10 @@ Step = Callable[[int, int], None]
 _SAVED_AT_ONCE = 64
 
 
-def statistics_of(loaded: LoadedModel, settings: JobSettings, progress: Step | None = None) -> Statistics:
-    """Gather the key statistics, or read them where they are kept."""
+def statistics_of(loaded: LoadedModel, settings: JobSettings, progress: Step | None = None) -> Statistics | None:
+    """Gather the key statistics, or read them where they are kept; None where the method needs none."""
+    if is_trainer(settings.method):
+        return None
     text = settings.statistics_text
     texts = None if text is None else [text.read_text(encoding="utf-8")]
     return build_statistics(loaded, settings.solver, texts, tokens=settings.statistics_tokens, progress=progress)
@@ -48,7 +51,12 @@ class _Keeper:
 def artefacts_of(
     memory: EditMemory, loaded: LoadedModel, selection: Selection, settings: JobSettings, progress: Step | None = None
 ) -> dict[str, EditArtefact]:
-    """Return keys and targets of the edits: those the memory keeps, and the others computed and kept there."""
+    """Return keys and targets of the edits: those the memory keeps, and the others computed and kept there.
+
+    A method that needs none has none.
+    """
+    if is_trainer(settings.method):
+        return {}
     known = kept_artefacts(memory, loaded, selection, settings)
     keeper = _Keeper(memory, artefact_kind(settings), artefact_fingerprint(loaded.fingerprint, settings.solver))
     try:
@@ -65,13 +73,29 @@ def chat_form(loaded: LoadedModel, settings: JobSettings) -> ChatForm | None:
     return ChatForm(loaded.tokenizer)
 
 
+def solution(
+    loaded: LoadedModel,
+    requests: Sequence[EditRequest],
+    artefacts: Mapping[str, EditArtefact],
+    *,
+    statistics: Statistics | None,
+    settings: JobSettings,
+    progress: Step | None = None,
+) -> WeightDelta:
+    """Solve for the change of weights that makes the requests hold, or train it, as the settings' method has it."""
+    if statistics is None:
+        return TRAINERS.get(settings.method)(loaded, requests, settings.solver, progress=progress)
+    chosen = {request.id: artefacts[request.id] for request in requests}
+    return solve(loaded, chosen, statistics, settings.solver, settings.method, requests=requests, progress=progress)
+
+
 def settle(
     loaded: LoadedModel,
     answerer: Answerer,
     edits: Sequence[Edit],
     artefacts: Mapping[str, EditArtefact],
     *,
-    statistics: Statistics,
+    statistics: Statistics | None,
     settings: JobSettings,
     progress: Step | None = None,
 ) -> Solved | None:
@@ -94,10 +118,9 @@ def settle(
     for number in range(settings.rounds):
         if not left:
             return None
-        chosen = {edit.id: artefacts[edit.id] for edit in left}
         requests = edit_requests(left, closing=settings.closing)
-        delta = solve(
-            loaded, chosen, statistics, settings.solver, settings.method, requests=requests, progress=lambda *_: tick(1)
+        delta = solution(
+            loaded, requests, artefacts, statistics=statistics, settings=settings, progress=lambda *_: tick(1)
         )
         with applied(loaded, delta):
             checks = check_edits(answerer, left, settings, chat=form, tick=tick)

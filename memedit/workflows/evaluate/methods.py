@@ -11,16 +11,18 @@ from memedit.registry import unknown_name_message
 from memedit.scope import Scope, load_scope
 from memedit.types import Candidate, Edit, Encoding, Hit, ScopeDecision
 
-WEIGHTS = ("rome", "memit", "alphaedit", "rect", "prune", "ultraedit")
+WEIGHTS = ("rome", "memit", "alphaedit", "rect", "prune", "ultraedit", "kne", "kne_random")
 ELDERS = ("elder", "elder:both", "elder:published", "elder:published_scope")
 """Forms of ELDER; see :data:`memedit.workflows.evaluate.elder.VARIANTS`."""
 PLAIN = "in_context:plain"
 """In-context editing as published: edits as text, and decoding left to the model."""
-_OTHERS = (*BASELINES, PLAIN, *ELDERS, *(f"weights:{w}" for w in WEIGHTS), "hybrid")
+GRACE_ALONE = "grace:published"
+"""GRACE under its own router: the nearest key of the whole codebook, within its radius."""
+_OTHERS = (*BASELINES, PLAIN, *ELDERS, GRACE_ALONE, *(f"weights:{w}" for w in WEIGHTS), "hybrid")
 """Methods that are no adapter's name."""
 HYBRID_SOLVER = "alphaedit"
 """Solver of ``hybrid``: the one a consolidation job takes by default."""
-_SCOPES = {"recipe": "sentinel", "elder:published": "nearest"}
+_SCOPES = {"recipe": "sentinel", "elder:published": "nearest", GRACE_ALONE: "nearest"}
 """Scope of a published method where it brings its own."""
 
 
@@ -94,7 +96,7 @@ def _parse(name: str, scope: str) -> Method:
         if adapter not in (*ADAPTERS, PLAIN):
             raise UnknownNameError(unknown_name_message("adapter", adapter, list(ADAPTERS)))
         return Method(name, adapter, "nearest" if head == "rag" else "oracle")
-    if whole == PLAIN or whole in ELDERS:
+    if whole in (PLAIN, GRACE_ALONE, *ELDERS):
         return Method(name, whole, own_scope or _SCOPES.get(whole, scope))
     return Method(name, head, own_scope or _SCOPES.get(head, scope))
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
-from memedit.consolidation import applied, solve
+from memedit.consolidation import applied
 from memedit.consolidation.apply import edited_weights
 from memedit.consolidation.held import EditsInWeights
 from memedit.consolidation.records import SolvedEdit
@@ -22,7 +22,7 @@ from memedit.workflows.answerers import BareAnswerer
 from memedit.workflows.consolidate.building import solved_edit
 from memedit.workflows.consolidate.selecting import Selection
 from memedit.workflows.consolidate.settings import JobSettings
-from memedit.workflows.consolidate.solving import artefacts_of, settle, statistics_of
+from memedit.workflows.consolidate.solving import artefacts_of, settle, solution, statistics_of
 
 SOLVING = "solving and checking"
 
@@ -101,9 +101,7 @@ def write_weights(
     artefacts = artefacts_of(memory, loaded, selection, settings, told("keys and targets"))
     if not checked:
         requests = selection.requests(closing=settings.closing)
-        delta = solve(
-            loaded, artefacts, statistics, settings.solver, settings.method, requests=requests, progress=told(SOLVING)
-        )
+        delta = solution(loaded, requests, artefacts, statistics=statistics, settings=settings, progress=told(SOLVING))
         return WrittenWeights(delta, EditsInWeights([SolvedEdit(e.id, e.content_hash, True) for e in edits]))
     solved = settle(
         loaded, answerer, edits, artefacts, statistics=statistics, settings=settings, progress=told(SOLVING)
