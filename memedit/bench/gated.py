@@ -2,7 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,26 +194,25 @@ def _answered(bench: _Bench, count: int) -> list[str]:
 def _first_tokens(bench: _Bench, pairs: int, seed: int) -> dict[str, Any]:
     """Time one new token of prompts that the weights answer, look-up apart, with the memory alone and gated."""
     prompts = _answered(bench, pairs)
-    seconds: dict[str, list[float]] = {"lookup": [], "memory": [], "weights": []}
+    models = {"memory": bench.alone, "weights": bench.gated}
+    spent: dict[str, list[_Spent]] = {"lookup": [], "memory": [], "weights": []}
     for number in range(pairs + 1):
-        prompt = prompts[number % len(prompts)]
-        begun = time.perf_counter()
-        plans = {"memory": bench.alone.plan([prompt])}
-        seconds["lookup"].append(time.perf_counter() - begun)
-        plans["weights"] = bench.gated.plan([prompt])
-        models = {"memory": bench.alone, "weights": bench.gated}
+        prompt = [prompts[number % len(prompts)]]
+        with _timing(spent["lookup"]):
+            plans = {"memory": bench.alone.plan(prompt)}
+        plans["weights"] = bench.gated.plan(prompt)
         for name in sorted(models, reverse=number % 2 == 0):
-            seconds[name].append(_seconds(models[name], [prompt], plans[name], 1))
-    timed = {name: values[1:] for name, values in seconds.items()}  # the first one is not counted
-    whole = {name: _sums(timed["lookup"], timed[name]) for name in ("memory", "weights")}
+            with _timing(spent[name]):
+                _answer(models[name], prompt, plans[name], 1)
+    whole = {name: [a + b for a, b in zip(spent["lookup"], spent[name], strict=True)] for name in models}
     return {
         "prompt_tokens": {
             "memory": statistics.mean(_fed(bench.alone, prompt) for prompt in prompts),
             "weights": statistics.mean(map(len, bench.alone.tokenizer(prompts)["input_ids"])),
         },
         "n": pairs,
-        "lookup_ms": 1000 * statistics.median(timed["lookup"]),
-        "without_lookup": _compared(timed, "weights", "memory", seed),
+        "lookup_ms": 1000 * statistics.median(one.wall for one in spent["lookup"][1:]),
+        "without_lookup": _compared(spent, "weights", "memory", seed),
         "with_lookup": _compared(whole, "weights", "memory", seed),
     }
 
@@ -220,34 +220,56 @@ def _first_tokens(bench: _Bench, pairs: int, seed: int) -> dict[str, Any]:
 def _mixed_batch(bench: _Bench, pairs: int, seed: int) -> dict[str, Any]:
     """Time eight rows of which one is the weights', beside the same rows on the base alone and with the memory."""
     prompts = [*TRAFFIC[: _TRAFFIC - 1], _answered(bench, 1)[0]]
-    models = {"memory": bench.alone, "gated": bench.gated}
-    plans = {name: model.plan(prompts) for name, model in models.items()}
     silent = BatchPlan(tuple(Route(n, no_match(prompt), None) for n, prompt in enumerate(prompts)))
-    seconds: dict[str, list[float]] = {"base": [], "memory": [], "gated": []}
+    plans = {"base": silent, "memory": bench.alone.plan(prompts), "gated": bench.gated.plan(prompts)}
+    spent: dict[str, list[_Spent]] = {name: [] for name in plans}
     for number in range(pairs + 1):
-        for name in sorted(seconds, reverse=number % 2 == 0):
-            model, plan = models.get(name, bench.alone), plans.get(name, silent)
-            seconds[name].append(_seconds(model, prompts, plan, _NEW_TOKENS))
-    timed = {name: values[1:] for name, values in seconds.items()}
-    gated, memory = (_compared(timed, name, "base", seed) for name in ("gated", "memory"))
+        for name in sorted(plans, reverse=number % 2 == 0):
+            with _timing(spent[name]):
+                _answer(bench.gated if name == "gated" else bench.alone, prompts, plans[name], _NEW_TOKENS)
+    gated, memory = (_compared(spent, name, "base", seed) for name in ("gated", "memory"))
     return {"rows": len(prompts), "weight_rows": len(plans["gated"].weight_rows), "gated": gated, "memory": memory}
 
 
-def _seconds(model: EditableModel, prompts: Sequence[str], plan: BatchPlan, tokens: int) -> float:
-    begun = time.perf_counter()
+def _answer(model: EditableModel, prompts: Sequence[str], plan: BatchPlan, tokens: int) -> None:
     model.answer(prompts, plan=plan, min_new_tokens=tokens, max_new_tokens=tokens, do_sample=False)
-    return time.perf_counter() - begun
 
 
-def _sums(ones: Sequence[float], others: Sequence[float]) -> list[float]:
-    return [one + other for one, other in zip(ones, others, strict=True)]
+@dataclass(frozen=True, slots=True)
+class _Spent:
+    """Seconds by the clock, and of the processor, which other processes disturb less."""
+
+    wall: float
+    cpu: float
+
+    def __add__(self, other: "_Spent") -> "_Spent":
+        return _Spent(self.wall + other.wall, self.cpu + other.cpu)
 
 
-def _compared(seconds: Mapping[str, Sequence[float]], one: str, other: str, seed: int) -> dict[str, Any]:
-    """Return the medians of two in milliseconds, and of their ratios pair by pair with a 95% bootstrap interval."""
-    ratios = [a / b for a, b in zip(seconds[one], seconds[other], strict=True)]
-    medians = {f"{name}_ms": 1000 * statistics.median(seconds[name]) for name in (one, other)}
-    return {**medians, "ratio": statistics.median(ratios), "ratio_ci95": list(bootstrap_median(ratios, seed))}
+@contextmanager
+def _timing(spent: list[_Spent]) -> Iterator[None]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield
+    spent.append(_Spent(time.perf_counter() - wall, time.process_time() - cpu))
+
+
+def _compared(spent: Mapping[str, Sequence[_Spent]], one: str, other: str, seed: int) -> dict[str, Any]:
+    """Return the medians of two in milliseconds, and of their ratios pair by pair with 95% bootstrap intervals.
+
+    The first pair is not counted.
+    """
+    pairs = list(zip(spent[one], spent[other], strict=True))[1:]
+    found: dict[str, Any] = {}
+    for kind in ("wall", "cpu"):
+        times = [(getattr(a, kind), getattr(b, kind)) for a, b in pairs]
+        ratios = [a / b for a, b in times]
+        found[kind] = {
+            f"{one}_ms": 1000 * statistics.median(a for a, _ in times),
+            f"{other}_ms": 1000 * statistics.median(b for _, b in times),
+            "ratio": statistics.median(ratios),
+            "ratio_ci95": list(bootstrap_median(ratios, seed)),
+        }
+    return found
 
 
 def _fed(model: EditableModel, prompt: str) -> int:
