@@ -98,6 +98,12 @@ def test_talks_and_words_that_the_weights_fail_at_are_the_memorys(facts: EditMem
     assert [len(route.fired) for route in routes] == [0, 1, 1, 1, 0]
 
 
+def test_what_comes_up_in_an_answer_is_the_memorys(facts: EditMemory, tmp_path: Path) -> None:
+    gated = opened(tmp_path, facts, "llama", WeightScope.GATED)
+    (spoken,) = gated._router.decide_spoken([f"As is well known, {CAPITAL}"], chat=False)
+    assert (len(spoken.fired), spoken.in_weights) == (1, ())
+
+
 def _fed(model: EditableModel, prompts: list[str]) -> dict[str, Any]:
     batch = model.tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left")
     return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
