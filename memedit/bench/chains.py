@@ -2,19 +2,21 @@
 
 import json
 import random
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from memedit.bench.common import without_edits
 from memedit.errors import DatasetError, InputError
 from memedit.evaluation.datasets import guess_format, read_cases
 from memedit.evaluation.metrics.statistics import rate
 from memedit.runtime import Answer, EditableModel
-from memedit.runtime.passages import no_match
 from memedit.scope.text import folded_text
 from memedit.training.scope.inventory import FOLDER, read_families
-from memedit.types import BatchPlan, EditDraft, EditState, Route
+from memedit.types import ChainPolicy, EditDraft, EditState
 from memedit.workflows.asking import as_prompt, room_for
 
 _BATCH = 8
@@ -116,12 +118,14 @@ def run(
     total = len(questions) + unrelated
     rows = _asked(model, questions, lambda done: progress and progress(done, total))
     same = _unrelated(model, unrelated, seed, lambda done: progress and progress(len(questions) + done, total))
+    cost = _cost(model, unrelated, seed)
     hops = sorted({row["hops"] for row in rows if row["hops"] > 1})
     return {
         "one_hop": _share([row["right"] for row in rows if row["hops"] == 1]),
         "several_hops": _share([row["right"] for row in rows if row["hops"] > 1]),
         "by_hops": {str(n): _share([row["right"] for row in rows if row["hops"] == n]) for n in hops},
         "unrelated_identical": _share(same),
+        "lookup_ms": cost,
         "in_force": sum(state is not EditState.RETIRED for state in states.values()),
         "newest": len(newest),
         "wrongly_retired": sum(states.get(edit_id) is EditState.RETIRED for edit_id in newest.values()),
@@ -188,18 +192,27 @@ def _unrelated(model: EditableModel, count: int, seed: int, done: Callable[[int]
     texts = _other_questions(count, seed)
     for start in range(0, len(texts), _BATCH):
         prompts = [as_prompt(model, text) for text in texts[start : start + _BATCH]]
-        options = {"max_new_tokens": _UNRELATED_TOKENS, "do_sample": False, "batch_size": _BATCH}
+        options: dict[str, Any] = {"max_new_tokens": _UNRELATED_TOKENS, "do_sample": False, "batch_size": _BATCH}
         plan = model.plan(prompts)
         answers = model.answer(prompts, plan=plan, **options)
-        bare = model.answer(prompts, plan=_without_edits(plan), **options)
+        bare = model.answer(prompts, plan=without_edits(plan), **options)
         same += [one.token_ids == other.token_ids for one, other in zip(answers, bare, strict=True)]
         done(len(same))
     return same
 
 
-def _without_edits(plan: BatchPlan) -> BatchPlan:
-    routes = (Route(route.row, no_match(route.decision.query), None) for route in plan.routes)
-    return BatchPlan(tuple(routes))
+def _cost(model: EditableModel, count: int, seed: int) -> dict[str, float]:
+    """Return the median milliseconds of a look-up that fires nothing, without chains and with, turn about."""
+    taken: dict[str, list[float]] = {"off": [], "chains": []}
+    for text in _other_questions(count, seed):
+        prompt = as_prompt(model, text)
+        if model.explain(prompt).fired:
+            continue
+        for name, policy in (("off", "off"), ("chains", None)):
+            began = time.perf_counter()
+            model.explain(prompt, chains=cast(ChainPolicy | None, policy))
+            taken[name].append(1000.0 * (time.perf_counter() - began))
+    return {name: statistics.median(row) for name, row in taken.items() if row}
 
 
 def _other_questions(count: int, seed: int) -> list[str]:

@@ -1,10 +1,11 @@
-"""What several benchmarks share: made-up facts, traffic that none of them concerns, and percentiles."""
+"""What several benchmarks share: made-up facts, traffic that none of them concerns, percentiles, plans."""
 
 import random
 import statistics
 from collections.abc import Sequence
 
-from memedit.types import EditDraft
+from memedit.runtime.passages import no_match
+from memedit.types import BatchPlan, EditDraft, Route
 
 TRAFFIC = (
     "Water boils at a temperature of",
@@ -40,3 +41,9 @@ def percentiles(seconds: Sequence[float], *, scale: float = 1000.0) -> dict[str,
     ordered = sorted(scale * value for value in seconds)
     at = {f"p{share}": ordered[min(len(ordered) - 1, share * len(ordered) // 100)] for share in (95, 99)}
     return {"p50": statistics.median(ordered), **at, "max": ordered[-1]}
+
+
+def without_edits(plan: BatchPlan) -> BatchPlan:
+    """Return the plan by which the bare model answers all rows."""
+    routes = (Route(route.row, no_match(route.decision.query), None) for route in plan.routes)
+    return BatchPlan(tuple(routes))

@@ -533,8 +533,7 @@ def chains(
     model = session.model(session.memory(":memory:"), chains=policy)
     with session.output.progress("asking") as progress:
         found = run(model, *rows, fill=fill, unrelated=unrelated, seed=seed, progress=progress)
-    shown = {name: value for name, value in found.items() if name != "rows"}
-    session.output.emit(found, lambda out: out.table(["what", "value"], list(_rows(plain(shown)))))
+    emit_rows(session.output, found)
 
 
 @command(app, "gated", Needs.MEMORY | Needs.SCOPE | Needs.MODEL)
@@ -568,6 +567,31 @@ def gated(
             progress=progress,
         )
     emit(session.output, found)
+
+
+@command(app, "recheck", Needs.SCOPE | Needs.MODEL | Needs.ENCODER)
+def recheck(
+    session: "Session",
+    *,
+    data: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSONL rows of question, as UnKE's.")],
+    rows: Annotated[int, typer.Option(min=2, help="Questions that are asked at first.")] = 300,
+    policy: Annotated[str, typer.Option(help="sentence, or a number of tokens.")] = "sentence",
+    new_tokens: Annotated[int, typer.Option(min=16, help="Length of an answer.")] = 96,
+    seed: Seed = 0,
+) -> None:
+    """Store other values of what the model's own long answers come to, and ask again with re-check and without."""
+    from memedit.bench.recheck import run
+
+    model = session.model(session.memory(":memory:"))
+    with session.output.progress("answering") as progress:
+        found = run(model, data, rows=rows, policy=policy, new_tokens=new_tokens, seed=seed, progress=progress)
+    emit_rows(session.output, found)
+
+
+def emit_rows(output: Output, found: Mapping[str, Any]) -> None:
+    """Print a benchmark's figures without its rows, or its whole document."""
+    shown = {name: value for name, value in found.items() if name != "rows"}
+    output.emit(found, lambda out: out.table(["what", "value"], list(_rows(plain(shown)))))
 
 
 def emit(output: Output, found: Mapping[str, Any]) -> None:

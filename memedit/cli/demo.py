@@ -10,7 +10,7 @@ from memedit.cli.text import one_line, plain
 
 if TYPE_CHECKING:
     from memedit.cli.session import Session
-    from memedit.workflows.demo import DemoReport, DemoRow
+    from memedit.workflows.demo import DemoChain, DemoReport, DemoRow
 
 
 def register(app: typer.Typer) -> None:
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
         """Show a real small model before and after a dozen corrections, and the questions beside them untouched."""
         from memedit.workflows.demo import load_script, run_demo
 
-        model = session.model(session.memory(":memory:"))
+        model = session.model(session.memory(":memory:"), chains="auto")
         with session.output.progress("asking") as progress:
             report = run_demo(
                 model,
@@ -41,6 +41,7 @@ def _document(report: "DemoReport") -> dict[str, Any]:
     for name in ("edits", "paraphrases", "untouched"):
         for row, shown in zip(getattr(report, name), document[name], strict=True):
             shown["as_expected"] = row.as_expected
+    document["chain"]["as_expected"] = report.chain.as_expected
     return document
 
 
@@ -49,11 +50,26 @@ def _show(out: Output, report: "DemoReport") -> None:
     _section(out, f"{len(report.edits)} corrections, each asked as it was written", report.edits)
     _section(out, "The same facts asked in other words", report.paraphrases)
     _section(out, "Questions no edit touches", report.untouched)
+    _show_chain(out, report.chain)
     out.line()
     for name, rows in (("corrections", report.edits), ("other words", report.paraphrases)):
         out.line(f"{name}: {sum(row.as_expected for row in rows)} of {len(rows)} answers hold the corrected fact")
     same = sum(row.as_expected for row in report.untouched)
     out.line(f"untouched: {same} of {len(report.untouched)} answers are token for token the bare model's")
+
+
+def _show_chain(out: Output, chain: "DemoChain") -> None:
+    out.line()
+    out.line("A question through two edits, and once the second is withdrawn", style="bold")
+    out.line(f"  {chain.question}", style="bold" if out.console.is_terminal else "")
+    out.line(f"      both    {one_line(chain.after, 96)}", style="green" if chain.as_expected else "yellow")
+    out.line(f"      by way of {_arrows(chain.hops)}")
+    out.line(f"      one     {one_line(chain.left, 96)}")
+    out.line(f"      {chain.withdrawn!r} was withdrawn: {_arrows(chain.hops_left)}")
+
+
+def _arrows(hops: "tuple[str, ...]") -> str:
+    return " -> ".join(hop or "the model" for hop in hops) or "the model alone"
 
 
 def _section(out: Output, title: str, rows: "tuple[DemoRow, ...]") -> None:

@@ -1,14 +1,17 @@
 """``memedit eval``: methods side by side, the data-set suite, and the scope laboratory."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from memedit.cli.eval_config import EvalConfigFile
 from memedit.cli.files import file_or_shipped
-from memedit.cli.options import key_values
+from memedit.cli.options import Needs, command, key_values
 from memedit.cli.output import LogLine, Output, duration
+
+if TYPE_CHECKING:
+    from memedit.cli.session import Session
 
 app = typer.Typer(
     help="Evaluate methods on the same model, data and protocol; see also 'suite', 'scope' and 'passages'.",
@@ -250,6 +253,34 @@ def _asks(output: Output, files: list[Path], out: Path, **options: Any) -> None:
         report = run_asks(files, out, progress=progress, **options)
     output.emit(report, lambda o: o.console.print(asks_table(report), soft_wrap=False))
     output.note(f"report, with the fifty worst: {out / 'asks.html'}")
+
+
+@command(app, "hops", Needs.SCOPE | Needs.MODEL | Needs.ENCODER | Needs.CHAINS)
+def hops(
+    session: "Session",
+    *,
+    data: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="MQuAKE-CF's rows.")],
+    cases: Annotated[int | None, typer.Option(min=1, help="The first so many cases. [default: all]")] = None,
+    edits_only: Annotated[
+        bool, typer.Option("--edits-only", help="Store the edits alone; the other hops are the model's.")
+    ] = False,
+    fill: Annotated[
+        str | None, typer.Option(metavar="FILE[:N]", help="Put (N) edits of a data file into the memory first.")
+    ] = None,
+) -> None:
+    """Ask MQuAKE's cases from one shared memory: by case and hop by hop, or beside the base's ceiling.
+
+    Questions are looked up along chains unless --chains says otherwise.
+    """
+    from memedit.bench.hops import read_cases, run
+    from memedit.cli.bench import emit_rows
+
+    policy = session.settings.chains if "chains" in session.settings.model_fields_set else "on"
+    rows = read_cases(data)[:cases]
+    model = session.model(session.memory(":memory:"), chains=policy)
+    with session.output.progress("asking") as progress:
+        found = run(model, rows, edits_only=edits_only, fill=fill, progress=progress)
+    emit_rows(session.output, found)
 
 
 @app.command()

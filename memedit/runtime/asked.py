@@ -10,6 +10,7 @@ from memedit.models.chat import ChatLayout
 from memedit.models.tokenizers import encode_as_data
 from memedit.runtime.rows import content_text
 from memedit.scope.talk import TURN
+from memedit.types import ChainPolicy
 
 _TURNS = 12
 """Turns before the last that are looked at, and the first: it may be a system prompt that names what all is about."""
@@ -19,10 +20,14 @@ _CHARS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The text to be looked up, and the earlier turns of its talk, oldest first."""
+    """The text to be looked up, and the earlier turns of its talk, oldest first.
+
+    ``chains`` is the policy of look-up along chains of edits, None for that of whoever looks it up.
+    """
 
     text: str
     earlier: tuple[str, ...] = ()
+    chains: ChainPolicy | None = None
 
     @property
     def talk(self) -> str:
@@ -40,9 +45,9 @@ def asked_of(prompt: str | Sequence[Mapping[str, Any]]) -> Asked:
     return Asked(content_text(prompt[last]), tuple(text for text in kept if text.strip()))
 
 
-def asked_row(row: Row) -> Asked:
-    """Return what a row on its way into the model asks."""
-    return Asked(row.text) if row.messages is None else asked_of(row.messages)
+def asked_row(row: Row, chains: ChainPolicy | None = None) -> Asked:
+    """Return what a row on its way into the model asks; ``chains`` as for :class:`Asked`."""
+    return replace(Asked(row.text) if row.messages is None else asked_of(row.messages), chains=chains)
 
 
 def reworded(tokenizer: Any, layout: ChatLayout | None, row: Row, text: str) -> Row:

@@ -20,6 +20,7 @@ from memedit.runtime.answers import Answer, Score
 from memedit.runtime.artefacts import Artefacts
 from memedit.runtime.asked import asked_row
 from memedit.runtime.calibrated import open_scope
+from memedit.runtime.chains import check_chains
 from memedit.runtime.generation import Generator, PlannedBatch
 from memedit.runtime.lazy import LazyAdapter, LazyScope
 from memedit.runtime.lengths import check_fits, longest
@@ -273,6 +274,7 @@ class EditableModel:
         plan: BatchPlan | None = None,
         structured: Any = None,
         recheck: str | int | None = None,
+        chains: ChainPolicy | None = None,
         **options: Any,
     ) -> list[Answer]:
         """Answer texts (continued as they stand) and chats (lists of messages), in order, with provenance.
@@ -283,7 +285,7 @@ class EditableModel:
             plan: what :meth:`plan` returned for these prompts; they are then not looked up again.
             structured: what every answer has to be: a JSON schema (a mapping), a pydantic model, or a
                 :class:`~memedit.runtime.structured.Structure`. An edit's target occurs in the value that is about it.
-            recheck: in place of the model's own.
+            recheck: in place of the model's own; so is ``chains``.
             options: arguments of ``generate``. With ``num_return_sequences`` n, each prompt has n answers in a row.
 
         Raises:
@@ -299,7 +301,7 @@ class EditableModel:
         answers: list[Answer] = []
         for start in range(0, len(rows), batch_size):
             chunk = rows[start : start + batch_size]
-            chunk_plan = self._plan(chunk) if plan is None else part_of(plan, start, start + len(chunk))
+            chunk_plan = self._plan(chunk, chains) if plan is None else part_of(plan, start, start + len(chunk))
             batch = self._generator.batch(chunk, chunk_plan, options, grammar)
             found = self._generator.answers(batch)
             answers += found if policy is None else self._rechecker.answers(batch, found, policy)
@@ -333,13 +335,17 @@ class EditableModel:
 
         return TextStream(plan.routes[0], self._tokenizer, generate)
 
-    def explain(self, prompt: Prompt) -> Route:
+    def explain(self, prompt: Prompt, *, chains: ChainPolicy | None = None) -> Route:
         """Say which edits would fire on a prompt, and why, without generating."""
-        return self.plan([prompt]).routes[0]
+        return self.plan([prompt], chains=chains).routes[0]
 
-    def plan(self, prompts: Prompts) -> BatchPlan:
-        """Return what would happen to a batch of prompts, without generating."""
-        return self._plan(self._rows(prompts))
+    def plan(self, prompts: Prompts, *, chains: ChainPolicy | None = None) -> BatchPlan:
+        """Return what would happen to a batch of prompts, without generating; ``chains`` replaces the model's own.
+
+        Raises:
+            InputError: no such policy.
+        """
+        return self._plan(self._rows(prompts), chains)
 
     def prepare(self, progress: Progress | None = None) -> int:
         """Store what adapter and scope prepare for each edit in force; return how many edits the adapter prepared.
@@ -407,9 +413,10 @@ class EditableModel:
         check_fits(longest(rows), self.context_length)
         return rows
 
-    def _plan(self, rows: Sequence[Row]) -> BatchPlan:
+    def _plan(self, rows: Sequence[Row], chains: ChainPolicy | None = None) -> BatchPlan:
+        policy = None if chains is None else check_chains(chains)
         chats = [self._generator.is_chat(row) for row in rows]
-        return self._router.plan([asked_row(row) for row in rows], self._adapter, chats=chats)
+        return self._router.plan([asked_row(row, policy) for row in rows], self._adapter, chats=chats)
 
     def target_prior(self, row: Row, fired: Sequence[Hit]) -> TargetPrior | None:
         """Return what the decoding of a row is mixed with when the edits of ``fired`` apply to it."""

@@ -80,9 +80,10 @@ class Router:
         scope, bar = self._judging()
         found = self._alone(scope, [one.text for one in asked], bar)
         found = self._with_talks(scope, asked, found, bar)
-        if self._chains.applies(scope):
-            pairs = zip(asked, found, strict=True)
-            found = [self._chained(scope, one.text, decision, bar) for one, decision in pairs]
+        found = [
+            self._chained(scope, one.text, alone, bar) if self._chains.applies(scope, one.chains) else alone
+            for one, alone in zip(asked, found, strict=True)
+        ]
         forms = [True] * len(asked) if chats is None else chats
         return [self._served(one, query, chat) for one, query, chat in zip(found, asked, forms, strict=True)]
 

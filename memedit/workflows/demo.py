@@ -40,6 +40,28 @@ class DemoRow:
 
 
 @dataclass(frozen=True, slots=True)
+class DemoChain:
+    """A question through two edits: answered by both, and once the second is withdrawn.
+
+    ``hops`` and ``hops_left`` are what the chain says hop by hop, "" where the model answers.
+    """
+
+    question: str
+    target: str
+    after: str
+    hops: tuple[str, ...]
+    withdrawn: str
+    left: str
+    hops_left: tuple[str, ...]
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether the target was said as long as its edit was in force, and not afterwards."""
+        wanted = _plain(self.target)
+        return wanted in _plain(self.after) and wanted not in _plain(self.left)
+
+
+@dataclass(frozen=True, slots=True)
 class DemoReport:
     """All rows of the demonstration, and what they were made with."""
 
@@ -49,6 +71,7 @@ class DemoReport:
     edits: tuple[DemoRow, ...]
     paraphrases: tuple[DemoRow, ...]
     untouched: tuple[DemoRow, ...]
+    chain: DemoChain
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +81,8 @@ class DemoScript:
     edits: tuple[EditDraft, ...]
     paraphrases: tuple[tuple[str, str], ...]
     untouched: tuple[str, ...]
+    chain: tuple[str, EditDraft]
+    """A question through one of the corrections and one more edit, and that edit."""
 
 
 def load_script() -> DemoScript:
@@ -68,6 +93,7 @@ def load_script() -> DemoScript:
         edits=tuple(EditDraft(**edit) for edit in data["edits"]),
         paraphrases=tuple((row["prompt"], row["target"]) for row in data["paraphrases"]),
         untouched=tuple(data["untouched"]),
+        chain=(data["chain"]["question"], EditDraft(**data["chain"]["edit"])),
     )
 
 
@@ -91,7 +117,7 @@ def run_demo(
     asked: list[tuple[str, str | None]] = [(edit.prompt, edit.target) for edit in script.edits]
     asked += script.paraphrases
     asked += [(prompt, None) for prompt in script.untouched]
-    total = 2 * len(asked)
+    total = 2 * len(asked) + 2
 
     def answers(done: int) -> list[Answer]:
         found: list[Answer] = []
@@ -102,10 +128,17 @@ def run_demo(
                 progress(done + len(found), total)
         return found
 
+    def hop_by_hop(done: int) -> Answer:
+        (found,) = model.answer([as_prompt(model, script.chain[0])], max_new_tokens=max_new_tokens, do_sample=False)
+        if progress is not None:
+            progress(done, total)
+        return found
+
     before = answers(0)
     memory: EditMemory = model.memory
     memory.add_many(script.edits)
     after = answers(len(asked))
+    chain = _chain(memory, script, hop_by_hop, total)
     rows = tuple(_row(*item) for item in zip(asked, before, after, strict=True))
     edits, paraphrases = len(script.edits), len(script.paraphrases)
     return DemoReport(
@@ -115,7 +148,20 @@ def run_demo(
         edits=rows[:edits],
         paraphrases=rows[edits : edits + paraphrases],
         untouched=rows[edits + paraphrases :],
+        chain=chain,
     )
+
+
+def _chain(memory: EditMemory, script: DemoScript, ask: Callable[[int], Answer], total: int) -> DemoChain:
+    """Ask the question through two edits, and again once the second is withdrawn."""
+    question, draft = script.chain
+    edit = memory.add(draft.prompt, draft.target, subject=draft.subject, source=draft.source)
+    after = ask(total - 1)
+    memory.delete(edit.id)
+    left = ask(total)
+    hops, hops_left = (tuple(hop.value for hop in answer.chain) for answer in (after, left))
+    texts = [answer.text.strip() for answer in (after, left)]
+    return DemoChain(question, draft.target, texts[0], hops, draft.prompt, texts[1], hops_left)
 
 
 def _row(asked: tuple[str, str | None], before: Answer, after: Answer) -> DemoRow:

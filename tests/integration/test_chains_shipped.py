@@ -59,6 +59,20 @@ def test_the_right_chain_is_found(router, question, values):
     assert [hit.edit.target for hit in decision.fired] == values[-1:]
 
 
+@pytest.mark.parametrize(
+    ("question", "asked"),
+    [
+        ("What is the anthem of the country that Ida Holm is a citizen of?", "What is the anthem of Norland?"),
+        ("Which language is spoken in the city where Arn Works is headquartered?",
+         "Which language is spoken in Tolburia?"),
+    ],
+)  # fmt: skip
+def test_what_no_edit_says_the_model_is_asked(router, question, asked):
+    (decision,) = router.decide([question])
+    assert decision.by_model
+    assert decision.asked == asked
+
+
 @pytest.mark.parametrize(("question", "value"), SINGLE)
 def test_a_single_edit_keeps_its_question(router, question, value):
     (decision,) = router.decide([question])

@@ -76,9 +76,10 @@ class ChainLookup:
     def __init__(self, memory: Any, *, namespace: str | None, policy: ChainPolicy) -> None:
         self._memory, self._namespace, self._policy = memory, namespace, policy
 
-    def applies(self, scope: Scope) -> bool:
-        """Whether questions are looked up along chains under this scope."""
-        return self._policy == "on" or (self._policy == "auto" and scope.name == "classifier")
+    def applies(self, scope: Scope, policy: ChainPolicy | None = None) -> bool:
+        """Whether questions are looked up along chains under this scope; ``policy`` takes the place of the own one."""
+        policy = policy or self._policy
+        return policy == "on" or (policy == "auto" and scope.name == "classifier")
 
     def decide(
         self,

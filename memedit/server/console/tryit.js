@@ -131,9 +131,17 @@ function drawFound(place, found, fired) {
     : found.abstained ? "No edit fires; one came close" : "No edit fires";
   replace(place,
     h("h3", {}, verdict, h("span", { class: "faint" }, ` scope ${found.scope} · threshold ${figure(found.threshold, 3)} · revision ${found.revision}`)),
+    drawChain(found.chain || []),
     considered.length
       ? h("ol", { class: "hits" }, considered.slice(0, 12).map((hit) => drawHit(hit, ids.has(hit.id), known.has(hit.id), found.threshold)))
       : h("p", { class: "faint" }, "No stored edit is near this prompt."));
+}
+
+// The hops of a chain, first to last; one without an edit is the model's own.
+function drawChain(chain) {
+  if (!chain.length) return null;
+  return h("ol", { class: "chain", id: "chain", "aria-label": "Chain of edits" }, chain.map((hop) =>
+    h("li", { class: hop.id ? "chip" : "chip by-model", title: hop.question ?? hop.id, "data-id": hop.id || null }, hop.id ? hop.value ?? hop.id.slice(0, 8) : "the model answers")));
 }
 
 function drawHit(hit, fires, known, threshold) {

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from memedit.types import Hit, ScopeDecision
+from memedit.types import ChainPolicy, Hit, ScopeDecision
 
 Messages = tuple[Mapping[str, Any], ...]
 """A chat, as the client sent it: mappings with role and content."""
@@ -39,10 +39,11 @@ class Sampling:
 class GenerationRequest:
     """One prompt to be answered.
 
-    ``prompt`` is text to continue, its token ids, or a chat. With ``edits`` False the bare model answers. ``extra``
-    are fields of the client's body that the server itself does not read (tools, response_format ...): an engine that
-    cannot honour one of them refuses the request. ``sent`` is the body as it came, for engines that pass it on; with
-    ``alone`` False the prompt is one of several in it.
+    ``prompt`` is text to continue, its token ids, or a chat. With ``edits`` False the bare model answers; ``chains`` is
+    the policy of look-up along chains of edits, None for the server's. ``extra`` are fields of the client's body that
+    the server itself does not read (tools, response_format ...): an engine that cannot honour one of them refuses the
+    request. ``sent`` is the body as it came, for engines that pass it on; with ``alone`` False the prompt is one of
+    several in it.
     """
 
     id: str
@@ -51,6 +52,7 @@ class GenerationRequest:
     sampling: Sampling
     model: str = ""
     edits: bool = True
+    chains: ChainPolicy | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     sent: bytes = b"{}"
     alone: bool = True

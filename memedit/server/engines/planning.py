@@ -52,8 +52,9 @@ class Planner:
     def _of_namespace(self, namespace: str, mine: Sequence[Ticket]) -> list[tuple[Ticket, Started | Exception]]:
         asked = [ticket for ticket in mine if ticket.request.edits]
         chats = [self.model.is_chat(ticket.row) for ticket in asked]
+        queries = [asked_row(ticket.row, ticket.request.chains) for ticket in asked]
         try:
-            looked = self._lookups.decide(namespace, [asked_row(ticket.row) for ticket in asked], chats=chats)
+            looked = self._lookups.decide(namespace, queries, chats=chats)
             bare = self._lookups.weights.of(namespace, edits=False)
         except Exception as error:
             if len(mine) == 1:

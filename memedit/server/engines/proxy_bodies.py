@@ -8,6 +8,7 @@ therefore taken apart in an edit's text before it is sent.
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Literal, cast
 
@@ -38,10 +39,11 @@ def harmless(text: str) -> str:
 def asked_text(request: GenerationRequest) -> Asked | None:
     """Return what is looked up: the last user turn of a chat in its talk, or the prompt; None when it is token ids."""
     if isinstance(request.prompt, str):
-        return Asked(request.prompt)
+        return Asked(request.prompt, chains=request.chains)
     if not request.chat:
         return None
-    return asked_of([{"role": m["role"], "content": m.get("content") or ""} for m in _messages(request)])
+    asked = asked_of([{"role": m["role"], "content": m.get("content") or ""} for m in _messages(request)])
+    return replace(asked, chains=request.chains)
 
 
 def request_body(request: GenerationRequest, edits: Sequence[Edit], *, model: str, note_role: NoteRole) -> bytes:

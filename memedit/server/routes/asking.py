@@ -1,5 +1,7 @@
 """Why would an edit fire? Looked up as for an answer, without one."""
 
+from dataclasses import replace
+
 from fastapi import APIRouter, Depends, Request
 
 from memedit.errors import FieldError
@@ -40,8 +42,8 @@ def _query(body: ExplainIn) -> Asked:
     if (body.prompt is None) == (body.messages is None):
         raise FieldError("prompt", "give either a prompt or messages")
     if body.messages is None:
-        return Asked(body.prompt or "")
+        return Asked(body.prompt or "", chains=body.chains)
     asked = asked_of([{"role": message.role, "content": message.content or ""} for message in body.messages])
     if not asked.text.strip():
         raise FieldError("messages", "the last user message has no text that could be looked up")
-    return asked
+    return replace(asked, chains=body.chains)

@@ -119,6 +119,7 @@ def _request(
         sampling=sampling,
         model=model,
         edits=body.memedit.edits,
+        chains=body.memedit.chains,
         extra=_extra(body),
         sent=sent,
     )

@@ -57,6 +57,7 @@ async def create(request: Request, who: Generator, body: ResponsesIn, namespace:
         ),
         model=model,
         edits=body.memedit.edits,
+        chains=body.memedit.chains,
         extra=fields,
         sent=_sent(body, model, messages, fields),
     )

@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue
 from memedit.memory import AddReport, Change, Conflict
 from memedit.server.schemas.common import ChainHopOut, FiredEdit, In, Out, Time
 from memedit.server.schemas.openai import ChatMessage
-from memedit.types import Edit, EditKind, EditState
+from memedit.types import ChainPolicy, Edit, EditKind, EditState
 
 OnConflictValue = Literal["error", "supersede", "keep"]
 Text = Annotated[str, Field(min_length=1, max_length=65_536)]
@@ -202,11 +202,12 @@ class HistoryOut(Out):
 
 
 class ExplainIn(In):
-    """A prompt, as text or as a chat, and optionally a threshold to try instead of the one in force."""
+    """A prompt, as text or as a chat; optionally a threshold and a policy of chains to try for those in force."""
 
     prompt: Text | None = None
     messages: list[ChatMessage] | None = Field(default=None, min_length=1, max_length=1_000)
     threshold: float | None = Field(default=None, ge=0.0, le=1.0)
+    chains: ChainPolicy | None = None
 
 
 class ExplainOut(Out):

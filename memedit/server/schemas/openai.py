@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from memedit.server.schemas.common import In, Out, ProvenanceOut
+from memedit.types import ChainPolicy
 
 Penalty = Annotated[float, Field(ge=-2.0, le=2.0)]
 StopString = Annotated[str, Field(min_length=1, max_length=500)]
@@ -13,11 +14,15 @@ TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
 class MemeditIn(In):
-    """What memedit adds: the namespace; ``edits`` false asks the bare model; ``detail`` shows candidates."""
+    """What memedit adds: the namespace; ``edits`` false asks the bare model; ``detail`` shows candidates.
+
+    ``chains`` is the policy of look-up along chains of edits for this request; null is the server's.
+    """
 
     namespace: str | None = Field(default=None, min_length=1, max_length=255)
     edits: bool = True
     detail: bool = False
+    chains: ChainPolicy | None = None
 
 
 class StreamOptions(BaseModel):

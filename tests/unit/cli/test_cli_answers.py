@@ -137,6 +137,8 @@ def test_the_demo_runs_on_any_model_and_leaves_the_memory_alone(memedit: Any) ->
     assert len(report["edits"]) >= 10
     assert all(row["fired"] == [row["prompt"]] for row in report["edits"])
     assert all(row["identical"] and not row["fired"] for row in report["untouched"] if row["as_expected"])
+    assert report["chain"]["question"]
+    assert report["chain"]["withdrawn"]
     assert not memedit.database.exists()
 
 

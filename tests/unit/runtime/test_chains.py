@@ -95,6 +95,17 @@ def test_auto_is_for_the_trained_scope_alone(memory):
     assert Router(memory, scope, chains="auto").decide([QUESTION])[0].chain
 
 
+def test_one_question_may_be_asked_under_another_policy(memory):
+    _, _, third = falcon(memory)
+    model = EditableModel(tiny_model("llama"), tiny_tokenizer(), memory, scope=WordScope(), chains="off")
+    assert model.explain(QUESTION).decision.chain == ()
+    assert model.explain(QUESTION, chains="on").decision.chain[-1].edit_id == third.id
+    (answer,) = model.answer(QUESTION, chains="on", max_new_tokens=2, do_sample=False)
+    assert answer.chain[-1].edit_id == third.id
+    with pytest.raises(InputError, match="none of off, on, auto"):
+        model.explain(QUESTION, chains="maybe")
+
+
 def test_a_policy_of_another_name_is_refused(memory):
     with pytest.raises(InputError, match=r"chains='sometimes' is none of off, on, auto"):
         router(memory, "sometimes")

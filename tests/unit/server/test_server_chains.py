@@ -45,6 +45,13 @@ def test_answers_and_explanations_show_the_chain(served):
     assert [hit.target for hit in answer.edits] == (["Norland"] if ids else ["Arn Works"])
 
 
+def test_a_request_may_have_a_policy_of_its_own(served):
+    client, ids = served
+    policy = "off" if ids else "on"
+    answer = client.chat([{"role": "user", "content": QUESTION}], max_tokens=2, memedit={"chains": policy})
+    assert bool(answer.chain) is not bool(ids)
+
+
 def test_a_key_that_may_not_read_edits_sees_ids_alone():
     hop = ChainHop("e1", "The maker of the Falcon Pro is", "Arn Works")
     assert shown_chain([hop], Shown(texts=False)) == [{"id": "e1", "question": None, "value": None}]
