@@ -30,6 +30,7 @@ def run(
     encoder: Encoder | str = "minilm",
     scope: str = "default",
     index: str = "flat",
+    conflicts: str = "scope",
     folder: Path | None = None,
     seed: int = 0,
     report: Report | None = None,
@@ -47,6 +48,9 @@ def run(
             steps run in this process, so that start-up and resident memory are not a new process's.
         scope: see ``encoder``.
         index: see ``encoder``.
+        conflicts: who judges at the import what contradicts what: "scope" (the default of a memory) or "masked"
+            (:class:`~memedit.memory.MaskedPromptScorer`), which takes a third of the time where subjects have many
+            edits.
         folder: where the memories lie, and stay: a size that is there, made of the same rows, is not imported again.
             None is a temporary folder.
         seed: of the rows drawn and generated.
@@ -67,11 +71,13 @@ def run(
     sizes = sorted(set(edits))
     if not sizes or not files:
         raise InputError("give at least one size, and one data file to ask about")
+    if conflicts not in {"scope", "masked"}:
+        raise InputError(f"conflicts={conflicts!r} is neither 'scope' nor 'masked'")
     say("laying out edits and queries")
     filling = make_filling(files, sizes[-1], queries=queries, seed=seed)
     if len(filling.edits) < sizes[-1]:
         raise InputError(f"there are {len(filling.edits):,} different edits, not {sizes[-1]:,}")
-    setup = {"encoder": encoder, "scope": scope, "index": index}
+    setup = {"encoder": encoder, "scope": scope, "index": index, "conflicts": conflicts}
     named = {**setup, "encoder": encoder if isinstance(encoder, str) else encoder.name}
     key = {**named, "seed": seed, "queries": queries, "data": [file_sha256(file.path) for file in files]}
     with _place(folder) as place:

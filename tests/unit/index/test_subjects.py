@@ -179,3 +179,21 @@ def test_finding_while_others_add_and_remove() -> None:
         stop.set()
         thread.join()
     assert not errors
+
+
+def test_many_at_once_are_as_one_by_one():
+    pairs = [(1, "The Beatles"), (2, "Beatles"), (3, "Mercury (planet)"), (1, "Mercury"), (4, "..."), (5, "Mercury")]
+    whole, single = SubjectIndex(), SubjectIndex()
+    whole.add_many(pairs)
+    for id, subject in pairs:
+        single.add(id, subject)
+    for text in ("the Beatles on Mercury", "beatles", "Mercury's mass"):
+        assert whole.find(text) == single.find(text)
+    assert [set(whole.named(name)) for name in ("Mercury", "Beatles")] == [{1, 3, 5}, {2}]
+    assert len(whole) == len(single) == 4
+    for index in (whole, single):
+        index.remove(1)
+        index.add_many([(6, "Venus")])
+    assert whole.find("Mercury and Venus") == single.find("Mercury and Venus")
+    with pytest.raises(InputError, match="string under an integer"):
+        SubjectIndex().add_many([("1", "Venus")])
