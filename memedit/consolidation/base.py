@@ -23,7 +23,7 @@ _TARGET_FIELDS = (
 )  # fmt: skip
 """Settings that an edit's keys and target depend on; the others only bear on the solve or on speed."""
 
-_LATER_FIELDS = ("maker", "gradient_step", "warm_start")
+_LATER_FIELDS = ("maker", "gradient_step", "gradient_rounds", "warm_start")
 """Settings that came later: fingerprints leave them out at their defaults, so that what is kept stays good."""
 
 _MAKERS = {"ultraedit": "gradient"}
@@ -63,6 +63,8 @@ class ConsolidationSettings:
         maker: how it is found out what an edit asks for: "target" optimises a hidden state behind its subject (MEMIT),
             "gradient" takes one gradient (:mod:`~memedit.consolidation.makers.gradient`).
         gradient_step: how far a gradient asks to go, in units of the edited map's own output.
+        gradient_rounds: how often gradients are taken in a joint solve, each time on the weights so far: several short
+            steps reach what one long one overshoots. UltraEdit takes one.
         warm_start: length of the first step of a target, in units of ``|h|``; 0 is a step like all others.
         learning_rate: length of a step of the target vector, in units of ``|h|``, the hidden state's own length.
         steps: most optimisation steps of a target.
@@ -102,7 +104,8 @@ class ConsolidationSettings:
     layers: tuple[int, ...] | None = None
     module: str | None = None
     maker: str = "target"
-    gradient_step: float = 1.0
+    gradient_step: float = 0.25
+    gradient_rounds: int = 2
     warm_start: float = 0.0
     learning_rate: float = 0.15
     steps: int = 25
@@ -147,6 +150,7 @@ class ConsolidationSettings:
             or (len(layers) > 0 and all(i >= 0 for i in layers) and list(layers) == sorted(set(layers))),
             ("maker", "target or gradient"): self.maker in ("target", "gradient"),
             ("gradient_step", "above 0"): self.gradient_step > 0,
+            ("gradient_rounds", "at least 1"): self.gradient_rounds >= 1,
             ("warm_start", "0 or more"): self.warm_start >= 0,
             ("learning_rate", "above 0"): self.learning_rate > 0,
             ("steps", "at least 1"): self.steps >= 1,
@@ -221,7 +225,7 @@ def _type_adapter(kind: Any) -> TypeAdapter[Any]:
 def artefact_fingerprint(base: str, settings: ConsolidationSettings) -> str:
     """Return the key under which an edit's keys and target are kept: base model and target settings, hashed."""
     fields: dict[str, Any] = {name: getattr(settings, name) for name in _TARGET_FIELDS}
-    later = {name: value for name, value in settings.later.items() if name != "gradient_step"}
+    later = {name: value for name, value in settings.later.items() if not name.startswith("gradient_")}
     return digest({"base": base, "version": ARTEFACT_VERSION, **fields, **later})
 
 

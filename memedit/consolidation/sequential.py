@@ -9,18 +9,17 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from memedit.consolidation.apply import applied
 from memedit.consolidation.artefacts import EditArtefact
 from memedit.consolidation.base import ConsolidationSettings, EditRequest
-from memedit.consolidation.makers.gradient import joined
-from memedit.consolidation.solvers.joint import SOLVERS, solve
+from memedit.consolidation.makers.gradient import gathered
+from memedit.consolidation.solvers.joint import SOLVERS, added, solve
 from memedit.consolidation.statistics import Statistics
 from memedit.consolidation.targets import compute_artefacts
 from memedit.models import LoadedModel
 from memedit.models.running import RunningMoments
-from memedit.types import WeightDelta, WeightTerm
+from memedit.types import WeightDelta
 
 
 def solve_in_turn(
@@ -58,12 +57,11 @@ def solve_in_turn(
 
 def _with_gradients(running: RunningMoments | None, found: Mapping[str, EditArtefact]) -> RunningMoments | None:
     """Return the normaliser of all gradients so far, None where edits have targets (UltraEdit, arXiv 2505.14679)."""
-    for artefact in found.values():
-        if artefact.target is None:
-            both = {layer: (artefact.keys[layer], artefact.residuals[layer]) for layer in artefact.layers}
-            rows = joined({layer: (torch.from_numpy(x), torch.from_numpy(g)) for layer, (x, g) in both.items()})
-            running = RunningMoments.of(rows) if running is None else running.with_rows(rows)
-    return running
+    asking = [artefact for artefact in found.values() if artefact.target is None]
+    if not asking:
+        return running
+    rows = gathered(asking)
+    return RunningMoments.of(rows) if running is None else running.with_rows(rows)
 
 
 def _at_rest(artefact: EditArtefact) -> EditArtefact:
@@ -73,5 +71,4 @@ def _at_rest(artefact: EditArtefact) -> EditArtefact:
 
 
 def _sum(one: WeightDelta, other: WeightDelta) -> WeightDelta:
-    terms = {name: WeightTerm(dense=term.matrix() + other.terms[name].matrix()) for name, term in one.terms.items()}
-    return replace(one, edits=tuple(sorted({*one.edits, *other.edits})), terms=terms)
+    return replace(one, edits=tuple(sorted({*one.edits, *other.edits})), terms=added(one.terms, other.terms))

@@ -9,7 +9,7 @@ it is relative to the map's own output. And the paper's normaliser runs along th
 matters; a joint solve takes that of the whole set, which its order cannot change.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -39,11 +39,11 @@ def computed(
 
     for ids in batches(rows, 2 * settings.batch_tokens, length):
         owners = torch.tensor([place for place, edit in enumerate(ids) for _ in rows[edit]])
-        pairs = [_pair(row, contexts) for edit in ids for row in rows[edit]]
+        chosen = [row for edit in ids for row in rows[edit]]
+        pairs = [_pair(row, contexts) for row in chosen]
         batch = ScoredRows.of(pairs, loaded.model.device, pad=loaded.tokenizer.pad_token_id or 0)
         found = capture_gradients(segments, list(names.values()), batch, reduction="sum")
-        lengths = torch.bincount(batch.rows.cpu(), minlength=len(pairs))
-        losses = found.losses.cpu() / lengths
+        losses = found.losses.cpu() / torch.tensor([len(row.targets) for row in chosen])
         parts = {layer: _of_edits(found.modules[name], owners) for layer, name in names.items()}
         yield {edit: _artefact(place, parts, float(losses[owners == place].mean())) for place, edit in enumerate(ids)}
 
@@ -75,6 +75,15 @@ def _artefact(place: int, parts: Mapping[int, list[tuple[Tensor, Tensor]]], loss
 def joined(stored: Mapping[int, tuple[Tensor, Tensor]]) -> Tensor:
     """Return keys and gradients of all layers side by side, one below the other ``[layers * n, d_in + d_out]``."""
     return torch.cat([torch.cat(pair, 1) for _, pair in sorted(stored.items())])
+
+
+def gathered(artefacts: Iterable[EditArtefact]) -> Tensor:
+    """Return keys and gradients of all rows and layers of these edits ``[n, d_in + d_out]``."""
+    rows = [
+        joined({n: (torch.from_numpy(a.keys[n]), torch.from_numpy(a.residuals[n])) for n in a.layers})
+        for a in artefacts
+    ]
+    return torch.cat(rows)
 
 
 def asked(

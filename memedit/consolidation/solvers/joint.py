@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import Tensor
 
+from memedit.consolidation.apply import applied
 from memedit.consolidation.artefacts import EditArtefact
 from memedit.consolidation.base import ConsolidationSettings, EditRequest
+from memedit.consolidation.makers.gradient import gathered
 from memedit.consolidation.polish import polished
 from memedit.consolidation.site import EditSite
 from memedit.consolidation.solvers.neurons import Solver, on_neurons
@@ -14,11 +17,14 @@ from memedit.consolidation.solvers.restraints import prune, rect
 from memedit.consolidation.solvers.ridge import Factors
 from memedit.consolidation.solvers.source import Source
 from memedit.consolidation.statistics import Statistics
+from memedit.consolidation.targets import compute_artefacts
 from memedit.errors import FingerprintMismatchError, InputError, ModelError
 from memedit.models import LoadedModel
 from memedit.models.running import RunningMoments
 from memedit.registry import Registry
 from memedit.types import WeightDelta, WeightTerm
+
+Terms = dict[str, WeightTerm]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +69,8 @@ def solve(
         settings: thresholds and weights of the solve; they grow with the number of edits (``crowding``).
         method: a name of :data:`SOLVERS`.
         requests: edits whose keys and residuals are measured again on the layers written so far (with
-            ``settings.relay``); those of the others are taken as they are stored. ``settings.polish`` needs those of
-            all edits.
+            ``settings.relay``); those of the others are taken as they are stored. ``settings.polish`` and
+            ``settings.gradient_rounds`` need those of all edits.
         normaliser: what gradients are made comparable with, where they ask; None takes that of these edits, so that
             the result is a function of the set.
         progress: called with (steps done, steps) while the solution is polished.
@@ -86,14 +92,12 @@ def solve(
     ids = sorted(artefacts)
     layers = site.layers[-1:] if chosen.top_layer_only else site.layers
     site = replace(site, layers=layers)
-    restrained, terms = settings.for_edits(len(ids)), {}
-    again = [request for request in requests or () if settings.relay and _is_aimed(artefacts.get(request.id))]
-    with Source(loaded, artefacts, site, settings, again, normaliser=normaliser) as source:
-        for layer in layers:
-            factors = on_neurons(chosen.solver, statistics.of(layer), *source.at(layer), restrained)
-            term = _term(factors, site.weight(loaded.model, layer), chosen, settings)
-            terms[site.module_name(layer)] = term
-            source.write(layer, term)
+    once = partial(_solved, loaded, statistics=statistics, settings=settings, site=site, method=chosen)
+    if any(artefacts[edit].target is not None for edit in ids):
+        again = [request for request in requests or () if settings.relay and request.id in artefacts]
+        terms = once(artefacts, again=again)
+    else:
+        terms = _in_rounds(loaded, artefacts, settings, once, requests=requests or (), normaliser=normaliser)
     if settings.polish:
         asked = _in_order(requests or (), ids)
         terms = polished(loaded, asked, terms, statistics, settings, progress=progress)
@@ -103,9 +107,58 @@ def solve(
     return delta
 
 
-def _is_aimed(artefact: EditArtefact | None) -> bool:
-    """Say whether an edit has a target that what is lacking can be measured against."""
-    return artefact is not None and artefact.target is not None
+def _solved(
+    loaded: LoadedModel,
+    artefacts: Mapping[str, EditArtefact],
+    *,
+    statistics: Statistics,
+    settings: ConsolidationSettings,
+    site: EditSite,
+    method: Method,
+    again: Sequence[EditRequest] = (),
+    normaliser: RunningMoments | None = None,
+) -> Terms:
+    """Solve layer after layer; ``again`` are measured on the layers written so far."""
+    restrained, terms = settings.for_edits(len(artefacts)), Terms()
+    with Source(loaded, artefacts, site, settings, again, normaliser=normaliser) as source:
+        for layer in site.layers:
+            factors = on_neurons(method.solver, statistics.of(layer), *source.at(layer), restrained)
+            term = _term(factors, site.weight(loaded.model, layer), method, settings)
+            terms[site.module_name(layer)] = term
+            source.write(layer, term)
+    return terms
+
+
+def _in_rounds(
+    loaded: LoadedModel,
+    artefacts: Mapping[str, EditArtefact],
+    settings: ConsolidationSettings,
+    once: Callable[..., Terms],
+    *,
+    requests: Sequence[EditRequest],
+    normaliser: RunningMoments | None,
+) -> Terms:
+    """Solve for gradients, take those on the solution, and solve for them on top, ``settings.gradient_rounds`` times.
+
+    All rounds share the first one's normaliser: an edit that is written already has little gradient left and asks for
+    little. Edits without any gradient are not asked again. Still a function of the set.
+    """
+    ids = sorted(artefacts)
+    if normaliser is None:
+        normaliser = RunningMoments.of(gathered(artefacts[edit] for edit in ids))
+    asking = [edit for edit in ids if any(part.any() for part in artefacts[edit].residuals.values())]
+    terms = once(artefacts, normaliser=normaliser)
+    for _ in range(settings.gradient_rounds - 1):
+        words = _in_order(requests, asking)
+        with applied(loaded, WeightDelta(loaded.fingerprint, "", "", (), terms)):
+            left = compute_artefacts(loaded, words, settings)
+            terms = added(terms, once({**artefacts, **left}, normaliser=normaliser))
+    return terms
+
+
+def added(one: Mapping[str, WeightTerm], other: Mapping[str, WeightTerm]) -> Terms:
+    """Return the sum of two changes of the same weights."""
+    return {name: WeightTerm(dense=term.matrix() + other[name].matrix()) for name, term in one.items()}
 
 
 def _in_order(requests: Sequence[EditRequest], ids: Sequence[str]) -> list[EditRequest]:
@@ -113,7 +166,9 @@ def _in_order(requests: Sequence[EditRequest], ids: Sequence[str]) -> list[EditR
     known = {request.id: request for request in requests}
     missing = next((edit for edit in ids if edit not in known), None)
     if missing is not None:
-        raise InputError(f"polishing needs the words of every edit; those of {missing} were not given as requests")
+        raise InputError(
+            f"polishing and rounds of gradients need the words of every edit; those of {missing} were not given"
+        )
     return [known[edit] for edit in ids]
 
 

@@ -18,7 +18,7 @@ from memedit.consolidation import (
     compute_artefacts,
     solve,
 )
-from memedit.consolidation.makers.gradient import asked, joined
+from memedit.consolidation.makers.gradient import asked, gathered, joined
 from memedit.consolidation.rows import prompt_ids, target_ids
 from memedit.consolidation.sequential import solve_in_turn
 from memedit.consolidation.site import EditSite
@@ -26,7 +26,9 @@ from memedit.errors import ConfigError, InputError
 from memedit.models.running import RunningMoments
 from support.consolidation_bench import REQUESTS, SETTINGS, TEXTS, normal, tiny_loaded, weights_of
 
-GRADIENT = replace(SETTINGS, maker="gradient", layers=(1, 2), contexts=1, null_space_threshold=1e6, l2=0.1)
+GRADIENT = replace(
+    SETTINGS, maker="gradient", layers=(1, 2), contexts=1, null_space_threshold=1e6, l2=0.1, gradient_rounds=1
+)
 
 
 def test_keys_and_gradients_are_autograds_own_at_every_position_that_predicts_a_target() -> None:
@@ -128,6 +130,25 @@ def test_a_methods_maker_its_layers_and_its_fingerprints() -> None:
     assert len(keys) == 2, "how far a gradient asks to go is the solve's affair"
     with pytest.raises(ConfigError, match="maker"):
         ConsolidationSettings(maker="magic")
+
+
+def test_rounds_are_solves_on_the_weights_so_far_with_one_normaliser(tmp_path: Path) -> None:
+    loaded = tiny_loaded()
+    twice = replace(GRADIENT, gradient_step=0.2, gradient_rounds=2)
+    once = replace(twice, gradient_rounds=1)
+    statistics = build_statistics(loaded, twice, TEXTS, store=tmp_path)
+    artefacts = compute_artefacts(loaded, REQUESTS, twice)
+    found = solve(loaded, artefacts, statistics, twice, "ultraedit", requests=REQUESTS)
+    first = solve(loaded, artefacts, statistics, once, "ultraedit")
+    normaliser = RunningMoments.of(gathered(artefacts[edit] for edit in sorted(artefacts)))
+    with applied(loaded, first):
+        again = compute_artefacts(loaded, REQUESTS, once)
+        second = solve(loaded, again, statistics, once, "ultraedit", normaliser=normaliser)
+    for name, term in found.terms.items():
+        wanted = first.terms[name].matrix() + second.terms[name].matrix()
+        np.testing.assert_allclose(term.matrix(), wanted, rtol=1e-4, atol=1e-6)
+    with pytest.raises(InputError, match="words of every edit"):
+        solve(loaded, artefacts, statistics, twice, "ultraedit", requests=REQUESTS[1:])
 
 
 def test_targets_and_gradients_do_not_mix(tmp_path: Path) -> None:

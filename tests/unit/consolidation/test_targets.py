@@ -84,6 +84,16 @@ def test_finished_edits_stop_early() -> None:
     assert len({a.steps for a in mixed.values()}) > 1
 
 
+def test_a_warm_start_is_one_longer_first_step() -> None:
+    loaded = tiny_loaded()
+    one = compute_artefacts(loaded, REQUESTS, replace(SETTINGS, steps=2, contexts=1, warm_start=0.9))
+    plain = compute_artefacts(loaded, REQUESTS, replace(SETTINGS, steps=2, contexts=1))
+    for request in REQUESTS:
+        long, short = (found[request.id].target - found[request.id].hidden for found in (one, plain))
+        np.testing.assert_allclose(long, short * (0.9 / SETTINGS.learning_rate), rtol=1e-3, atol=1e-4)
+    assert artefact_fingerprint("base", SETTINGS) != artefact_fingerprint("base", replace(SETTINGS, warm_start=0.9))
+
+
 def test_delta_stays_within_its_clamp() -> None:
     found = compute_artefacts(tiny_loaded(), REQUESTS, replace(SETTINGS, clamp=0.2, contexts=1))
     for artefact in found.values():
