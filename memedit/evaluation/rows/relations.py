@@ -3,7 +3,7 @@
 Every usual metric by the relation of the edit; and further questions about the same fact: asked for the relation (two
 wordings: "Which relation holds ...", and a blank in its place), the relation in other words, and the same subject asked
 for another relation, which has to leave the model as it is. The same relation of another subject is what CounterFact's
-locality prompts ask already.
+locality prompts ask already. A case with several edits counts under the relation of its first.
 """
 
 import random
