@@ -25,7 +25,6 @@ from memedit.runtime.generation import Generator, PlannedBatch
 from memedit.runtime.lazy import LazyAdapter, LazyScope
 from memedit.runtime.lengths import check_fits, longest
 from memedit.runtime.passes import warn_of_embeddings
-from memedit.runtime.placing import LatePrior, late_prior
 from memedit.runtime.recheck import Recheck, check_recheck
 from memedit.runtime.recheck.answering import Rechecker
 from memedit.runtime.routing import Router, part_of
@@ -429,10 +428,6 @@ class EditableModel:
     def place(self, row: Row, hits: Sequence[Hit], said: Sequence[int], start: int, artefacts: Artefacts) -> int | None:
         """Return the token of an answer before which the first edit's target would be said, None for nowhere."""
         return self._generator.place(row, hits, said, start, artefacts)
-
-    def late_prior(self, hit: Hit, said: Sequence[int]) -> LatePrior | None:
-        """Return what an answer is mixed with that has come to an edit behind ``said``."""
-        return late_prior(self.adapter, self._tokenizer, hit, said)
 
     def asked(self, row: Row, decision: ScopeDecision) -> Row:
         """Return a row as the model is asked: with what edits say put into its question, where a decision says so."""

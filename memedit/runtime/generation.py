@@ -18,11 +18,11 @@ from memedit.runtime.asked import reworded
 from memedit.runtime.lazy import LazyAdapter
 from memedit.runtime.lengths import effective
 from memedit.runtime.passes import Base, EditedRows, PassResult, merge, run_edited, with_structure
-from memedit.runtime.placing import late_prior, place_of_target
+from memedit.runtime.placing import place_of_target
 from memedit.runtime.rows import left_pad
 from memedit.runtime.structured import Grammar, Held, StructureKind, placed_targets
 from memedit.runtime.target_bias import TargetPrior, target_prior
-from memedit.types import BatchPlan, Hit, ScopeDecision
+from memedit.types import BatchPlan, Hit, Route, ScopeDecision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -168,29 +168,29 @@ class Generator:
             return EditedRows(numbers, chosen, edits, found, (None,) * len(chosen), held)
         return EditedRows(numbers, chosen, edits, found, tuple(self.target_prior(row, own) for row, own in pairs))
 
-    def go_on(
-        self, row: Row, said: Sequence[int], hits: Sequence[Hit], options: Mapping[str, Any], *, room: int
-    ) -> list[int]:
-        """Go on with an answer that has said something, under edits; return the new ids, its end token included.
+    def go_on(self, row: Row, said: Sequence[int], route: Route, options: Mapping[str, Any], *, room: int) -> list[int]:
+        """Go on with an answer that has said something; return the new ids, its end token included.
 
         Args:
             row: the prompt as the caller gave it.
             said: the answer so far.
-            hits: the edits in force from here on; the target of the first is due.
+            route: of the row.
             options: arguments of ``generate``.
             room: so many tokens the whole answer may have.
         """
         if len(said) >= room:
             return []
-        adapter, edits = self._adapter.get(), tuple(hit.edit for hit in hits)
-        prior = late_prior(adapter, self._tokenizer, hits[0], said, offset=len(said))
+        adapter = self._adapter.get()
+        edits = tuple(hit.edit for hit in applied(route.decision, adapter)) if route.fired else ()
         with self._lock:
             found = self._artefacts.of(adapter, edits)
-        edited = EditedRows((0,), (row,), (edits,), found, (prior,), said=(tuple(said),))
+        asked = self.asked(row, route.decision)
+        edited = EditedRows((0,), (asked,), (edits,), found, (None,), said=(tuple(said),))
+        weighted = (0,) if not route.fired and route.decision.in_weights else ()
         ids = torch.tensor([[*row.ids, *said]], device=self._model.device)
         own = {key: value for key, value in options.items() if key not in _OF_ANSWER}
         own |= {"max_new_tokens": room - len(said), "num_return_sequences": 1}
-        with self._lock, self.on_weights(), torch.no_grad():
+        with self._lock, self.on_weights(weighted), torch.no_grad():
             result = run_edited(self.base, adapter, edited, ids, own)
         return self._until_end(result.sequences[0, result.width :].tolist(), options)
 

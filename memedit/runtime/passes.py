@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -106,8 +107,10 @@ def run_edited(base: Base, adapter: Adapter, edited: EditedRows, ids: Tensor, op
         own["logits_processor"] = LogitsProcessorList([mixer, *own.get("logits_processor", ())])
     restate_lengths(own, model, ids.shape[1])
     batch = AdapterBatch(rows=fed, edits=edited.edits, pad=pads, answers=tuple(map(len, edited.said)))
-    with adapter.active(batch, edited.artefacts):
-        output = (adapter.model() or model).generate(input_ids=inputs, attention_mask=mask, **own)
+    applies = any(edited.edits)  # else nothing but questions and answers to go on with, which are the model's own
+    answering = (adapter.model() if applies else None) or model
+    with adapter.active(batch, edited.artefacts) if applies else nullcontext():
+        output = answering.generate(input_ids=inputs, attention_mask=mask, **own)
     return PassResult(output, inputs.shape[1], edited.numbers)
 
 

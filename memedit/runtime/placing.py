@@ -1,59 +1,18 @@
-"""Where in an answer a target would be said, and what decoding is mixed with from there on."""
+"""Where in an answer a target would be said, and its tokens there."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from memedit.adapters.base import Adapter, AdapterBatch, MixesTargets, Row
+from memedit.adapters.base import Adapter, AdapterBatch, Row
 from memedit.models import encode_as_data
 from memedit.runtime.chains.reading import first_places
 from memedit.runtime.passes import Base
-from memedit.runtime.target_bias import Due, TargetPrior
-from memedit.types import Edit, Hit
+from memedit.types import Edit
 
-_SAID = 0.9
-"""Probability that the target is what is to be said where a text has come to it: nothing else can follow there."""
 _LIKELY = 0.02
 """Probability that a target's first token has to have, with the edit in force, where it is to be said."""
-
-
-@dataclass(frozen=True, slots=True)
-class LatePrior:
-    """A target's prior for an answer that has said ``at`` tokens before the target is due."""
-
-    prior: TargetPrior
-    at: int
-
-    def due(self, said: Sequence[int]) -> Due | None:
-        """Return what is due behind the answer so far."""
-        return None if len(said) < self.at else self.prior.due(said[self.at :])
-
-    def hear(self, at: int, logprob: float) -> None:
-        """Take down how likely the model held the token that was due."""
-        self.prior.hear(at - self.at, logprob)
-
-    def weight_at(self, at: int) -> float:
-        """Return the weight of the token that is due behind ``at`` tokens of the answer."""
-        return self.prior.weight_at(at - self.at)
-
-
-def late_prior(adapter: Adapter, tokenizer: Any, hit: Hit, said: Sequence[int], *, offset: int = 0) -> LatePrior | None:
-    """Return what an answer is mixed with that is to say an edit's target next; None under an adapter that mixes none.
-
-    Args:
-        adapter: in use.
-        tokenizer: the model's.
-        hit: the edit.
-        said: the answer so far.
-        offset: so many of its tokens are not counted by whoever asks the prior.
-    """
-    if not isinstance(adapter, MixesTargets) or adapter.target_weight == 0.0:
-        return None
-    ids = tuple(next_ids(tokenizer, hit.edit, said))
-    weight = adapter.target_weight * max(hit.target_probability, _SAID)
-    return LatePrior(TargetPrior(ids, weight), len(said) - offset) if ids else None
 
 
 def next_ids(tokenizer: Any, edit: Edit, said: Sequence[int]) -> list[int]:

@@ -1,6 +1,6 @@
 """Answers that are looked up while they are written: whole ones, streamed ones, and what ``generate`` returned."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from memedit.adapters.base import Row
 from memedit.runtime.answers import Answer
 from memedit.runtime.generation import Generator, PlannedBatch, applied
 from memedit.runtime.lazy import LazyAdapter
+from memedit.runtime.placing import next_ids
 from memedit.runtime.recheck.policy import Recheck
 from memedit.runtime.recheck.watching import Finding, Look, Watch
 from memedit.types import Hit, Route
@@ -22,7 +23,7 @@ _MOST = 8
 
 
 class Rechecker:
-    """Looks answers up piece by piece, and has those in which an edit comes up written anew from there.
+    """Looks answers up piece by piece; where an edit comes up its target is put in, and the model goes on from there.
 
     The answer is generated as without it. Only where an edit comes up is anything generated again, so that an answer in
     which none does is the same to the token.
@@ -64,10 +65,9 @@ class Rechecker:
         streamer, row = batch.options["streamer"], batch.rows[0]
         out = _Held(streamer)
         streamer.put(batch.ids)
-        hits = self._hits(batch.plan.routes[0])
-        watch = self._watch(row, batch.plan.routes[0], policy, lambda: hits)
+        route, room = batch.plan.routes[0], self._generator.room(batch)
+        watch = self._watch(row, route, policy)
         late: list[Hit] = []
-        said: list[int] = []
         while True:
             checking = _Checking(watch, out, self._generator.ends(batch.options))
             options = {**batch.options, "streamer": out}
@@ -76,44 +76,44 @@ class Rechecker:
             if not late:
                 self._generator.run(replace(batch, options=options))
             else:
-                self._generator.go_on(row, said, hits, options, room=self._generator.room(batch))
+                self._generator.go_on(row, out.ids, route, options, room=room)
             found = checking.found or checking.rest()
             if found is None or len(late) == _MOST:
                 out.release(len(out.ids))
                 break
             late.append(_marked(found))
-            hits = (found.hit, *hits)
             out.cut(found.cut)
-            said = list(out.ids)
-            if len(said) >= self._generator.room(batch):
+            out.say(self._target(found, out.ids, room))
+            if len(out.ids) >= room:
                 break
         streamer.end()
-        return _told(batch.plan.routes[0], late, self._adapter)
+        return _told(route, late, self._adapter)
 
     def _checked(self, batch: PlannedBatch, row: Row, answer: Answer, policy: Recheck) -> Answer:
-        hits = self._hits(answer.route)
-        watch = self._watch(row, answer.route, policy, lambda: hits)
+        watch = self._watch(row, answer.route, policy)
         ends, room = self._generator.ends(batch.options), self._generator.room(batch)
         ids = list(answer.token_ids)
         late: list[Hit] = []
         while len(late) < _MOST and (found := watch.check(_without_end(ids, ends), ended=True)) is not None:
             late.append(_marked(found))
-            hits = (found.hit, *hits)
             said = ids[: found.cut]
-            ids = [*said, *self._generator.go_on(row, said, hits, batch.options, room=room)]
+            said += self._target(found, said, room)
+            ids = [*said, *self._generator.go_on(row, said, answer.route, batch.options, room=room)]
         if not late:
             return answer
         text = self._tokenizer.decode(ids, skip_special_tokens=True)
         return Answer(text, tuple(ids), _told(answer.route, late, self._adapter))
 
-    def _hits(self, route: Route) -> tuple[Hit, ...]:
-        return applied(route.decision, self._adapter.get()) if route.fired else ()
+    def _target(self, found: Finding, said: Sequence[int], room: int) -> list[int]:
+        """Return the ids of a target as they go on from an answer, as many as there is room for."""
+        return next_ids(self._tokenizer, found.hit.edit, said)[: max(0, room - len(said))]
 
-    def _watch(self, row: Row, route: Route, policy: Recheck, hits: Callable[[], tuple[Hit, ...]]) -> Watch:
+    def _watch(self, row: Row, route: Route, policy: Recheck) -> Watch:
         asked = self._generator.asked(row, route.decision)
+        hits = applied(route.decision, self._adapter.get()) if route.fired else ()
 
         def place(hit: Hit, ids: Sequence[int], start: int) -> int | None:
-            return self._generator.place(asked, (hit, *hits()), ids, start)
+            return self._generator.place(asked, (hit, *hits), ids, start)
 
         known = [hit.edit.id for hit in (*route.decision.fired, *route.decision.in_weights)]
         return Watch(self._tokenizer, policy, look=self._look, place=place, applied=known)
@@ -145,6 +145,11 @@ class _Held(BaseStreamer):
         for token in self.ids[self._released : count]:
             self._inner.put(torch.tensor([token]))
         self._released = max(self._released, count)
+
+    def say(self, ids: Sequence[int]) -> None:
+        """Say something that no pass has generated."""
+        self.ids += ids
+        self.release(len(self.ids))
 
     def cut(self, count: int) -> None:
         """Forget what stands behind the first ``count`` tokens, and pass these on."""

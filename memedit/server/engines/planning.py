@@ -120,9 +120,9 @@ class Planner:
                 job.constraint, job.prior = held.constraint, held.prior
         return jobs
 
-    def gone_on(self, ticket: Ticket, answer: Answer, job: Job, found: Finding) -> Job:
-        """Return the job by which an answer goes on from where an edit came up."""
-        return self._rechecks.gone_on(ticket, answer, job, found, self._of(ticket.request.namespace))
+    def gone_on(self, answer: Answer, job: Job, found: Finding) -> tuple[Job, list[int]]:
+        """Return the job by which an answer goes on from where an edit came up, and what the edit says there."""
+        return self._rechecks.gone_on(answer, job, found)
 
     def _shortened(self, row: Row, limit: int) -> int:
         """An edit's text takes room in the context: the answer gets what is left of it."""

@@ -7,6 +7,7 @@ from memedit.runtime import EditableModel
 from memedit.runtime.artefacts import Artefacts
 from memedit.runtime.continuous import Job
 from memedit.runtime.generation import applied
+from memedit.runtime.placing import next_ids
 from memedit.runtime.recheck import Finding, Watch
 from memedit.server.engines.tickets import Answer, Ticket
 from memedit.server.lookups import Lookups
@@ -34,12 +35,12 @@ class Rechecks:
         decision = ticket.route.decision if ticket.route is not None else None
         fired = () if decision is None else decision.fired
         known = [hit.edit.id for hit in (*fired, *(decision.in_weights if decision is not None else ()))]
+        hits = applied(decision, self._model.adapter) if decision is not None and fired else ()
+
+        def place(hit: Hit, ids: Sequence[int], start: int) -> int | None:
+            return self._model.place(ticket.asked, (hit, *hits), ids, start, artefacts)
+
         for answer in ticket.answers.values():
-            answer.hits = applied(decision, self._model.adapter) if decision is not None and fired else ()
-
-            def place(hit: Hit, ids: Sequence[int], start: int, answer: Answer = answer) -> int | None:
-                return self._model.place(ticket.asked, (hit, *answer.hits), ids, start, artefacts)
-
             answer.watch = Watch(
                 self._model.tokenizer,
                 policy,
@@ -48,28 +49,11 @@ class Rechecks:
                 applied=known,
             )
 
-    def gone_on(self, ticket: Ticket, answer: Answer, job: Job, found: Finding, artefacts: Artefacts) -> Job:
-        """Return the job by which an answer goes on from where an edit came up."""
-        answer.hits = (found.hit, *answer.hits)
+    def gone_on(self, answer: Answer, job: Job, found: Finding) -> tuple[Job, list[int]]:
+        """Return the job by which an answer goes on from where an edit came up, and what the edit says there."""
         answer.late.append(replace(found.hit, reasons={**found.hit.reasons, "at_token": float(found.cut)}))
-        adapter, edits = self._model.adapter, tuple(hit.edit for hit in answer.hits)
-        blobs = dict(artefacts.of(adapter, edits))
-        row, said = adapter.rewrite(ticket.asked, edits, blobs), job.tokens[: found.cut]
-        limit, context = job.limit, self._model.context_length
-        decision = None if ticket.route is None else replace(ticket.route.decision, fired=answer.hits, in_weights=())
-        new = Job(
-            key=job.key,
-            row=row,
-            prompt=job.prompt,
-            limit=limit if context is None else min(limit, context - len(row.ids)),
-            choice=job.choice,
-            ends=job.ends,
-            edits=edits,
-            artefacts=blobs,
-            logprobs=job.logprobs,
-            weights=job.weights if decision is None else ticket.served.weights_for(decision),
-            prior=self._model.late_prior(found.hit, said),
-            tokens=list(said),
-        )
-        new.chooser = job.chooser.rewound(job.prompt, said)
-        return new
+        said = job.tokens[: found.cut]
+        target = next_ids(self._model.tokenizer, found.hit.edit, said)[: max(0, job.limit - len(said))]
+        new = replace(job, tokens=[*said, *target], prior=None)
+        new.chooser = job.chooser.rewound(job.prompt, new.tokens)
+        return new, target

@@ -94,10 +94,13 @@ class Ticket:
         events = answer.watched(step) if answer.watch is not None else answer.take(step)
         return self._closed(answer, events)
 
-    def give_up_on(self, index: int) -> list[Event]:
-        """Return the events by which an answer ends that has no room to go on."""
-        answer = self.answers[index]
-        return self._closed(answer, answer.end("length"))
+    def put_in(self, index: int, tokens: Sequence[int]) -> list[Event]:
+        """Return the events of tokens that an edit says in an answer; it ends with them where it has no more room."""
+        answer, job = self.answers[index], self.jobs[index]
+        full = len(job.tokens) >= job.limit
+        events = [event for token in tokens for event in answer.take(Step(job, token, last=False))]
+        answer.passed += len(tokens)
+        return self._closed(answer, events + answer.end("length") if full and answer.reason is None else events)
 
     def _closed(self, answer: "Answer", events: list[Event]) -> list[Event]:
         if answer.reason is not None and self.over:
@@ -111,7 +114,7 @@ class Answer:
     """One answer as text. ``reason`` is why it ended, None while it goes on.
 
     ``watch`` looks it up while it is written; ``held`` are its steps that may yet be taken back, ``found`` is the edit
-    that came up and from which it is to go on. ``hits`` are in force for it, ``late`` those of them that came up.
+    that came up and from which it is to go on, ``late`` are all that did.
     """
 
     index: int
@@ -126,7 +129,6 @@ class Answer:
     held: list[Step] = field(default_factory=list)
     passed: int = 0
     found: Finding | None = None
-    hits: tuple[Hit, ...] = ()
     late: list[Hit] = field(default_factory=list)
 
     def watched(self, step: Step) -> list[Event]:

@@ -195,14 +195,10 @@ class Worker:
                 continue
             old = ticket.jobs[index]
             self._batch.leave([old])
-            try:
-                new = self._planner.gone_on(ticket, answer, old, found)
-            except Exception as error:
-                self._give_up(ticket, error)
-                return
+            new, target = self._planner.gone_on(answer, old, found)
             ticket.jobs[index] = new
-            if new.ended or len(new.tokens) >= new.limit:
-                _deliver([(ticket, list(ticket.give_up_on(index)))])
+            _deliver([(ticket, list(ticket.put_in(index, target)))])
+            if answer.reason is not None:
                 continue
             steps = self._batch.join([[new]])
             self._tell(steps)

@@ -6,11 +6,11 @@ import torch
 from memedit.errors import InputError
 from memedit.memory import EditMemory
 from memedit.runtime import EditableModel, placing
-from memedit.runtime.placing import late_prior, next_ids
+from memedit.runtime.placing import next_ids
 from memedit.runtime.recheck import Recheck, Watch, check_recheck
 from memedit.runtime.recheck.sentences import Pieces
 from memedit.runtime.rows import prompt_row
-from memedit.types import Hit, ScopeDecision
+from memedit.types import ScopeDecision
 from support.hashing_encoder import HashingEncoder
 from support.teller_model import PROMPT, SENTENCES, TEXT, teller_model
 from support.tiny import tiny_tokenizer
@@ -183,17 +183,11 @@ def test_a_stream_that_is_closed_ends(memory):
     stream.close()
 
 
-def test_a_prior_begins_where_its_value_is_due(memory, tokenizer):
+def test_a_target_goes_on_from_what_was_said(memory, tokenizer):
     edit = stored(memory)
-    adapter = teller(memory).adapter
-    said = tokenizer("The maker is")["input_ids"]
-    prior = late_prior(adapter, tokenizer, Hit(edit, 0.9, 0.9), said)
     target = tokenizer(" Arn Works")["input_ids"]
-    assert next_ids(tokenizer, edit, tokenizer("is ")["input_ids"]) == target[1:]
-    assert prior.due(said[:-1]) is None
-    assert [prior.due([*said, *target[:n]]).token for n in range(len(target))] == target
-    assert prior.due([*said, *target]) is None
-    assert prior.weight_at(len(said)) > 0.5
+    assert next_ids(tokenizer, edit, tokenizer("The maker is")["input_ids"]) == target
+    assert next_ids(tokenizer, edit, tokenizer("The maker is ")["input_ids"]) == target[1:]
 
 
 def test_a_decision_by_single_edits_serves_what_is_said(memory):
