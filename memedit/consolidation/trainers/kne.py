@@ -45,8 +45,8 @@ class KneSettings:
 
     share: float = 0.01
     locate: str = "gradient"
-    steps: int = 100
-    learning_rate: float = 2e-3
+    steps: int = 60
+    learning_rate: float = 5e-3
     batch: int = 25
     stop_loss: float = 0.05
     kl: float = 0.1
@@ -105,7 +105,11 @@ def kne_layers(spec: ModelSpec) -> tuple[int, ...]:
 
 
 class _Work:
-    """The rows of all edits, with the hidden states in front of the lowest trained layer, and how they are trained."""
+    """The rows of all edits and what they start from, and how the ensemble is found and trained.
+
+    Behind the edits' rows come their kept texts, one an edit. What the layers below the lowest trained one make of the
+    rows is computed once, and so is what the base predicts behind the kept texts.
+    """
 
     def __init__(
         self, loaded: LoadedModel, requests: Sequence[EditRequest], shared: ConsolidationSettings, own: KneSettings
@@ -114,21 +118,37 @@ class _Work:
         self._own, self._seed = own, shared.seed
         self._layers = shared.layers or kne_layers(self.segments.spec)
         self._maps = NeuronMaps.of(self.segments.spec)
+        self._device, self._pad = loaded.model.device, loaded.tokenizer.pad_token_id or 0
         contexts = build_contexts(loaded, shared)
-        pairs: list[tuple[list[int], list[int]]] = []
+        self._pairs: list[tuple[list[int], list[int]]] = []
         self._edits: list[list[int]] = []
         for request in requests:
             rows = edit_rows(loaded.tokenizer, request, contexts)
-            self._edits.append(list(range(len(pairs), len(pairs) + len(rows))))
+            self._edits.append(list(range(len(self._pairs), len(self._pairs) + len(rows))))
             for row in rows:
                 whole = [*contexts[row.context].ids, *row.prefix, *row.tail, row.targets[-1]]
-                pairs.append((whole[: -len(row.targets)], list(row.targets)))
-        device = loaded.model.device
-        self._pairs, self._device = pairs, device
-        self._pad = loaded.tokenizer.pad_token_id or 0
+                self._pairs.append((whole[: -len(row.targets)], list(row.targets)))
         opening = opening_ids(loaded.tokenizer)
         texts = [f"{request.subject.strip()} is a" if request.subject else request.prompt for request in requests]
-        self._kept = [[*opening, *encode_as_data(loaded.tokenizer, text)] for text in texts]
+        kept = [[*opening, *encode_as_data(loaded.tokenizer, text)] for text in texts]
+        fed = [[*prompt, *target[:-1]] for prompt, target in self._pairs] + kept
+        self._lengths = torch.tensor([len(ids) for ids in fed], device=self._device)
+        self._inputs = Inputs.of(fed, self._device, pad=self._pad)
+        self._base, self._start = self._prepared()
+
+    @torch.no_grad()
+    def _prepared(self) -> tuple[Tensor, Tensor]:
+        """Return log-probabilities behind the kept texts ``[E, V]``, and the hidden states all rows start from."""
+        starts, base = [], []
+        for part in _parts(range(len(self._lengths)), 2 * self._own.batch):
+            rows = torch.tensor(list(part), device=self._device)
+            start, _ = self.segments.hidden(self._inputs.rows(rows), last=self._layers[0] - 1)
+            starts.append(start)
+            kept = (rows >= len(self._pairs)).nonzero()[:, 0]
+            if len(kept):
+                places = (torch.arange(len(kept), device=self._device), self._lengths[rows[kept]] - 1)
+                base.append(self._logits(rows[kept], start[kept], places).log_softmax(-1))
+        return torch.cat(base), torch.cat(starts)
 
     def chosen(self) -> dict[int, Tensor]:
         """Return the ensemble: the neurons of each layer with the highest scores, ascending."""
@@ -186,41 +206,34 @@ class _Work:
 
     def _loss(self, ensemble: Ensemble, edits: Sequence[int]) -> tuple[Tensor, bool]:
         """Return the loss of a step, and whether any edit still pulls."""
-        rows = [row for edit in edits for row in self._edits[edit]]
-        batch = ScoredRows.of([self._pairs[row] for row in rows], self._device, pad=self._pad)
-        logits = self._logits(ensemble, batch.inputs, (batch.rows, batch.positions))
-        losses = torch.nn.functional.cross_entropy(logits, batch.wanted, reduction="none")
-        mean = torch.zeros(len(rows), device=losses.device).index_add(0, batch.rows, losses)
-        mean = mean / torch.bincount(batch.rows, minlength=len(rows))
+        asked = [row for edit in edits for row in self._edits[edit]]
+        rows = torch.tensor([*asked, *(len(self._pairs) + edit for edit in edits)], device=self._device)
+        owner = [place for place, row in enumerate(asked) for _ in self._pairs[row][1]]
+        at = [len(self._pairs[row][0]) - 1 + i for row in asked for i in range(len(self._pairs[row][1]))]
+        wanted = torch.tensor([token for row in asked for token in self._pairs[row][1]], device=self._device)
+        behind = [*range(len(asked), len(rows))]
+        last = (self._lengths[rows[len(asked) :]] - 1).tolist()
+        places = tuple(torch.tensor(values, device=self._device) for values in (owner + behind, at + last))
+        with ensemble.applied(self.segments.model, len(rows)):
+            logits = self._logits(rows, self._start[rows], (places[0], places[1]))
+        losses = torch.nn.functional.cross_entropy(logits[: len(wanted)], wanted, reduction="none")
+        groups = places[0][: len(wanted)]
+        mean = torch.zeros(len(asked), device=losses.device).index_add(0, groups, losses)
+        mean = mean / torch.bincount(groups, minlength=len(asked))
         pulls = mean.detach() >= self._own.stop_loss
-        loss = (mean * pulls).mean()
-        if self._own.kl:
-            loss = loss + self._own.kl * self._divergence(ensemble, edits)
+        base = self._base[list(edits)]
+        divergence = (base.exp() * (base - logits[len(wanted) :].log_softmax(-1))).sum(-1).mean()
+        loss = (mean * pulls).mean() + self._own.kl * divergence
         if self._own.l2:
             loss = loss + self._own.l2 * torch.stack([leaf.square().sum() for leaf in ensemble.leaves]).sum()
         return loss, bool(pulls.any())
 
-    def _divergence(self, ensemble: Ensemble, edits: Sequence[int]) -> Tensor:
-        """Return the mean KL(base, edited) at the last token of the edits' kept texts, in nats."""
-        texts = [self._kept[edit] for edit in edits]
-        inputs = Inputs.of(texts, self._device, pad=self._pad)
-        places = (
-            torch.arange(len(texts), device=self._device),
-            torch.tensor([len(text) - 1 for text in texts], device=self._device),
-        )
-        with torch.no_grad():
-            base = self._logits(None, inputs, places).log_softmax(-1)
-        edited = self._logits(ensemble, inputs, places).log_softmax(-1)
-        return (base.exp() * (base - edited)).sum(-1).mean()
-
-    def _logits(self, ensemble: Ensemble | None, inputs: Inputs, places: tuple[Tensor, Tensor]) -> Tensor:
-        first = self._layers[0]
-        with torch.no_grad():
-            start, _ = self.segments.hidden(inputs, last=first - 1)
-        if ensemble is None:
-            return self.segments.logits(inputs, places, first=first, start=start).float()
-        with ensemble.applied(self.segments.model, len(inputs.ids)):
-            return self.segments.logits(inputs, places, first=first, start=start).float()
+    def _logits(self, rows: Tensor, start: Tensor, places: tuple[Tensor, Tensor]) -> Tensor:
+        """Run the layers from the lowest trained one on; rows are fed as wide as the longest of them."""
+        width = int(self._lengths[rows].max())
+        chosen = self._inputs.rows(rows)
+        inputs = Inputs(chosen.ids[:, :width], chosen.positions[:, :width], chosen.mask[:, :width])
+        return self.segments.logits(inputs, places, first=self._layers[0], start=start[:, :width]).float()
 
 
 def _parts(values: Sequence[int], size: int) -> Iterator[Sequence[int]]:
