@@ -1,4 +1,4 @@
-"""Every adapter whose weights ship, with the real small model: edits and rewordings are answered, others left alone.
+"""Every adapter that needs no training here, on the real small model: edits and rewordings are answered, others left.
 
 A new method is a row of ``SHIPPED``.
 """
@@ -88,6 +88,8 @@ SHIPPED = (
     Shipped("recipe", PLACES, wrong=4, wrap=_with_sentinel),
     Shipped("serac", NAMES, wrong=2),
     Shipped("mend", PLACES, wrong=3),
+    Shipped("neurons", LEARNED, wrong=1, subjects=SUBJECTS),
+    Shipped("grace", LEARNED, wrong=3, subjects=SUBJECTS),
     Shipped("elder", LEARNED, wrong=1, wrap=_after_a_pass, subjects=SUBJECTS, own=True),
 )
 

@@ -163,12 +163,17 @@ def test_a_seed_decides_whatever_the_company() -> None:
     assert sampled(0) == sampled(1) == sampled(4)
 
 
-@pytest.fixture
-def edited() -> Any:
+QUICK = {"neurons": {"steps": 5, "neurons": 24, "dtype": "model"}, "grace": {"layer": 1, "steps": 20}}
+
+
+@pytest.fixture(params=["in_context", "neurons", "grace"])
+def edited(request: pytest.FixtureRequest) -> Any:
+    model = tiny_model("llama")
+    adapter = create_adapter(request.param, model, TOKENIZER, **QUICK.get(request.param, {}))
     with EditMemory(encoder=HashingEncoder(64)) as memory:
         memory.add("The capital of Freedonia is", "Sylvania City", subject="Freedonia")
         memory.add("The mayor of Gotham is", "Ada Quill", subject="Gotham")
-        yield EditableModel.wrap(tiny_model("llama"), TOKENIZER, memory, scope="subject", adapter="in_context")
+        yield EditableModel.wrap(model, TOKENIZER, memory, scope="subject", adapter=adapter)
 
 
 def test_rows_with_edits_and_rows_without_share_passes(edited: EditableModel) -> None:
