@@ -7,7 +7,7 @@ from memedit.models.prepared_tails import TailRow
 from memedit.models.token_rows import answer_ids, query_ids
 from memedit.types import Edit
 
-_FRAMES = ("By the way, the weather was fine that day. {prompt}", "{subject}:")
+_FRAMES = ("Q: {prompt} A:", "By the way, the weather was fine that day. {prompt}", "{subject}:")
 _MOST_PARAPHRASES = 4
 
 _RELATIONS = (

@@ -190,10 +190,10 @@ def test_wordings_end_in_the_target_and_its_end_token() -> None:
     tokenizer = tiny_tokenizer()
     edit = replace(EDITS[0], subject="the mill")
     rows = fitted_rows(tokenizer, edit)
-    assert len(rows) == 4
+    assert len(rows) == 5
     assert all(row.targets[-1] == tokenizer.eos_token_id for row in rows)
     assert tokenizer.decode([*rows[0].prefix, rows[0].tail[0]]).endswith(edit.prompt)
-    assert len(fitted_rows(tiny_tokenizer(chat=False), EDITS[0])) == 2
+    assert len(fitted_rows(tiny_tokenizer(chat=False), EDITS[0])) == 3
 
 
 @pytest.mark.parametrize("damage", [b"", b"no safetensors", save({"n": torch.zeros(1, 2), "v": torch.zeros(1, 2)})])
