@@ -34,8 +34,9 @@ def one_line(text: str, width: int = 60) -> str:
 
 
 def chain_text(chain: "Sequence[ChainHop]") -> str:
-    """Return the hops of a chain of edits on one line."""
-    return " | ".join(f"{one_line(hop.question)} -> {one_line(hop.value, 30)}" for hop in chain)
+    """Return the hops of a chain on one line; one without an edit is the model's to answer."""
+    said = (one_line(hop.value, 30) if hop.edit_id else "(the model)" for hop in chain)
+    return " | ".join(f"{one_line(hop.question)} -> {value}" for hop, value in zip(chain, said, strict=True))
 
 
 def plain(value: Any) -> Any:

@@ -57,9 +57,10 @@ class FiredEdit(Out):
 
 
 class ChainHopOut(Out):
-    """One edit of a chain: what it was asked and what it says, which is the subject of the next hop.
+    """One hop of a chain: what was asked and what the edit says, which is the subject of the next hop.
 
-    ``question`` and ``value`` are null for a key that may not read edits.
+    ``id`` and ``value`` are empty where the model answers; ``question`` and ``value`` are null for a key that may not
+    read edits.
     """
 
     id: str

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memedit.cli.text import one_line, plain, visible
+from memedit.cli.text import chain_text, one_line, plain, visible
+from memedit.types import ChainHop
 
 any_text = st.text(alphabet=st.characters(exclude_categories=()))
 
@@ -77,3 +78,11 @@ def test_values_become_json() -> None:
 @given(st.recursive(st.none() | st.booleans() | st.floats() | any_text, st.lists, max_leaves=10))
 def test_everything_plain_is_strict_json(value: object) -> None:
     json.dumps(plain(value), allow_nan=False)
+
+
+def test_a_chain_says_which_hop_is_the_models() -> None:
+    chain = [
+        ChainHop("e1", "Who makes the Falcon Pro?", "Arn Works"),
+        ChainHop("", "Who is the boss of Arn Works?", ""),
+    ]
+    assert chain_text(chain) == "Who makes the Falcon Pro? -> Arn Works | Who is the boss of Arn Works? -> (the model)"

@@ -280,6 +280,23 @@ def test_an_edit_answers_what_is_left_of_a_question_once_a_value_stands_in_it(me
     assert not decision.by_model
 
 
+def test_steps_into_a_question_end_with_the_fourth_hop(memory):
+    add(memory, "Ann", "The sister of {} is", "Ann")
+    question = f"What is the age of {'the sister of ' * 12}Ann?"
+    (decision,) = router(memory).decide([question])
+    assert 1 < len(decision.chain) <= MAX_HOPS
+    assert decision.asked.count("the sister of") < 12
+
+
+def test_an_edit_that_has_expired_answers_no_part_of_a_question(memory):
+    question = "Who is the boss of the maker of the Falcon Pro?"
+    edit = add(memory, "Falcon Pro", "The maker of the {} is", "Arn Works")
+    assert router(memory).decide([question])[0].chain
+    memory.update(edit.id, invalid_at=NOW - timedelta(days=1))
+    (decision,) = router(memory).decide([question])
+    assert (decision.chain, decision.fired, decision.asked) == ((), (), None)
+
+
 def test_a_value_of_many_lines_or_ten_thousand_characters_is_put_into_no_question(memory):
     add(memory, "Falcon Pro", "The maker of the {} is", "Arn\nWorks")
     add(memory, "Kestrel", "The maker of the {} is", "Arn " * 2_500)
