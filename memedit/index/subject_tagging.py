@@ -46,6 +46,7 @@ _CAPITAL = re.compile(r" ([^\W\d_][\w-]+)")
 _CUT_OFF = re.compile(r"['’]?s\s+")
 """The end of a possessive whose owner is no part of the name: "men's Kestrel Cup"."""
 _ARTICLE = re.compile(r"(?:the|an?|der|die|das|den|dem|la|le|les|el|los|las|il|lo|gli|het|een) +(?=\S)")
+_PREPOSITION = re.compile(r"(?:at|in|of|on|for|from|to|by|with|about) +(?=[A-Z0-9])")
 _LOWER = re.compile(r"\s+[a-z]")
 _JOINED = re.compile(r"[-‐‑_@.](?=\w)")
 _NAMELESS = (
@@ -53,6 +54,12 @@ _NAMELESS = (
     "what which when where why how there here user name the a an is are was were do does did of in on at"
 )
 _NEVER = frozenset(_NAMELESS.split())
+_WHEN = (
+    "january february march april may june july august september october november december monday tuesday wednesday "
+    "thursday friday saturday sunday q1 q2 q3 q4 quarter year spring summer autumn winter today tomorrow"
+)
+_PERIODS = frozenset(_WHEN.split())
+"""Words that say when, and name nothing by themselves."""
 _EDGE = ' \t\r\n,;:"“”„«»「」『』《》?¿'
 _LIMIT = 8.0
 _DOUBT = 2.0
@@ -255,6 +262,8 @@ def _trimmed(text: str, start: int, end: int) -> Span | None:
         start += 1
     if (tail := _CUT_OFF.match(text, start, end)) is not None:
         start = tail.end()
+    if (preposition := _PREPOSITION.match(text, start, end)) is not None:
+        start = preposition.end()
     if (article := _ARTICLE.match(text, start, end)) is not None:
         start = article.end()
     if (owner := _POSSESSIVE.search(text, start, end)) is not None and _LOWER.match(text, end):
@@ -272,9 +281,11 @@ def _next_capital(text: str, start: int, end: int) -> bool:
 
 
 def _is_name(found: str) -> bool:
-    """Neither a number nor words that name nothing."""
+    """Neither a number nor a period nor words that name nothing."""
     words = [word.casefold() for word in _WORD.findall(found)]
-    return any(c.isalpha() for c in found) and not all(word in _NEVER or word.isdigit() for word in words)
+    return any(c.isalpha() for c in found) and not all(
+        word in _NEVER or word in _PERIODS or word.isdigit() for word in words
+    )
 
 
 def _is_value(found: str) -> bool:

@@ -82,10 +82,11 @@ def test_a_name_goes_on_in_the_next_capitalised_word_and_has_no_article() -> Non
     assert tagger.read(encoded("She works at Lumen Labs as a nurse", subject="Lumen")).subject == "Lumen Labs"
     assert tagger.read(encoded("Lumen labs", subject="Lumen")).subject == "Lumen"
     assert tagger.read(encoded("La capitale de la France est", subject="la France")).subject == "France"
+    assert tagger.read(encoded("the code at Arn & Sons", subject="at Arn & Sons")).subject == "Arn & Sons"
     assert tagger.read(encoded("Who wrote The Orchard", subject="The Orchard")).subject == "The Orchard"
 
 
-@pytest.mark.parametrize("nothing", ["I", "1957", "Who", "the", "12 90", "my"])
+@pytest.mark.parametrize("nothing", ["I", "1957", "Who", "the", "12 90", "my", "Q3 2025", "May"])
 def test_what_names_nothing_is_no_subject(nothing: str) -> None:
     text = f"so {nothing} left Ghent"
     assert plain_tagger().read(encoded(text, subject=nothing)).subject is None
