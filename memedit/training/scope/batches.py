@@ -12,12 +12,15 @@ from memedit.training.scope.talks import make_talk
 from memedit.training.scope.wordings import (
     CLAIMS,
     COMING,
-    CONTRASTS,
     MAKING,
     MENTIONS,
     NOW,
     PAST,
+    SINCE,
     TASKS,
+    at_present,
+    contrasts,
+    derived,
     dressed,
     fill,
     mistyped,
@@ -27,6 +30,8 @@ from memedit.training.scope.wordings import (
 
 _KINDS = ("questions",) * 5 + ("casual",) * 3 + ("cloze",) * 2 + ("statements",) * 2 + ("yesno",) * 2 + ("long",)
 _NAMED_KINDS = ("questions", "questions", "casual", "casual", "cloze", "long")
+WRITTEN = "written"
+"""Begins the family of texts that are no inventory family's; nothing is known of how these and others are alike."""
 HOP = "one step further"
 """Kind of the pairs of which it is left open whether the edit applies."""
 _VALUED = 0.85
@@ -119,6 +124,7 @@ class BatchMaker:
             for relation in chosen:
                 texts += self._relation_texts(family, relation, wordings)
             texts += self._qualified(family, rng.choice(chosen))
+        texts += [*self._contrasted(), *self._derived()]
         texts += [
             self._apart(dressed(rng.choice(MENTIONS).replace("{s}", MASK), rng, MASK), "mention") for _ in range(4)
         ]
@@ -183,6 +189,31 @@ class BatchMaker:
                     Text(text, family.name, name, rng.choice(relation.objects), number == 0, None, relation.id)
                 )
         return texts
+
+    def _contrasted(self) -> list[Text]:
+        """Return questions of one form about three items, twice each."""
+        rng = self._rng
+        group = rng.choice(contrasts())
+        family = f"{WRITTEN} {group.wordings[0]}"
+        texts = []
+        for item in rng.sample(group.items, 3):
+            for number, wording in enumerate(rng.sample(group.wordings, 2)):
+                text = fill(wording, MASK).replace("{x}", item)
+                texts.append(Text(text, family, item, edit=number == 0, rivals="items"))
+        return texts
+
+    def _derived(self) -> list[Text]:
+        """Return texts of an edit, questions that its value settles, and questions that only look like that."""
+        rng = self._rng
+        group = rng.choice(derived())
+        family, value = f"{WRITTEN} {group.edits[0]}", rng.choice(group.values)
+        stored = [Text(fill(text, MASK), family, "edit", value, True) for text in rng.sample(group.edits, 2)]
+        asks = [Text(fill(text, MASK), family, "edit", direct=False) for text in rng.sample(group.asks, 2)]
+        return [
+            *stored,
+            *asks,
+            *(self._apart(fill(text, MASK), family, "edit") for text in rng.sample(group.others, 2)),
+        ]
 
     def _apart(self, text: str, family: str, unlike: str | None = None) -> Text:
         self._own += 1
@@ -276,8 +307,8 @@ class BatchMaker:
         rng = self._rng
         pairs = []
         for _ in range(count):
-            wordings, items = rng.choice(CONTRASTS)
-            (asked, stored), (item, other) = rng.choices(wordings, k=2), rng.sample(items, 2)
+            group = rng.choice(contrasts())
+            (asked, stored), (item, other) = rng.choices(group.wordings, k=2), rng.sample(group.items, 2)
             label = float(rng.random() < 0.45)
             query = fill(asked, MASK).replace("{x}", item if label else other)
             value = rng.choice(self._any_relation()[1].objects)
@@ -285,6 +316,18 @@ class BatchMaker:
             pairs.append(
                 Pair(dressed(query, rng, MASK) if rng.random() < 0.3 else query, edit, label, "contrast", value=value)
             )
+        return pairs
+
+    def derived_pairs(self, count: int) -> list[Pair]:
+        """Return pairs whose query is settled by the edit's value without asking for it, or only looks like that."""
+        rng = self._rng
+        pairs = []
+        for _ in range(count):
+            group, label = rng.choice(derived()), float(rng.random() < 0.55)
+            asked = fill(rng.choice(group.asks if label else group.others), MASK)
+            asked = dressed(asked, rng, MASK, self._noise) if rng.random() < 0.4 else asked
+            edit, value = fill(rng.choice(group.edits), MASK), rng.choice(group.values)
+            pairs.append(Pair(asked, edit, label, "derived", False if label else None, value))
         return pairs
 
     def hop_pairs(self, count: int) -> list[Pair]:
@@ -331,17 +374,24 @@ class BatchMaker:
         pairs = []
         for _ in range(count):
             _, relation = self._any_relation()
-            question, stored = (fill(rng.choice(relation.questions), MASK) for _ in range(2))
+            question = fill(rng.choice(getattr(relation, rng.choice(_NAMED_KINDS)) or relation.questions), MASK)
+            stored = fill(rng.choice(relation.questions), MASK)
             first, second = qualifier_pair(rng)
             draw = rng.random()
-            if draw < 0.3:
+            if draw < 0.25:
                 query, edit, label = qualified(question, second), qualified(stored, first), 0.0
-            elif draw < 0.5:
+            elif draw < 0.4:
                 query, edit, label = qualified(question, first), qualified(stored, first), 1.0
-            elif draw < 0.75:
+            elif draw < 0.6:
                 query, edit, label = qualified(question, rng.choice((second, *PAST, *COMING))), stored, 0.0
+            elif draw < 0.75:
+                query, edit, label = at_present(question, rng), stored, 1.0
+            elif draw < 0.9:
+                query = at_present(question, rng) if rng.random() < 0.6 else question
+                edit, label = qualified(stored, rng.choice(SINCE)), 1.0
             else:
-                query, edit, label = qualified(question, rng.choice(NOW)), stored, 1.0
+                query, edit = qualified(question, rng.choice((*PAST, *COMING))), qualified(stored, rng.choice(SINCE))
+                label = 0.0
             pairs.append(Pair(query, edit, label, "qualified", value=rng.choice(relation.objects)))
         return pairs
 
@@ -394,17 +444,32 @@ def masked(text: str, subject: str) -> str:
 
 
 def _another_way(name: str, rng: random.Random) -> str:
-    """Return a name as people also write it: mistyped, shortened, in initials, run together."""
+    """Return a name as people also write it: shortened, mistyped, in initials, run together."""
     words = name.split()
     draw = rng.random()
-    if draw < 0.45 or len(words) < 2:
-        for _ in range(rng.choice((1, 1, 2))):
-            name = mistyped(f" {name}  ", rng).strip()
-        return name
-    if draw < 0.65:
-        return " ".join(words[1:]) if rng.random() < 0.5 else words[-1]
-    if draw < 0.75 and len(words) > 2:
-        return "".join(word[0] for word in words if word[0].isalnum()).upper()
-    if draw < 0.9:
-        return " ".join(words[:-1])
-    return "".join(words) if rng.random() < 0.5 else "-".join(words)
+    if draw < 0.3 or len(words) < 2:
+        return _mistyped_name(name, rng)
+    if draw < 0.6:  # what comes first mostly tells one from the others
+        name = " ".join(words[: rng.randrange(1, len(words))])
+    elif draw < 0.7:
+        name = " ".join(words[1:]) if rng.random() < 0.5 else words[-1]
+    elif draw < 0.8 and len(words) > 2:
+        name = "".join(word[0] for word in words if word[0].isalnum()).upper()
+    elif draw < 0.9:
+        name = " ".join(_abbreviated(word, rng) for word in words)
+    else:
+        name = "".join(words) if rng.random() < 0.5 else "-".join(words)
+    return _mistyped_name(name, rng) if rng.random() < 0.15 else name
+
+
+def _mistyped_name(name: str, rng: random.Random) -> str:
+    for _ in range(rng.choice((1, 1, 2))):
+        name = mistyped(f" {name}  ", rng).strip()
+    return name
+
+
+def _abbreviated(word: str, rng: random.Random) -> str:
+    """Cut a long word short, with or without a full stop."""
+    if len(word) < 6 or rng.random() < 0.4:
+        return word
+    return word[: rng.choice((3, 4))] + rng.choice((".", ""))

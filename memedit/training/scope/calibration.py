@@ -10,7 +10,15 @@ from memedit.encoders.base import Encoder
 from memedit.index.words import words
 from memedit.scope.judge.model import Calibration, Judge
 from memedit.scope.judge.network import MASK
-from memedit.scope.judge.places import PARTLY, focused, partly_named, referring, renamed, with_value
+from memedit.scope.judge.places import (
+    PARTLY,
+    focused,
+    named_outright,
+    partly_named,
+    referring,
+    renamed,
+    with_value,
+)
 from memedit.scope.judge.scope import MAX_READ
 from memedit.scope.text import is_name
 from memedit.training.scope.batches import AskedMemory, BatchMaker, Pair
@@ -94,11 +102,16 @@ def _fit_otherwise(judge: Judge, pairs: Sequence[Pair]) -> list[float]:
     shares = np.array([share for share, _ in found], np.float32)
     columns = [_relation_logits(judge, hidden), _cross_logits(judge, pairs), shares]
     renames = [renamed(pair.subject, words(pair.query), pair.query) for pair in pairs]
-    kept = (shares >= PARTLY) & ~np.array(renames)
+    outright = [_named_outright(judge, pair) for pair in pairs]  # judged like names that stand as they are stored
+    kept = (shares >= PARTLY) & ~np.array(renames) & ~np.array(outright)
     *weights, offset = _fit([column[kept] for column in columns], _labels(pairs)[kept])
     logits = np.stack(columns, 1) @ np.array(weights) + offset
     others = logits[kept & (_labels(pairs) == 0)]
     return [*weights, offset - max(0.0, float(np.quantile(others, 1 - _PASSING)))]
+
+
+def _named_outright(judge: Judge, pair: Pair) -> bool:
+    return named_outright(pair.subject, pair.edit, words(pair.query), pair.query, judge.is_rare) is not None
 
 
 def _fit_named(judge: Judge, asked: Sequence[AskedMemory]) -> tuple[list[float], list[float]]:

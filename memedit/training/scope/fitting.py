@@ -20,7 +20,7 @@ from memedit.errors import InputError
 from memedit.scope.judge.network import MASK, JudgeNetwork, JudgeTokenizer, States
 from memedit.training.checkpoints import Checkpoints, run_key
 from memedit.training.loop import FitProgress, Schedule, fit
-from memedit.training.scope.batches import HOP, BatchMaker, Pair, Text
+from memedit.training.scope.batches import HOP, WRITTEN, BatchMaker, Pair, Text
 from memedit.training.scope.inventory import Family
 from memedit.training.scope.rows import RewordedRow
 from memedit.types import FloatArray
@@ -41,8 +41,8 @@ class JudgeSettings:
     The first ``relation_first`` steps train the relation encoder alone: a cross-encoder that begins with what that has
     learned learns three times as fast; 0 goes on with both heads. ``families`` are read whole in each step, each with
     at most ``relations`` relations and ``wordings`` of each; ``rows`` rows of data files come along. Of the pairs
-    ``hard`` are judged by the cross-encoder too, with ``talks``, ``named``, ``several``, ``qualified``, ``hops`` and
-    ``contrasts`` made.
+    ``hard`` are judged by the cross-encoder too, with ``talks``, ``named``, ``several``, ``qualified``, ``hops``,
+    ``derived`` and ``contrasts`` made.
     ``save_every``: steps between checkpoints.
     """
 
@@ -51,14 +51,15 @@ class JudgeSettings:
     families: int = 2
     relations: int = 10
     wordings: int = 3
-    rows: int = 10
+    rows: int = 32
     hard: int = 140
     talks: int = 24
-    named: int = 12
+    named: int = 40
     several: int = 4
-    qualified: int = 6
+    qualified: int = 12
     hops: int = 3
-    contrasts: int = 8
+    contrasts: int = 16
+    derived: int = 12
     learning_rate: float = 1e-4
     head_rate: float = 5e-4
     warmup: int = 200
@@ -212,6 +213,7 @@ def _step(
         *maker.several_pairs(settings.several),
         *maker.qualified_pairs(settings.qualified),
         *maker.hop_pairs(settings.hops),
+        *maker.derived_pairs(settings.derived),
         *maker.contrast_pairs(settings.contrasts),
         *maker.row_pairs(settings.rows),
     ]
@@ -358,7 +360,8 @@ class Alike:
                 first, second = (codes.get((one.name, name), -2) for name in (*pair, *pair)[:2])
                 doubtful |= (relation[:, None] == first) & (relation[None] == second)
         different = related & ~same & (contrary | (plain[:, None] & plain[None] & ~(doubtful | doubtful.T)))
-        strangers = ~related & ~self._near(texts)
+        written = np.array([text.family.startswith(WRITTEN) for text in texts])
+        strangers = ~related & ~self._near(texts) & ~written[:, None] & ~written[None]
         known = (same | different | strangers) & ~np.eye(n, dtype=bool)
         return (same & known).astype(np.float32), known.astype(np.float32)
 

@@ -1,7 +1,13 @@
 """How people really write: what stands around a question, what only mentions a subject, typing, times and numbers."""
 
+import functools
 import random
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
 
 OPENINGS = (
     "Quick question: ", "Hi! ", "Hello, ", "Hey, ", "Sorry to bother you again. ", "Please answer briefly. ",
@@ -72,40 +78,11 @@ _SETS: tuple[tuple[str, ...], ...] = (
     tuple(f"by {n}" for n in ("train", "car", "post", "phone", "e-mail", "bus", "ship")),
 )
 """Qualifiers by kind: two of one kind ask two things."""
-CONTRASTS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
-    (("How much {x} goes into {s}?", "{s}: how much {x}?", "What amount of {x} does {s} need?", "The amount of {x} in {s} is"),
-     ("flour", "sugar", "butter", "milk", "salt", "yeast", "rice", "oil", "water", "cream")),
-    (("What was the {x} of {s}?", "How high was {s}'s {x}?", "{s} {x}?", "The {x} of {s} was", "Tell me {s}'s {x}."),
-     ("revenue", "net profit", "turnover abroad", "operating cost", "debt", "headcount", "tax bill", "market share", "cash flow")),
-    (("Which {x} is booked for {s}?", "what {x} do we have for {s}", "The {x} reserved for {s} is", "Name the {x} for {s}."),
-     ("hotel", "restaurant", "taxi firm", "conference room", "flight", "interpreter", "band", "bus", "photographer")),
-    (("What time is {x} at {s}?", "when's {x} at {s}", "At {s}, {x} begins at", "At what hour does {x} start at {s}?"),
-     ("yoga", "pilates", "spinning", "the choir practice", "bingo", "the quiz", "morning mass", "the swimming class", "judo")),
-    (("Which room is the {x} in at {s}?", "where's the {x} at {s}", "At {s} the {x} is in", "Where do I find the {x} of {s}?"),
-     ("canteen", "first-aid room", "library", "reception", "server room", "prayer room", "post room", "lost property")),
-    (("Who {x} {s}?", "Name the person who {x} {s}.", "do you know who {x} {s}", "The one who {x} {s} is"),
-     ("won", "came last in", "came second in", "founded", "sold", "opened", "closed", "cleans", "insures", "paid for", "reported")),
-    (("Who heads {x} at {s}?", "who runs {x} over at {s}", "The head of {x} at {s} is", "Who is in charge of {x} at {s}?"),
-     ("accounting", "customer service", "IT", "procurement", "marketing", "legal", "sales", "logistics", "human resources")),
-    (("What is the {x} of {s}?", "{s} {x}", "Tell me the {x} for {s}.", "The {x} of {s} is", "need the {x} for {s}"),
-     ("gate code", "alarm code", "Wi-Fi password", "phone number", "e-mail address", "post code", "VAT number", "account number",
-      "fax number", "serial number", "order number", "front door code", "back door code", "website")),
-    (("How do I {x} {s}?", "steps to {x} {s}", "What do I do to {x} {s}?", "To {x} {s} you"),
-     ("install", "remove", "restart", "update", "archive", "rename", "export", "clean", "reset", "order", "cancel", "renew", "start")),
-    (("How do I connect to {s} from {x}?", "{x} code to connect to {s}", "connecting to {s} in {x}", "Show how {x} talks to {s}."),
-     ("Python", "Java", "Go", "Rust", "Excel", "a browser", "C#", "the command line")),
-    (("What is the {x} {s}?", "Tell me the {x} {s}.", "{s}, the {x}?", "The {x} {s} is"),
-     ("maximum weight for", "minimum weight for", "average weight for", "minimum age for", "maximum age for", "price per day for",
-      "price per hour for", "price per month for", "deposit for", "length of", "width of", "depth of", "height of")),
-    (("On which day {x} {s}?", "what day {x} {s}", "{s}: on which day {x} it?", "Which weekday {x} {s}?"),
-     ("does the bin lorry come to", "is the market in", "is the paper collected in", "do they deliver to", "is cleaning at",
-      "is there no parking at")),
-    (("How many {x} does {s} have?", "{s} number of {x}", "The number of {x} at {s} is", "how many {x} are there at {s}"),
-     ("seats", "employees", "children", "rooms", "floors", "members", "parking spaces", "toilets", "doors", "branches", "books")),
-    (("Which {x} does {s} use?", "{s} runs on which {x}?", "The {x} that {s} uses is", "what's the {x} for {s}"),
-     ("port", "database", "programming language", "operating system", "battery", "toner", "filter", "carrier", "font", "fuel")),
+SINCE = (
+    "since March 2024", "since last autumn", "as of January 2025", "since 2023", "since the merger", "since May", "as from 1 July",
+    "since the last election", "from this season on", "since the move", "as of this year", "since the summer of 2022",
 )  # fmt: skip
-"""Wordings with an item ({x}), and the items: two items of one kind ask two things."""
+"""When what an edit says began: it still holds."""
 PAST = (
     "in 1987", "in 2009", "in 2015", "in 1999", "originally", "before the merger", "at first", "back then", "ten years ago",
     "last year", "in the old days", "when it started", "before that", "in the last century", "until 2010", "previously",
@@ -114,6 +91,41 @@ PAST = (
 COMING = ("next year", "in 2031", "from next month", "after the reform", "in ten years", "in the future", "next season")
 PRONOUNS = ("it", "it", "it", "it", "they", "that one", "this one", "he", "she", "that", "there")
 _POSSESSIVE = {"it": "its", "they": "their", "he": "his", "she": "her"}
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """Wordings of one question with an item (``{x}``): two of the items ask two things."""
+
+    wordings: Sequence[str]
+    items: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """Texts of an edit and values of it; ``asks`` need the value to be answered, ``others`` only look like that."""
+
+    edits: Sequence[str]
+    values: Sequence[str]
+    asks: Sequence[str]
+    others: Sequence[str]
+
+
+@functools.cache
+def contrasts() -> tuple[Contrast, ...]:
+    """Return the questions in one form about different items that lie beside this module."""
+    return tuple(Contrast(**group) for group in _written("contrasts.yaml"))
+
+
+@functools.cache
+def derived() -> tuple[Derived, ...]:
+    """Return the questions that an edit settles without being asked for it that lie beside this module."""
+    return tuple(Derived(**group) for group in _written("derived.yaml"))
+
+
+def _written(name: str) -> list[dict[str, list[str]]]:
+    text = Path(__file__).with_name(name).read_text("utf-8")
+    return [{key: [str(value) for value in values] for key, values in group.items()} for group in yaml.safe_load(text)]
 
 
 def fill(wording: str, subject: str, value: str = "") -> str:
@@ -126,6 +138,14 @@ def qualified(text: str, qualifier: str) -> str:
     body = text.rstrip()
     mark = body[-1] if body and body[-1] in "?.!" else ""
     return f"{body[: len(body) - len(mark)].rstrip()} {qualifier}{mark}"
+
+
+def at_present(text: str, rng: random.Random) -> str:
+    """Put into a question that it asks of the present."""
+    draw = rng.random()
+    if draw < 0.7:
+        return qualified(text, rng.choice(NOW))
+    return f"{rng.choice(NOW)}, {text}" if draw < 0.85 else qualified(text, "(the current one)")
 
 
 def qualifier_pair(rng: random.Random) -> tuple[str, str]:

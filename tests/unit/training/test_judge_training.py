@@ -12,14 +12,14 @@ from memedit.scope.judge.model import load_model
 from memedit.scope.judge.network import MASK
 from memedit.scope.judge.places import with_value
 from memedit.training.scope import fitting, inventory, run
-from memedit.training.scope.batches import BatchMaker, masked
+from memedit.training.scope.batches import WRITTEN, BatchMaker, masked
 from memedit.training.scope.calibration import _evened
 from memedit.training.scope.fitting import Alike, JudgeSettings
 from memedit.training.scope.inventory import read_families
 from memedit.training.scope.rows import RewordedRow, read_rows
 from memedit.training.scope.run import train_judge
 from memedit.training.scope.talks import make_talk
-from memedit.training.scope.wordings import mistyped, qualified, referring
+from memedit.training.scope.wordings import contrasts, derived, mistyped, qualified, referring
 from support.scope_bench import HashedWords
 from support.tiny_encoder import save_tiny_encoder
 
@@ -123,6 +123,35 @@ def test_pairs_are_what_they_say(families, seed):
     for talk in talks:
         assert len(talk.text.split(" || ")) >= 2
         assert talk.kind != "nothing" or not talk.asks
+
+
+def test_written_questions_hold_a_subject_and_stand_once():
+    for group in contrasts():
+        assert all("{s}" in text and "{x}" in text for text in group.wordings), group.wordings[0]
+        assert len(group.wordings) > 1 < len(set(group.items)) == len(group.items) > 2, group.wordings[0]
+    for group in derived():
+        texts = [*group.edits, *group.asks, *group.others]
+        assert all("{s}" in text for text in texts), group.edits[0]
+        assert len(set(texts)) == len(texts), group.edits[0]
+
+
+def test_of_written_questions_nothing_is_known_beside_others(families, words):
+    from memedit.scope.judge.model import start_network
+
+    network, tokenizer = start_network(words.folder)
+    alike = Alike(network, tokenizer, families)
+    texts, drawn = BatchMaker(families, (), (), 0).at(1).texts(1, 4, 3)
+    labels, known = alike.labels(texts, {one.name: one for one in drawn})
+    written = [i for i, text in enumerate(texts) if text.family.startswith(WRITTEN)]
+    assert len({texts[i].family for i in written}) == 2
+    for i in written:
+        for j, other in enumerate(texts):
+            if other.family != texts[i].family:
+                assert not known[i, j]
+            elif i != j and other.relation == texts[i].relation:
+                assert labels[i, j] == 1.0
+            elif i != j and (other.rivals or other.unlike == texts[i].relation):
+                assert (labels[i, j], known[i, j]) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("seed", range(4))
