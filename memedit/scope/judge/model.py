@@ -190,6 +190,10 @@ class Judge:
         """Width d of the vectors."""
         return int(self._model.arrays["head.0.weight"].shape[0])
 
+    def is_rare(self, word: str) -> bool:
+        """Say whether a folded word is no common one: the tokenizer's vocabulary does not hold it whole."""
+        return self._parts()[1].is_rare(word)
+
     def vectors(self, texts: Sequence[str], *, keep: bool = False) -> FloatArray:
         """Return unit vectors ``[n, d]`` of texts whose subject is masked; a text read lately is not read again.
 

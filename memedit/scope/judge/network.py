@@ -8,6 +8,7 @@ further pair of known texts costs a third of a pass.
 """
 
 import copy
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -182,6 +183,11 @@ class JudgeTokenizer:
         shown = [readable(text).replace(MASK, self._mask) for text in texts]
         pieces = self._backend.encode_batch(shown, add_special_tokens=False)
         return [[self._cls, *_ends(piece.ids, self._limit - 2), self._sep] for piece in pieces]
+
+    @functools.lru_cache(maxsize=1 << 16)  # noqa: B019 - a tokenizer lives as long as its network
+    def is_rare(self, word: str) -> bool:
+        """Say whether the vocabulary does not hold a word whole."""
+        return len(self._backend.encode(word, add_special_tokens=False).ids) > 1
 
 
 def _ends(ids: Sequence[int], limit: int) -> list[int]:

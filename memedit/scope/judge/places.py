@@ -1,7 +1,7 @@
 """Where an edit's subject stands in a text, and the text with the subject masked."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 
 from memedit.index.function_words import FUNCTION_WORDS
 from memedit.index.subjects import SubjectIndex
@@ -34,6 +34,17 @@ _CALENDAR = re.compile(
     r"(?:septem|octo|novem|decem)ber"
 )
 """Words with a capital that name no subject: two texts about Fridays need have nothing else in common."""
+_ARTICLES = frozenset(("of", "a", "an", "the", "my", "our", "your", "his", "her", "their", "this", "that"))
+_GIVEN_NAMES = 3
+_CONSONANTS = re.compile(r"[^\W\d_aeiouy]+")
+_JOINED_BEHIND = re.compile(r"[-_](?!based|like|style|related|owned|made|wide|born)\w")
+_JOINED_BEFORE = re.compile(r"\w[-_]\Z")
+_NAME_BEHIND = re.compile(r" ([A-Z][\w]*|\d+)\b")
+_YES_OR_NO = re.compile(
+    r"(?:\A|[.,:;!?]\s*)(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should)(?:n['’]?t)?\b",
+    re.IGNORECASE,
+)
+_NAME_BEFORE = re.compile(r"[\w,] ([A-Z]\w+) \Z")  # not at the front of a sentence
 _MOSTLY = 0.6
 PARTLY = 0.25
 """A subject of which this share of letters stands in a query may be meant."""
@@ -173,11 +184,108 @@ def partly_named(subject: str, found: Sequence[Word], text: str) -> tuple[float,
     return present / total, mask(text, [longest])
 
 
+def named_outright(
+    subject: str, prompt: str, found: Sequence[Word], text: str, rare: Callable[[str], bool]
+) -> tuple[Span, str] | None:
+    """Return where a query names a subject that it does not hold as stored, and the query with that masked.
+
+    It does where all words of the subject stand together, in any order; or where its rare words do ("tarpley" of
+    "tarpley library") and no word that may belong to another name stands in the place of those left out. Typing errors
+    are let pass, but for one letter in another's place: that makes another name.
+
+    Args:
+        subject: of an edit.
+        prompt: of the edit; its words tell what is asked and belong to no name.
+        found: the query's words.
+        text: the query.
+        rare: says of a folded word that it is no common one.
+    """
+    own = [word.folded for word in words(subject) if _tells(subject, word)]
+    hits = [i for i, word in enumerate(found) if _tells(text, word) and _among(word.folded, own)]
+    if not hits:
+        return None
+    first, last = hits[0], hits[-1]
+    inner = [word.folded for word in found[first : last + 1]]
+    missing = [word for word in own if not any(_is_typed(other, word) for other in inner)]
+    if any(word not in FUNCTION_WORDS and not _among(word, own) for word in inner):
+        return None
+    sure = [word for word in own if word in inner or not missing]  # a part of a name has to be spelt right
+    if any(rare(word) for word in missing) or not any(rare(word) for word in sure):
+        return None
+    if missing and not all(_asks(found, at, step, prompt, text) for at, step in _beside(own, missing, first, last)):
+        return None
+    span = (found[first].start, found[last].end)
+    return span, mask(text, [span])
+
+
+def _tells(text: str, word: Word) -> bool:
+    """Say whether a word of a text may tell one name from another: "A" does in "Alpha Centauri A"."""
+    return word.folded not in FUNCTION_WORDS or (word.start > 0 and text[word.start].isupper() and word.folded != "i")
+
+
+def _beside(own: Sequence[str], missing: Sequence[str], first: int, last: int) -> list[tuple[int, int]]:
+    """Return where in the query the words left out would stand, and which way from the others."""
+    kept = [i for i, word in enumerate(own) if word not in missing]
+    gone = [i for i, word in enumerate(own) if word in missing]
+    sides = ((first - 1, -1, min(gone) < kept[0]), (last + 1, 1, max(gone) > kept[-1]))
+    return [(at, step) for at, step, there in sides if there]
+
+
+def _asks(found: Sequence[Word], at: int, step: int, prompt: str, text: str) -> bool:
+    """Say whether the query's next word, but for articles and "of", belongs to what is asked, and to no name."""
+    while 0 <= at < len(found) and found[at].folded in _ARTICLES:
+        at += step
+    if not 0 <= at < len(found):
+        return True
+    word = found[at].folded
+    return not _tells(text, found[at]) or any(alike(word, other) for other in folded_words(prompt))
+
+
+def _among(word: str, own: Sequence[str]) -> bool:
+    return any(_is_typed(word, other) for other in own)
+
+
+def _is_typed(word: str, other: str) -> bool:
+    """Say whether a word is another one, that mistyped (a letter left out, doubled or swapped), or its consonants."""
+    if word == other or (alike(word, other) and (len(word) != len(other) or sorted(word) == sorted(other))):
+        return True
+    short = 1 < len(word) < len(other) and word[0] == other[0] and _CONSONANTS.fullmatch(word) is not None
+    return short and _within(word, other)
+
+
+def _within(word: str, other: str) -> bool:
+    """Say whether the letters of a word stand in another in this order."""
+    rest = iter(other)
+    return all(letter in rest for letter in word)
+
+
+def within_longer_name(text: str, spans: Sequence[Span], prompt: str) -> bool:
+    """Say whether a subject stands in a text only as a part of what may be a longer name: "Luna II", "log_level_file".
+
+    Words that the edit's prompt holds make no other name, and where all words have capitals these say nothing.
+    """
+    asked = words(text)
+    plain = sum(text[word.start].isupper() for word in asked) < len(asked) - 1
+    known = {*folded_words(prompt), *FUNCTION_WORDS}
+    return bool(spans) and all(_grows(text, span, known, plain) for span in spans)
+
+
+def _grows(text: str, span: Span, known: Container[str], plain: bool) -> bool:
+    start, end = span
+    if _JOINED_BEHIND.match(text, end) or _JOINED_BEFORE.search(text[:start]):
+        return True
+    claimed = _YES_OR_NO.search(text[:start]) is not None  # what follows may be the value: "Is Luna Persian?"
+    behind, before = None if claimed else _NAME_BEHIND.match(text, end), _NAME_BEFORE.search(text[:start])
+    found = [match.group(1) for match in (behind, before) if match is not None]
+    return plain and any(folded not in known for word in found for folded in folded_words(word))
+
+
 def renamed(subject: str, found: Sequence[Word], text: str) -> bool:
     """Say whether a query that holds a part of a subject has another name in the place of the rest.
 
     "Ferrowing Atlantic flights" is not "Ferrowing regional flights": beside the part stands a word with a capital or a
-    digit that is no word of the subject, where the subject has another word.
+    digit that is no word of the subject, where the subject has another word. "Joe Gaspar" may be "Joseph A. Gaspar":
+    a word, or one beside it, begins like the one that is left out.
     """
     own = folded_words(subject)
     hits = [i for i, word in enumerate(found) if any(alike(word.folded, other) for other in own)]
@@ -190,8 +298,19 @@ def renamed(subject: str, found: Sequence[Word], text: str) -> bool:
             beside, missing = i + step, place + step
             stands = 0 <= beside < len(found) and found[beside].start > 0  # a capital at the front says nothing
             absent = 0 <= missing < len(own) and own[missing] not in present
-            if stands and absent and _another_name(found[beside], found[i], own, text):
+            another = stands and absent and _another_name(found[beside], found[i], own, text)
+            if another and not _begins_like(own[missing], found[beside::step][:_GIVEN_NAMES], text):
                 return True
+    return False
+
+
+def _begins_like(left_out: str, beside: Sequence[Word], text: str) -> bool:
+    """Say whether one of the names in a row begins with the letter of a word without digits."""
+    for word in beside:
+        if not _looks_like_name(text[word.start : word.end]):
+            return False
+        if word.folded.isalpha() and left_out.isalpha() and word.folded[0] == left_out[0]:
+            return True
     return False
 
 
@@ -219,6 +338,7 @@ def shares_name(prompt: str, found: Sequence[Word]) -> bool:
         for word in words(prompt)
         if word.start > 0
         and len(word.folded) > 2
+        and not word.folded.isdigit()
         and _looks_like_name(prompt[word.start : word.end])
         and not _CALENDAR.fullmatch(word.folded)
     ]

@@ -24,6 +24,7 @@ from memedit.scope.judge.places import (
     edit_texts,
     focused,
     mask,
+    named_outright,
     partly_named,
     places,
     referring,
@@ -32,6 +33,7 @@ from memedit.scope.judge.places import (
     told,
     turns_ago,
     with_target,
+    within_longer_name,
 )
 from memedit.scope.talk import TURN, turns_of
 from memedit.scope.text import folded_text, is_name
@@ -83,6 +85,8 @@ class _Judged:
     verbatim: bool = False
     talk: bool = False
     share: float | None = None
+    span: tuple[int, int] | None = None
+    """Where the query names the subject, which it does not hold as stored."""
     block: float | None = None
     """Logit of the nearest text that the edit blocks, where that is nearer than every text of the edit."""
 
@@ -169,7 +173,7 @@ class JudgeScope:
         """Judge each query's candidates, those of all queries in one batch; several edits may fire on one query."""
         rule = self._rule.at(threshold)
         rows = [
-            (_nominated_in_talk if TURN in query.text else _nominated)(query, row)
+            _nominated_in_talk(query, row) if TURN in query.text else self._nominated(query, row)
             for query, row in zip(queries, candidates, strict=True)
         ]
         everyone = [judged for row in rows for judged in row]
@@ -181,6 +185,40 @@ class JudgeScope:
             )
             for query, row in zip(queries, rows, strict=True)
         ]
+
+    def _nominated(self, query: Encoding, candidates: Sequence[Candidate]) -> list[_Judged]:
+        """Return the candidates that the query may be about, with its text as each is judged beside it."""
+        asked = folded_text(query.text)
+        everywhere = words(query.text)
+        named = [item for item in candidates if item.subject_span is not None]
+        found: list[_Judged] = []
+        texts: dict[str, str] = {}
+        for item in sorted(candidates, key=lambda item: -item.similarity):
+            subject = item.edit.subject or ""
+            if is_verbatim(asked, item.edit):
+                found.append(_Judged(item, item.subject_span is not None, query.text, verbatim=True))
+            elif disagree(query.text, item.edit.prompt):
+                continue
+            elif item.subject_span is not None and sum(judged.named for judged in found) < MAX_NAMED:
+                spans = places(subject, query.text) or [item.subject_span]
+                if subject not in texts:
+                    texts[subject] = focused(mask(query.text, spans))
+                found.append(_as_named(item, query.text, spans, texts[subject]))
+            elif item.subject_span is None:
+                room = sum(not judged.named for judged in found) < MAX_OTHERWISE
+                found += self._named_otherwise(item, query.text, _not_of_others(everywhere, named, subject), room)
+        return found
+
+    def _named_otherwise(self, item: Candidate, text: str, here: Sequence[Word], room: bool) -> list[_Judged]:
+        """Return a candidate whose subject does not stand in a query as stored, if it may be meant all the same."""
+        subject = item.edit.subject or ""
+        outright = named_outright(subject, item.edit.prompt, here, text, self._judge.is_rare)
+        if outright is not None:
+            return [_Judged(item, True, focused(outright[1]), span=outright[0])]
+        share, hidden = _meant(item, text, here) if room else (None, None)
+        if hidden is None:
+            return []
+        return [_Judged(item, False, focused(hidden), focused(text), share=share if is_name(subject) else None)]
 
     @staticmethod
     def _margin(rule: FiringRule, query: Encoding) -> FiringRule:
@@ -268,33 +306,15 @@ class JudgeScope:
         reasons |= {"talk": 1.0} if judged.talk else {}
         direct = 0.9 if judged.direct is None else sigmoid(judged.direct)
         # what a last turn refers to is one thing, wherever it was named
-        span = None if judged.talk else item.subject_span
+        span = None if judged.talk else judged.span or item.subject_span
         return ScoredCandidate(Hit(item.edit, score, item.similarity, reasons, direct), span)
 
 
-def _nominated(query: Encoding, candidates: Sequence[Candidate]) -> list[_Judged]:
-    """Return the candidates that the query may be about, with its text as each is judged beside it."""
-    asked = folded_text(query.text)
-    spans = [item.subject_span for item in candidates if item.subject_span is not None]
-    here = [word for word in words(query.text) if not any(start <= word.start < end for start, end in spans)]
-    found: list[_Judged] = []
-    texts: dict[str, str] = {}
-    for item in sorted(candidates, key=lambda item: -item.similarity):
-        subject = item.edit.subject or ""
-        if is_verbatim(asked, item.edit):
-            found.append(_Judged(item, item.subject_span is not None, query.text, verbatim=True))
-        elif disagree(query.text, item.edit.prompt):
-            continue
-        elif item.subject_span is not None and sum(judged.named for judged in found) < MAX_NAMED:
-            if subject not in texts:
-                texts[subject] = focused(mask(query.text, places(subject, query.text) or [item.subject_span]))
-            found.append(_Judged(item, True, texts[subject]))
-        elif item.subject_span is None and sum(not judged.named for judged in found) < MAX_OTHERWISE:
-            share, text = _meant(item, query.text, here)
-            if text is not None:
-                share = share if is_name(subject) else None
-                found.append(_Judged(item, False, focused(text), focused(query.text), share=share))
-    return found
+def _as_named(item: Candidate, text: str, spans: Sequence[tuple[int, int]], hidden: str) -> _Judged:
+    """Return a candidate whose subject stands in a query: of that, if not of something with a longer name."""
+    if within_longer_name(text, spans, item.edit.prompt):
+        return _Judged(item, False, hidden, focused(text), share=1.0)
+    return _Judged(item, True, hidden)
 
 
 def _nominated_in_talk(query: Encoding, candidates: Sequence[Candidate]) -> list[_Judged]:
@@ -345,6 +365,15 @@ def _meant(item: Candidate, text: str, here: Sequence[Word]) -> tuple[float | No
         return share, hidden
     least = _LIKE if subject else _LIKE_WITHOUT
     return share, text if item.similarity >= least and not is_name(subject) else None
+
+
+def _not_of_others(found: Sequence[Word], named: Sequence[Candidate], subject: str) -> Sequence[Word]:
+    """Return the words of a query without those that name another stored subject, unless that is a part of this one."""
+    own = folded_text(subject)
+    spans = [
+        item.subject_span for item in named if item.subject_span and folded_text(item.edit.subject or "") not in own
+    ]
+    return [word for word in found if not any(start <= word.start < end for start, end in spans)] if spans else found
 
 
 def _own(edit: Edit) -> int:

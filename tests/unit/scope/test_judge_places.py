@@ -8,11 +8,13 @@ from memedit.scope.judge.places import (
     disagree,
     focused,
     masked,
+    named_outright,
     partly_named,
     places,
     renamed,
     shares_name,
     told,
+    within_longer_name,
 )
 from memedit.scope.talk import TURN
 
@@ -119,6 +121,9 @@ def test_an_old_turn_that_names_the_subject_is_kept_and_others_go():
         ("Quillbase staging database", "which port has Quillbase 7 in production?", True),
         ("Summerfield allotments", "Summerfield, what's the code?", False),
         ("Peru", "Who rules Chile?", False),
+        ("Joe Gaspar", "Where did Joseph Alan Gaspar die?", False),  # a given name in full
+        ("Joe Gaspar", "Where did Peter Gaspar die?", True),
+        ("Kestrel X2", "Who sells the Kestrel X3?", True),
     ],
 )
 def test_a_part_of_a_name_beside_another_name_is_another_thing(subject, query, expected):
@@ -129,3 +134,57 @@ def test_a_weekday_or_month_is_no_name_that_texts_share():
     asked = "When does the British Museum close on Fridays in May?"
     assert not shares_name("When does the Harbour Street Library close on Fridays in May?", words(asked))
     assert shares_name("What did the British Council decide?", words(asked))
+
+
+_PROMPT = "Which port does the Quillbase staging database listen on?"
+
+
+@pytest.mark.parametrize(
+    ("subject", "query", "wanted"),
+    [
+        ("Quillbase staging database", "quillbase staging db port?", "[MASK] port?"),
+        ("Quillbase staging database", "port of staging database Quillbase", "port of [MASK]"),
+        ("Quillbase staging database", "the quilbase staging datbase port", "the [MASK] port"),
+        ("Quillbase staging database", "the quilbase port", None),  # a part has to be spelt right
+        ("Quillbase staging database", "quillbase production port?", None),
+        ("Quillbase staging database", "which port has the staging database of Umbra?", None),
+        ("Alpha Quillbase A", "how old is Alpha Quillbase B?", None),
+        ("Quillbase North", "who was Quillbase of Mainz?", None),
+        ("hoovering the stairs", "how often is hoovering the lounge due?", None),
+        ("Quillbase database", "Qaillbase database", None),  # one letter in another's place makes another name
+        ("tarpley library", "can we run tarpley with that?", "can we run [MASK] with that?"),
+        ("tarpley library", "which library do we need?", None),
+        ("2023 Quillbase regatta", "who won at Quillbase in the 2023 regatta", "who won at [MASK]"),
+        ("Peru", "who rules chile", None),
+    ],
+)
+def test_a_subject_is_named_outright_by_its_rare_words_and_all_of_them(subject, query, wanted):
+    found = named_outright(subject, _PROMPT, words(query), query, {"quillbase", "quilbase", "tarpley"}.__contains__)
+    assert (found and found[1]) == wanted
+    assert found is None or query[slice(*found[0])] not in wanted
+
+
+def test_a_number_alone_is_no_name_that_texts_share():
+    assert not shares_name("What was the fee at Port Havel in 2015?", words("Who was the head of Mirelle in 2015?"))
+
+
+@pytest.mark.parametrize(
+    ("query", "subject", "longer"),
+    [
+        ("What is the breed of Luna II?", "Luna", True),
+        ("Who is the editor of Teen Vogue?", "Vogue", True),
+        ("the default of log_level_file?", "log_level", True),
+        ("where does my sister-in-law live?", "sister", True),
+        ("Luna II is a sister of Luna. Where was Luna born?", "Luna", False),  # named by itself too
+        ("WHO FEEDS LUNA TODAY", "Luna", False),  # capitals say nothing
+        ("Who Feeds Luna Today", "Luna", False),
+        ("Is Peru-based trade growing?", "Peru", False),
+        ("When does Luna open?", "Luna", False),
+        ("quick one: isn't Luna Persian?", "Luna", False),  # said of it
+        ("Is the flash point of Luna 11 °C?", "Luna", False),
+        ("Where in town is Luna II?", "Luna", True),
+        ("Luna Theatre, when does it open?", "Luna", False),  # the prompt has it
+    ],
+)
+def test_a_subject_may_be_a_part_of_a_longer_name(query, subject, longer):
+    assert within_longer_name(query, places(subject, query), "When does the theatre Luna open?") is longer
