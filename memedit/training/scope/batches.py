@@ -114,8 +114,10 @@ class BatchMaker:
         self._rng = random.Random(f"{self._seed}/{step}")
         return self
 
-    def texts(self, families: int = 2, relations: int = 12, wordings: int = 3) -> tuple[list[Text], list[Family]]:
-        """Return the texts of some whole families, with look-alikes, and the families."""
+    def texts(
+        self, families: int = 2, relations: int = 12, wordings: int = 3, written: int = 1
+    ) -> tuple[list[Text], list[Family]]:
+        """Return the texts of some whole families, with look-alikes and ``written`` contrasts, and the families."""
         rng = self._rng
         drawn = rng.sample(list(self._families), min(families, len(self._families)))
         texts: list[Text] = []
@@ -124,7 +126,8 @@ class BatchMaker:
             for relation in chosen:
                 texts += self._relation_texts(family, relation, wordings)
             texts += self._qualified(family, rng.choice(chosen))
-        texts += [*self._contrasted(), *self._derived()]
+        for _ in range(written):
+            texts += [*self._contrasted(), *self._derived()]
         texts += [
             self._apart(dressed(rng.choice(MENTIONS).replace("{s}", MASK), rng, MASK), "mention") for _ in range(4)
         ]

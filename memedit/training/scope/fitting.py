@@ -40,7 +40,8 @@ class JudgeSettings:
 
     The first ``relation_first`` steps train the relation encoder alone: a cross-encoder that begins with what that has
     learned learns three times as fast; 0 goes on with both heads. ``families`` are read whole in each step, each with
-    at most ``relations`` relations and ``wordings`` of each; ``rows`` rows of data files come along. Of the pairs
+    at most ``relations`` relations and ``wordings`` of each; ``rows`` rows of data files come along, and ``written``
+    groups each of contrasts and derived questions. Of the pairs
     ``hard`` are judged by the cross-encoder too, with ``talks``, ``named``, ``several``, ``qualified``, ``hops``,
     ``derived`` and ``contrasts`` made.
     ``save_every``: steps between checkpoints.
@@ -51,6 +52,7 @@ class JudgeSettings:
     families: int = 2
     relations: int = 10
     wordings: int = 3
+    written: int = 1
     rows: int = 32
     hard: int = 140
     talks: int = 24
@@ -186,7 +188,7 @@ def _step(
     step: int,
 ) -> JudgeLoss:
     """Add the gradients of one step; return its losses."""
-    texts, drawn = maker.texts(settings.families, settings.relations, settings.wordings)
+    texts, drawn = maker.texts(settings.families, settings.relations, settings.wordings, settings.written)
     labels, known = alike.labels(texts, {family.name: family for family in drawn})
     reworded = maker.reworded(settings.rows)
     lines = [text.text for text in texts] + [line for pair in reworded for line in pair]

@@ -289,7 +289,7 @@ def test_fitting_learns(words, families, tmp_path):
     network, tokenizer = start_network(words.folder)
     settings = JudgeSettings(
         steps=300, relation_first=60, families=1, relations=4, rows=0, hard=32, talks=0, named=0, several=0,
-        qualified=0, hops=0, contrasts=0,
+        qualified=0, hops=0, contrasts=0, derived=0, written=0,
         learning_rate=3e-3, head_rate=3e-3, warmup=5, save_every=300,
     )  # fmt: skip
     losses = []
