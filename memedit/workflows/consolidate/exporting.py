@@ -76,7 +76,8 @@ def export_version(
     try:
         shape, where = _write(folder, record, out, format, half=half, rank=rank, base=base)
         _write_edits(out / EDITS, edits)
-        asked = edits[:: max(1, -(-len(edits) // ask))] if ask else []
+        count = min(ask, len(edits))
+        asked = [edits[i * len(edits) // count] for i in range(count)]
         held, missed = _ask(where, asked, record)
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
