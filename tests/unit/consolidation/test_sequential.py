@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from memedit.consolidation import build_statistics, compute_artefacts, solve
+from memedit.consolidation import applied, build_statistics, compute_artefacts, solve
 from memedit.consolidation.sequential import solve_in_turn
 from support.consolidation_bench import REQUESTS, SETTINGS, TEXTS, tiny_loaded, weights_of
 
@@ -42,6 +42,20 @@ def test_alphaedit_keeps_the_keys_of_earlier_batches_still(tmp_path: Path) -> No
         for delta in solve_in_turn(loaded, [REQUESTS[:1], REQUESTS[1:]], statistics, settings)
     )
     np.testing.assert_allclose(after, alone, rtol=1e-3, atol=1e-3 * float(np.abs(alone).max()))
+
+
+def test_a_later_batch_comes_to_its_target_on_the_weights_it_found(tmp_path: Path) -> None:
+    loaded = tiny_loaded()
+    settings = replace(DENSE, layers=(0, 1), l2=1e-6, null_space_threshold=1e6, contexts=1, damping=None)
+    statistics = build_statistics(loaded, settings, TEXTS, store=tmp_path)
+    once, twice = solve_in_turn(loaded, [REQUESTS[:2], REQUESTS[2:]], statistics, settings)
+    with applied(loaded, once):
+        wanted = compute_artefacts(loaded, REQUESTS[2:], settings)
+    with applied(loaded, twice):
+        reached = compute_artefacts(loaded, REQUESTS[2:], settings)
+    for edit, artefact in wanted.items():
+        assert artefact.target is not None
+        np.testing.assert_allclose(reached[edit].hidden, artefact.target, rtol=1e-2, atol=1e-2)
 
 
 def test_no_batches_yield_nothing(tmp_path: Path) -> None:
