@@ -34,7 +34,7 @@ class KneSettings:
     Args:
         share: of a layer's neurons that are trained.
         locate: "gradient", or "random": as many drawn by the seed, to compare with.
-        steps: of Adam, each on ``batch`` edits.
+        steps: most steps of Adam, each on ``batch`` edits.
         learning_rate: of Adam.
         batch: edits in a step.
         stop_loss: an edit below it (nats a token) pulls no longer.
@@ -182,11 +182,16 @@ class _Work:
         return total
 
     def train(self, ensemble: Ensemble, progress: Callable[[int, int], None] | None) -> None:
-        """Descend; every step takes the next ``batch`` edits of an order that the seed gives."""
+        """Descend until no edit pulls; every step takes the next ``batch`` edits of an order that the seed gives."""
         descent = torch.optim.Adam(ensemble.leaves, self._own.learning_rate)
+        enough = -(-len(self._edits) // self._own.batch)  # steps in which every edit has its turn
+        still = 0
         with frozen(self.segments.model):
             for step, part in enumerate(self._drawn(self._own.steps)):
                 loss, going = self._loss(ensemble, part)
+                still = 0 if going else still + 1
+                if still == enough:
+                    break
                 if going:
                     gradients = torch.autograd.grad(loss, ensemble.leaves)
                     for leaf, gradient in zip(ensemble.leaves, gradients, strict=True):
