@@ -6,49 +6,24 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from memedit.encoders.base import Encoder
 from memedit.errors import InputError
-from memedit.index.words import Word, words
 from memedit.scope.decision import BLOCKED, FiringRule, ScoredCandidate, decide_query
-from memedit.scope.identity import check_threshold, is_verbatim, scope_fingerprint
+from memedit.scope.identity import check_threshold, scope_fingerprint
 from memedit.scope.judge.model import SHIPPED, Calibration, Judge, JudgeModel, load_model
-from memedit.scope.judge.places import (
-    PARTLY,
-    block_texts,
-    disagree,
-    edit_texts,
-    focused,
-    mask,
-    named_outright,
-    partly_named,
-    places,
-    referring,
-    renamed,
-    shares_name,
-    told,
-    turns_ago,
-    with_target,
-    within_longer_name,
-)
+from memedit.scope.judge.nomination import Judged, nominated, nominated_in_talk
+from memedit.scope.judge.places import block_texts, edit_texts, focused, turns_ago, with_target
 from memedit.scope.talk import TURN, turns_of
-from memedit.scope.text import folded_text, is_name
+from memedit.scope.text import folded_text
 from memedit.types import Candidate, Edit, Encoding, FloatArray, Hit, ScopeDecision
 
-MAX_NAMED = 24
-"""Candidates of a query whose subject stands in it that are judged: the most similar."""
 MAX_READ = 5
 """Close calls among them that the cross-encoder reads: the nearest by the relation encoder."""
-MAX_OTHERWISE = 4
-"""Candidates whose subject does not stand in the query as stored that the cross-encoder reads."""
-MAX_TOLD = 8
-"""Candidates of a talk that the cross-encoder reads."""
-_LIKE, _LIKE_WITHOUT = 0.7, 0.55
-"""An edit whose subject is no name may be meant at this cosine; one without a subject at the second."""
 _LEAD = 1.0
 """Of what a text asks once, those edits fire too whose log-odds lie less than this below the best one's."""
 _SEVERAL = re.compile(
@@ -65,30 +40,6 @@ _AGO = 0.4
 """What the logit loses for every turn that lies between a subject's name and the turn that may refer to it."""
 _HIGHEST = 0.9999
 """Scores of the network end here: 1 is a verbatim prompt's."""
-
-
-@dataclass(slots=True, eq=False)
-class _Judged:
-    """A candidate under judgement: texts beside each other, and what has been found.
-
-    ``query`` has the subject masked; where it does not stand there as stored, ``whole`` is the text as it is.
-    """
-
-    candidate: Candidate
-    named: bool
-    query: str
-    whole: str = ""
-    edit: str = ""
-    relation: float = 0.0
-    cross: float | None = None
-    direct: float | None = None
-    verbatim: bool = False
-    talk: bool = False
-    share: float | None = None
-    span: tuple[int, int] | None = None
-    """Where the query names the subject, which it does not hold as stored."""
-    block: float | None = None
-    """Logit of the nearest text that the edit blocks, where that is nearer than every text of the edit."""
 
 
 class JudgeScope:
@@ -173,7 +124,7 @@ class JudgeScope:
         """Judge each query's candidates, those of all queries in one batch; several edits may fire on one query."""
         rule = self._rule.at(threshold)
         rows = [
-            _nominated_in_talk(query, row) if TURN in query.text else self._nominated(query, row)
+            nominated_in_talk(query, row) if TURN in query.text else nominated(query, row, self._judge.is_rare)
             for query, row in zip(queries, candidates, strict=True)
         ]
         everyone = [judged for row in rows for judged in row]
@@ -185,40 +136,6 @@ class JudgeScope:
             )
             for query, row in zip(queries, rows, strict=True)
         ]
-
-    def _nominated(self, query: Encoding, candidates: Sequence[Candidate]) -> list[_Judged]:
-        """Return the candidates that the query may be about, with its text as each is judged beside it."""
-        asked = folded_text(query.text)
-        everywhere = words(query.text)
-        named = [item for item in candidates if item.subject_span is not None]
-        found: list[_Judged] = []
-        texts: dict[str, str] = {}
-        for item in sorted(candidates, key=lambda item: -item.similarity):
-            subject = item.edit.subject or ""
-            if is_verbatim(asked, item.edit):
-                found.append(_Judged(item, item.subject_span is not None, query.text, verbatim=True))
-            elif disagree(query.text, item.edit.prompt):
-                continue
-            elif item.subject_span is not None and sum(judged.named for judged in found) < MAX_NAMED:
-                spans = places(subject, query.text) or [item.subject_span]
-                if subject not in texts:
-                    texts[subject] = focused(mask(query.text, spans))
-                found.append(_as_named(item, query.text, spans, texts[subject]))
-            elif item.subject_span is None:
-                room = sum(not judged.named for judged in found) < MAX_OTHERWISE
-                found += self._named_otherwise(item, query.text, _not_of_others(everywhere, named, subject), room)
-        return found
-
-    def _named_otherwise(self, item: Candidate, text: str, here: Sequence[Word], room: bool) -> list[_Judged]:
-        """Return a candidate whose subject does not stand in a query as stored, if it may be meant all the same."""
-        subject = item.edit.subject or ""
-        outright = named_outright(subject, item.edit.prompt, here, text, self._judge.is_rare)
-        if outright is not None:
-            return [_Judged(item, True, focused(outright[1]), span=outright[0])]
-        share, hidden = _meant(item, text, here) if room else (None, None)
-        if hidden is None:
-            return []
-        return [_Judged(item, False, focused(hidden), focused(text), share=share if is_name(subject) else None)]
 
     @staticmethod
     def _margin(rule: FiringRule, query: Encoding) -> FiringRule:
@@ -237,7 +154,7 @@ class JudgeScope:
         slope, offset = self._model.calibration.relation
         return bool(slope * (scale * float(products.max()) + shift) + offset > 0.0)
 
-    def _compare(self, judged: Sequence[_Judged]) -> None:
+    def _compare(self, judged: Sequence[Judged]) -> None:
         """Have the relation encoder compare each query with the nearest text of its edit."""
         if not judged:
             return
@@ -256,7 +173,7 @@ class JudgeScope:
             stored_as = edit_texts(edit) if item.named else (edit.prompt, *edit.paraphrases)
             item.edit = with_target(stored_as[best], edit)
 
-    def _read(self, judged: Sequence[_Judged]) -> None:
+    def _read(self, judged: Sequence[Judged]) -> None:
         """Have the cross-encoder read each query beside its edit."""
         for item, (answers, direct) in zip(
             judged,
@@ -265,24 +182,24 @@ class JudgeScope:
         ):
             item.cross, item.direct = answers, direct
 
-    def _close(self, row: Sequence[_Judged]) -> list[_Judged]:
+    def _close(self, row: Sequence[Judged]) -> list[Judged]:
         """Return the close calls of a query: of those whose subject it names the nearest ones."""
         close = [judged for judged in row if self._is_close(judged)]
         named = [judged for judged in close if judged.named and not judged.talk]
         named.sort(key=lambda judged: -judged.relation)
         return [judged for judged in close if judged not in named] + named[:MAX_READ]
 
-    def _is_close(self, judged: _Judged) -> bool:
+    def _is_close(self, judged: Judged) -> bool:
         if judged.verbatim or judged.block is not None:
             return False
         below, above = self._model.calibration.clear
         return judged.talk or not judged.named or below < self._by_relation(judged) < above
 
-    def _by_relation(self, judged: _Judged) -> float:
+    def _by_relation(self, judged: Judged) -> float:
         slope, offset = self._model.calibration.relation
         return slope * judged.relation + offset
 
-    def _logit(self, judged: _Judged) -> float:
+    def _logit(self, judged: Judged) -> float:
         if judged.talk:
             first, second, offset = self._model.calibration.talk
             late = _AGO * max(0, turns_ago(judged.whole) - 1)
@@ -292,7 +209,7 @@ class JudgeScope:
             return first * (judged.cross or 0.0) + second * judged.candidate.similarity + offset
         return combined(self._model.calibration, judged.relation, judged.cross, judged.share)
 
-    def _scored(self, judged: _Judged) -> ScoredCandidate:
+    def _scored(self, judged: Judged) -> ScoredCandidate:
         item = judged.candidate
         if judged.verbatim:
             reasons = {"verbatim": 1.0}
@@ -308,24 +225,6 @@ class JudgeScope:
         # what a last turn refers to is one thing, wherever it was named
         span = None if judged.talk else judged.span or item.subject_span
         return ScoredCandidate(Hit(item.edit, score, item.similarity, reasons, direct), span)
-
-
-def _as_named(item: Candidate, text: str, spans: Sequence[tuple[int, int]], hidden: str) -> _Judged:
-    """Return a candidate whose subject stands in a query: of that, if not of something with a longer name."""
-    if within_longer_name(text, spans, item.edit.prompt):
-        return _Judged(item, False, hidden, focused(text), share=1.0)
-    return _Judged(item, True, hidden)
-
-
-def _nominated_in_talk(query: Encoding, candidates: Sequence[Candidate]) -> list[_Judged]:
-    """Return the candidates whose subject an earlier turn names, those named in full and most similar first."""
-    ordered = sorted(candidates, key=lambda item: (item.subject_span is None, -item.similarity))
-    found = []
-    for item in ordered[:MAX_TOLD]:
-        text = told(query.text, item.edit.subject or "")
-        if text is not None:
-            found.append(_Judged(item, True, referring(text), text, talk=True))
-    return found
 
 
 def combined(calibration: Calibration, relation: float, cross: float | None, share: float | None = None) -> float:
@@ -350,30 +249,6 @@ def combined(calibration: Calibration, relation: float, cross: float | None, sha
 def sigmoid(logit: float) -> float:
     """Return the logistic function of ``logit``."""
     return float(1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0))))
-
-
-def _meant(item: Candidate, text: str, here: Sequence[Word]) -> tuple[float | None, str | None]:
-    """Return the share of the subject that stands in a query, and the query with that masked (None: not meant).
-
-    Of the query those words count that name no other subject.
-    """
-    subject = item.edit.subject or ""
-    share, hidden = partly_named(subject, here, text) if subject else (0.0, text)
-    if share >= PARTLY and renamed(subject, here, text):
-        return share, None
-    if share >= PARTLY or shares_name(item.edit.prompt, here):
-        return share, hidden
-    least = _LIKE if subject else _LIKE_WITHOUT
-    return share, text if item.similarity >= least and not is_name(subject) else None
-
-
-def _not_of_others(found: Sequence[Word], named: Sequence[Candidate], subject: str) -> Sequence[Word]:
-    """Return the words of a query without those that name another stored subject, unless that is a part of this one."""
-    own = folded_text(subject)
-    spans = [
-        item.subject_span for item in named if item.subject_span and folded_text(item.edit.subject or "") not in own
-    ]
-    return [word for word in found if not any(start <= word.start < end for start, end in spans)] if spans else found
 
 
 def _own(edit: Edit) -> int:
