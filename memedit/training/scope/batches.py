@@ -26,6 +26,7 @@ from memedit.training.scope.wordings import (
     mistyped,
     qualified,
     qualifier_pair,
+    terse,
 )
 
 _KINDS = ("questions",) * 5 + ("casual",) * 3 + ("cloze",) * 2 + ("statements",) * 2 + ("yesno",) * 2 + ("long",)
@@ -34,6 +35,8 @@ WRITTEN = "written"
 """Begins the family of texts that are no inventory family's; nothing is known of how these and others are alike."""
 HOP = "one step further"
 """Kind of the pairs of which it is left open whether the edit applies."""
+_OPEN = 9
+"""Unfinished sentences of so many kinds are read in a step."""
 _VALUED = 0.85
 """The share of edits that stand with their value."""
 _EDIT_KINDS = ("questions",) * 6 + ("cloze",) * 2 + ("statements",) * 2 + ("casual",)
@@ -127,7 +130,7 @@ class BatchMaker:
                 texts += self._relation_texts(family, relation, wordings)
             texts += self._qualified(family, rng.choice(chosen))
         for _ in range(written):
-            texts += [*self._contrasted(), *self._derived()]
+            texts += [*self._contrasted(), *self._derived(), *self._terse()]
         texts += [
             self._apart(dressed(rng.choice(MENTIONS).replace("{s}", MASK), rng, MASK), "mention") for _ in range(4)
         ]
@@ -217,6 +220,15 @@ class BatchMaker:
             *asks,
             *(self._apart(fill(text, MASK), family, "edit") for text in rng.sample(group.others, 2)),
         ]
+
+    def _terse(self) -> list[Text]:
+        """Return unfinished sentences that leave different things open, two of each."""
+        rng = self._rng
+        texts = []
+        for name in rng.sample(sorted(terse()), _OPEN):
+            for number, text in enumerate(rng.sample(terse()[name], 2)):
+                texts.append(Text(fill(text, MASK), f"{WRITTEN} unfinished", name, edit=number == 0, rivals="open"))
+        return texts
 
     def _apart(self, text: str, family: str, unlike: str | None = None) -> Text:
         self._own += 1

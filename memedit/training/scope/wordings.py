@@ -123,9 +123,19 @@ def derived() -> tuple[Derived, ...]:
     return tuple(Derived(**group) for group in _written("derived.yaml"))
 
 
+@functools.cache
+def terse() -> dict[str, tuple[str, ...]]:
+    """Return unfinished sentences, by what they leave open, that lie beside this module."""
+    return {key: tuple(texts) for key, texts in yaml.safe_load(_read("terse.yaml")).items()}
+
+
 def _written(name: str) -> list[dict[str, list[str]]]:
-    text = Path(__file__).with_name(name).read_text("utf-8")
-    return [{key: [str(value) for value in values] for key, values in group.items()} for group in yaml.safe_load(text)]
+    groups = yaml.safe_load(_read(name))
+    return [{key: [str(value) for value in values] for key, values in group.items()} for group in groups]
+
+
+def _read(name: str) -> str:
+    return Path(__file__).with_name(name).read_text("utf-8")
 
 
 def fill(wording: str, subject: str, value: str = "") -> str:

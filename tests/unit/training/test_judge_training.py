@@ -19,7 +19,7 @@ from memedit.training.scope.inventory import read_families
 from memedit.training.scope.rows import RewordedRow, read_rows
 from memedit.training.scope.run import train_judge
 from memedit.training.scope.talks import make_talk
-from memedit.training.scope.wordings import contrasts, derived, mistyped, qualified, referring
+from memedit.training.scope.wordings import contrasts, derived, mistyped, qualified, referring, terse
 from support.scope_bench import HashedWords
 from support.tiny_encoder import save_tiny_encoder
 
@@ -133,6 +133,10 @@ def test_written_questions_hold_a_subject_and_stand_once():
         texts = [*group.edits, *group.asks, *group.others]
         assert all("{s}" in text for text in texts), group.edits[0]
         assert len(set(texts)) == len(texts), group.edits[0]
+    texts = [text for group in terse().values() for text in group]
+    assert all("{s}" in text for text in texts)
+    assert len(set(texts)) == len(texts)
+    assert all(len(group) > 1 for group in terse().values())
 
 
 def test_of_written_questions_nothing_is_known_beside_others(families, words):
@@ -143,7 +147,7 @@ def test_of_written_questions_nothing_is_known_beside_others(families, words):
     texts, drawn = BatchMaker(families, (), (), 0).at(1).texts(1, 4, 3)
     labels, known = alike.labels(texts, {one.name: one for one in drawn})
     written = [i for i, text in enumerate(texts) if text.family.startswith(WRITTEN)]
-    assert len({texts[i].family for i in written}) == 2
+    assert len({texts[i].family for i in written}) == 3
     for i in written:
         for j, other in enumerate(texts):
             if other.family != texts[i].family:
