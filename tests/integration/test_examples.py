@@ -51,8 +51,8 @@ def test_example_prints_what_it_promises(name: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for promise in PROMISES[name]:
         assert promise in done.stdout
-    # processor time on one thread, since tests may share the machine
-    assert _processor_seconds() - before < 60
+    # processor time on one thread, since tests may share the machine; two threads of one core take twice as long
+    assert _processor_seconds() - before < 120
 
 
 def _processor_seconds() -> float:
