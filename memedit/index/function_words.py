@@ -1,6 +1,23 @@
 """Words that are part of sentences rather than names, in a few languages; only for telling names from other words."""
 
 ARTICLES = frozenset({"the", "a", "an"})
+WEEKDAYS = frozenset({"monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"})
+MONTHS = frozenset(
+    {
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
+    }
+)
 
 _ENGLISH = """
 a an the this that these those it its he him his she her hers they them their i me my mine we us our you your

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from memedit.errors import ModelError
+from memedit.index.function_words import MONTHS, WEEKDAYS
 from memedit.types import Encoding, FloatArray, FloatMatrix
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -54,11 +55,11 @@ _NAMELESS = (
     "what which when where why how there here user name the a an is are was were do does did of in on at"
 )
 _NEVER = frozenset(_NAMELESS.split())
-_WHEN = (
-    "january february march april may june july august september october november december monday tuesday wednesday "
-    "thursday friday saturday sunday q1 q2 q3 q4 quarter year spring summer autumn winter today tomorrow"
+_PERIODS = (
+    frozenset(["q1", "q2", "q3", "q4", "quarter", "year", "spring", "summer", "autumn", "winter", "today", "tomorrow"])
+    | MONTHS
+    | WEEKDAYS
 )
-_PERIODS = frozenset(_WHEN.split())
 """Words that say when, and name nothing by themselves."""
 _EDGE = ' \t\r\n,;:"“”„«»「」『』《》?¿'
 _LIMIT = 8.0

@@ -177,6 +177,8 @@ class JudgeTokenizer:
         self._backend, self._mask = backend, str(tokenizer.mask_token)
         self._limit = min(TEXT_TOKENS, positions)
         self._cls, self._sep = int(tokenizer.cls_token_id), int(tokenizer.sep_token_id)
+        self.is_rare = functools.lru_cache(maxsize=1 << 16)(self._cut)
+        """Says of a word whether the vocabulary does not hold it whole; forgotten with the tokenizer."""
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of texts; of one that is too long the first and, three times as many, the last."""
@@ -184,9 +186,7 @@ class JudgeTokenizer:
         pieces = self._backend.encode_batch(shown, add_special_tokens=False)
         return [[self._cls, *_ends(piece.ids, self._limit - 2), self._sep] for piece in pieces]
 
-    @functools.lru_cache(maxsize=1 << 16)  # noqa: B019 - a tokenizer lives as long as its network
-    def is_rare(self, word: str) -> bool:
-        """Say whether the vocabulary does not hold a word whole."""
+    def _cut(self, word: str) -> bool:
         return len(self._backend.encode(word, add_special_tokens=False).ids) > 1
 
 

@@ -80,7 +80,7 @@ def nominated(query: Encoding, candidates: Sequence[Candidate], rare: Rare) -> l
             spans = places(subject, query.text) or [item.subject_span]
             if subject not in texts:
                 texts[subject] = focused(mask(query.text, spans))
-            found.append(_as_named(item, query.text, spans, texts[subject]))
+            found.append(_as_named(item, query.text, everywhere, spans, texts[subject]))
         elif item.subject_span is None:
             room = sum(not judged.named for judged in found) < MAX_OTHERWISE
             here = _not_of_others(everywhere, named, subject)
@@ -100,9 +100,11 @@ def _named_otherwise(item: Candidate, text: str, here: Sequence[Word], rare: Rar
     return [Judged(item, False, focused(hidden), focused(text), share=share if is_name(subject) else None)]
 
 
-def _as_named(item: Candidate, text: str, spans: Sequence[tuple[int, int]], hidden: str) -> Judged:
+def _as_named(
+    item: Candidate, text: str, found: Sequence[Word], spans: Sequence[tuple[int, int]], hidden: str
+) -> Judged:
     """Return a candidate whose subject stands in a query: of that, if not of something with a longer name."""
-    if within_longer_name(text, spans, item.edit.prompt):
+    if within_longer_name(text, found, spans, item.edit.prompt):
         return Judged(item, False, hidden, focused(text), share=1.0)
     return Judged(item, True, hidden)
 

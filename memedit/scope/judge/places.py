@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Container, Sequence
 
-from memedit.index.function_words import FUNCTION_WORDS
+from memedit.index.function_words import ARTICLES, FUNCTION_WORDS, MONTHS, WEEKDAYS
 from memedit.index.subjects import SubjectIndex
 from memedit.index.words import Word, folded_words, words
 from memedit.scope.judge.network import MASK
@@ -29,12 +29,8 @@ _COUNTED = (
     re.compile(r"\b\d+\.\d+(?:\.\d+)*\b"),
 )
 """Years, quarters, weekdays, versions: texts that differ in one of these ask of different times or things."""
-_CALENDAR = re.compile(
-    r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?|january|february|march|april|may|june|july|august|"
-    r"(?:septem|octo|novem|decem)ber"
-)
-"""Words with a capital that name no subject: two texts about Fridays need have nothing else in common."""
-_ARTICLES = frozenset(("of", "a", "an", "the", "my", "our", "your", "his", "her", "their", "this", "that"))
+_PASSED = ARTICLES | {"of", "my", "our", "your", "his", "her", "their", "this", "that"}
+"""Words before or behind a name that are looked past."""
 _GIVEN_NAMES = 3
 _CONSONANTS = re.compile(r"[^\W\d_aeiouy]+")
 _JOINED_BEHIND = re.compile(r"[-_](?!based|like|style|related|owned|made|wide|born)\w")
@@ -233,7 +229,7 @@ def _beside(own: Sequence[str], missing: Sequence[str], first: int, last: int) -
 
 def _asks(found: Sequence[Word], at: int, step: int, prompt: str, text: str) -> bool:
     """Say whether the query's next word, but for articles and "of", belongs to what is asked, and to no name."""
-    while 0 <= at < len(found) and found[at].folded in _ARTICLES:
+    while 0 <= at < len(found) and found[at].folded in _PASSED:
         at += step
     if not 0 <= at < len(found):
         return True
@@ -259,13 +255,18 @@ def _within(word: str, other: str) -> bool:
     return all(letter in rest for letter in word)
 
 
-def within_longer_name(text: str, spans: Sequence[Span], prompt: str) -> bool:
+def within_longer_name(text: str, found: Sequence[Word], spans: Sequence[Span], prompt: str) -> bool:
     """Say whether a subject stands in a text only as a part of what may be a longer name: "Luna II", "log_level_file".
 
     Words that the edit's prompt holds make no other name, and where all words have capitals these say nothing.
+
+    Args:
+        text: the query.
+        found: its words.
+        spans: where the subject stands.
+        prompt: of the edit.
     """
-    asked = words(text)
-    plain = sum(text[word.start].isupper() for word in asked) < len(asked) - 1
+    plain = sum(text[word.start].isupper() for word in found) < len(found) - 1
     known = {*folded_words(prompt), *FUNCTION_WORDS}
     return bool(spans) and all(_grows(text, span, known, plain) for span in spans)
 
@@ -340,9 +341,14 @@ def shares_name(prompt: str, found: Sequence[Word]) -> bool:
         and len(word.folded) > 2
         and not word.folded.isdigit()
         and _looks_like_name(prompt[word.start : word.end])
-        and not _CALENDAR.fullmatch(word.folded)
+        and not _is_date(word.folded)
     ]
     return any(alike(name, word.folded) for name in names for word in found)
+
+
+def _is_date(word: str) -> bool:
+    """Say whether a folded word names no subject: two texts about Fridays need have nothing else in common."""
+    return word in MONTHS or word in WEEKDAYS or word.removesuffix("s") in WEEKDAYS
 
 
 def _looks_like_name(word: str) -> bool:

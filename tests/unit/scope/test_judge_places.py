@@ -187,4 +187,5 @@ def test_a_number_alone_is_no_name_that_texts_share():
     ],
 )
 def test_a_subject_may_be_a_part_of_a_longer_name(query, subject, longer):
-    assert within_longer_name(query, places(subject, query), "When does the theatre Luna open?") is longer
+    spans = places(subject, query)
+    assert within_longer_name(query, words(query), spans, "When does the theatre Luna open?") is longer
