@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
+from memedit.adapters.blobs import read_tensors
 from memedit.errors import InputError
 
 _KEY, _VALUE = "key", "value"
@@ -34,10 +34,7 @@ class Entry:
         Raises:
             InputError: the blob is damaged, or of another shape.
         """
-        try:
-            tensors = load(blob)
-        except SafetensorError as error:
-            raise InputError(f"the GRACE entry of edit {edit_id} is damaged: {error}; prepare it again") from error
+        tensors = read_tensors(blob, f"the GRACE entry of edit {edit_id} is")
         seen = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         if seen != {_KEY: shape[:1], _VALUE: shape[1:]}:
             raise InputError(f"the GRACE entry of edit {edit_id} holds {seen}, expected {shape}; prepare it again")

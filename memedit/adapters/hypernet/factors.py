@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
+from memedit.adapters.blobs import read_tensors
 from memedit.errors import InputError
 
 
@@ -32,10 +32,7 @@ class EditFactors:
         Raises:
             InputError: it is damaged, or of another shape than the network's maps.
         """
-        try:
-            tensors = load(blob)
-        except SafetensorError as error:
-            raise InputError(f"the factors of edit {edit_id} are damaged: {error}; prepare it again") from error
+        tensors = read_tensors(blob, f"the factors of edit {edit_id} are")
         down, up = tensors.get("down"), tensors.get("up")
         fits = down is not None and up is not None and down.dim() == 3 and up.dim() == 3
         if not fits or down is None or up is None or not _fit(down, up, (maps, d_in, d_out)):

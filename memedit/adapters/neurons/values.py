@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
+from memedit.adapters.blobs import read_tensors
 from memedit.errors import InputError
 
 _WHICH, _VALUES = "n", "v"
@@ -37,10 +37,7 @@ class NeuronValues:
         Raises:
             InputError: the blob is damaged, or of another shape.
         """
-        try:
-            tensors = load(blob)
-        except SafetensorError as error:
-            raise InputError(f"the neuron values of edit {edit_id} are damaged: {error}; prepare it again") from error
+        tensors = read_tensors(blob, f"the neuron values of edit {edit_id} are")
         seen = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         if seen != {_WHICH: shape, _VALUES: shape}:
             raise InputError(f"the neuron values of edit {edit_id} hold {seen}, expected {shape}; prepare it again")

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from memedit.adapters.base import AdapterBatch, Row
+from memedit.adapters.blobs import read_tensors
 from memedit.adapters.recipe.network import RECORD, fingerprint_of, load_network
 from memedit.adapters.recipe.prompts import Spelling
 from memedit.encoders.knowledge import knowledge_text
@@ -125,10 +125,7 @@ class RecipeAdapter:
 
     def _read(self, edit_id: str, blob: bytes) -> Tensor:
         shape = (self.prompt_tokens, self._record.prompts.hidden_size)
-        try:
-            prompt = load(blob).get(_NAME)
-        except SafetensorError as error:
-            raise InputError(f"the RECIPE prompt of edit {edit_id} is damaged: {error}; prepare it again") from error
+        prompt = read_tensors(blob, f"the RECIPE prompt of edit {edit_id} is").get(_NAME)
         if prompt is None or tuple(prompt.shape) != shape:
             found = None if prompt is None else tuple(prompt.shape)
             raise InputError(f"the RECIPE prompt of edit {edit_id} has shape {found}, expected {shape}")
