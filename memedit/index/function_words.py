@@ -2,22 +2,8 @@
 
 ARTICLES = frozenset({"the", "a", "an"})
 WEEKDAYS = frozenset({"monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"})
-MONTHS = frozenset(
-    {
-        "january",
-        "february",
-        "march",
-        "april",
-        "may",
-        "june",
-        "july",
-        "august",
-        "september",
-        "october",
-        "november",
-        "december",
-    }
-)
+_MONTHS = "january february march april may june july august september october november december"
+MONTHS = frozenset(_MONTHS.split())
 
 _ENGLISH = """
 a an the this that these those it its he him his she her hers they them their i me my mine we us our you your

@@ -55,11 +55,8 @@ _NAMELESS = (
     "what which when where why how there here user name the a an is are was were do does did of in on at"
 )
 _NEVER = frozenset(_NAMELESS.split())
-_PERIODS = (
-    frozenset(["q1", "q2", "q3", "q4", "quarter", "year", "spring", "summer", "autumn", "winter", "today", "tomorrow"])
-    | MONTHS
-    | WEEKDAYS
-)
+_TIMES = "q1 q2 q3 q4 quarter year spring summer autumn winter today tomorrow"
+_PERIODS = MONTHS | WEEKDAYS | set(_TIMES.split())
 """Words that say when, and name nothing by themselves."""
 _EDGE = ' \t\r\n,;:"“”„«»「」『』《》?¿'
 _LIMIT = 8.0
