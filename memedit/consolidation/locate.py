@@ -69,11 +69,14 @@ def knowledge_neurons(
         seed: of the random neurons.
 
     Raises:
-        InputError: there is no prompt, or a prompt or the answer has no tokens; or an option is out of its range.
+        InputError: there is no prompt, a prompt holds no text or the answer no tokens; or an option is out of its range.
         UnsupportedModelError: a layer has no single MLP down-projection.
     """
     if not prompts or not (0 < threshold < 1 and 0 < share <= 1 and steps >= 1):
         raise InputError("give at least one prompt, threshold in (0, 1), share in (0, 1], and at least one step")
+    blank = [prompt for prompt in prompts if not prompt.strip()]
+    if blank:
+        raise InputError(f"the prompt {blank[0]!r} holds no text: there is nothing to trace")
     segments = Segments(loaded.model)
     rows = [[*opening_ids(loaded.tokenizer), *encode_as_data(loaded.tokenizer, prompt)] for prompt in prompts]
     target = _answer(loaded, segments, prompts[0], rows[0], answer)
@@ -96,8 +99,6 @@ def knowledge_neurons(
 def _answer(
     loaded: LoadedModel, segments: Segments, prompt: str, row: Sequence[int], answer: str | None
 ) -> tuple[int, ...]:
-    if not row:
-        raise InputError("a prompt without tokens cannot be traced")
     if answer is None:
         logits = loaded.model(input_ids=torch.tensor([row], device=loaded.model.device), use_cache=False).logits
         return (int(logits[0, -1].argmax()),)

@@ -35,7 +35,8 @@ def test_a_lower_threshold_keeps_more(loaded: LoadedModel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompts", "answer", "options"), [([], None, {}), (["a"], " ", {}), (["a"], None, {"threshold": 1.0})]
+    ("prompts", "answer", "options"),
+    [([], None, {}), (["a"], " ", {}), (["a"], None, {"threshold": 1.0}), (["a", " \n"], "b", {}), ([""], "b", {})],
 )
 def test_what_cannot_be_traced_is_refused(
     loaded: LoadedModel, prompts: list[str], answer: str | None, options: dict[str, Any]
