@@ -69,7 +69,7 @@ def knowledge_neurons(
         seed: of the random neurons.
 
     Raises:
-        InputError: there is no prompt, a prompt holds no text or the answer no tokens; or an option is out of its range.
+        InputError: there is no prompt, one holds no text, the answer no tokens, or an option is out of its range.
         UnsupportedModelError: a layer has no single MLP down-projection.
     """
     if not prompts or not (0 < threshold < 1 and 0 < share <= 1 and steps >= 1):
