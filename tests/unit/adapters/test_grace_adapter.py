@@ -7,12 +7,13 @@ import torch
 from safetensors.torch import load, save
 
 from memedit.adapters import create_adapter
-from memedit.adapters.base import Adapter, AdapterBatch, DecodesInSteps, MixesTargets, Row
+from memedit.adapters.base import Adapter, DecodesInSteps, MixesTargets
 from memedit.adapters.grace.adapter import GraceAdapter
 from memedit.adapters.grace.codebook import Codebook, Entry
 from memedit.errors import InputError
 from memedit.memory import EditMemory
 from memedit.runtime import EditableModel
+from support.adapter_bench import batch_logits, said
 from support.hashing_encoder import HashingEncoder
 from support.recipe_bench import make_edit
 from support.tiny import tiny_model, tiny_tokenizer
@@ -66,24 +67,6 @@ def blobs(adapter: GraceAdapter) -> dict[str, bytes]:
     return dict(adapter.prepare(EDITS))
 
 
-def said(rows: torch.Tensor, tokenizer: Any, prompt: str = "") -> list[list[int]]:
-    """What was said behind a prompt, up to the end token."""
-    new = rows[:, len(tokenizer(prompt)["input_ids"]) :].tolist()
-    return [row[: row.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in row else row for row in new]
-
-
-def run(base: tuple[Any, Any], adapter: GraceAdapter, texts: list[str], edits: list[Any], blobs: Any) -> Any:
-    model, tokenizer = base
-    rows = tuple(Row(tuple(tokenizer(text)["input_ids"]), text) for text in texts)
-    length = max(len(row.ids) for row in rows)
-    pads = tuple(length - len(row.ids) for row in rows)
-    ids = torch.tensor([[0] * pad + list(row.ids) for pad, row in zip(pads, rows, strict=True)])
-    mask = torch.tensor([[0] * pad + [1] * (length - pad) for pad in pads])
-    with torch.no_grad(), adapter.active(AdapterBatch(rows, tuple(edits), pads), blobs):
-        place = (mask.cumsum(1) - 1).clamp_min(0)
-        return model(input_ids=ids, attention_mask=mask, position_ids=place).logits
-
-
 def test_it_is_an_adapter_found_by_name(base: tuple[Any, Any], adapter: GraceAdapter) -> None:
     assert isinstance(adapter, Adapter)
     assert isinstance(adapter, DecodesInSteps)
@@ -99,18 +82,19 @@ def test_a_trained_value_makes_the_target_likely(base: tuple[Any, Any], adapter:
     for edit in EDITS:
         want = tokenizer(f" {edit.target}")["input_ids"][0]
         bare, edited = (
-            run(base, adapter, [edit.prompt], [fired], blobs)[0, -1].log_softmax(-1)[want] for fired in ((), (edit,))
+            batch_logits(base, adapter, [edit.prompt], [fired], blobs)[0, -1].log_softmax(-1)[want]
+            for fired in ((), (edit,))
         )
         assert edited > bare + 0.5
 
 
 def test_only_the_last_token_of_edited_rows_changes(base: tuple[Any, Any], adapter: GraceAdapter, blobs: Any) -> None:
     texts, edits = ["short", "Who runs the mill?", "end"], [(), (EDITS[0], EDITS[1]), ()]
-    mixed, bare = run(base, adapter, texts, edits, blobs), run(base, adapter, texts, [()] * 3, blobs)
+    mixed, bare = batch_logits(base, adapter, texts, edits, blobs), batch_logits(base, adapter, texts, [()] * 3, blobs)
     assert torch.equal(mixed[[0, 2]], bare[[0, 2]])
     torch.testing.assert_close(mixed[1, :-1], bare[1, :-1])
     assert (mixed[1, -1] - bare[1, -1]).abs().max() > 0.1
-    alone = run(base, adapter, texts[1:2], [(EDITS[0],)], blobs)
+    alone = batch_logits(base, adapter, texts[1:2], [(EDITS[0],)], blobs)
     torch.testing.assert_close(mixed[1, -1], alone[0, -1], rtol=1e-4, atol=1e-4)
 
 
@@ -121,13 +105,13 @@ def test_its_own_router_goes_by_the_key_whatever_fires(
     routed = GraceAdapter(*base, layer=1, codebook=book)
     other = (make_edit(9),)
     texts = [EDITS[1].prompt, "something else"]
-    found, bare = run(base, routed, texts, [other, other], {}), run(base, routed, texts, [(), ()], {})
+    found, bare = batch_logits(base, routed, texts, [other, other], {}), batch_logits(base, routed, texts, [(), ()], {})
     torch.testing.assert_close(
-        found[0, -1], run(base, adapter, texts[:1], [(EDITS[1],)], blobs)[0, -1], rtol=1e-3, atol=1e-3
+        found[0, -1], batch_logits(base, adapter, texts[:1], [(EDITS[1],)], blobs)[0, -1], rtol=1e-3, atol=1e-3
     )
     assert torch.equal(found[1], bare[1])
     empty = GraceAdapter(*base, layer=1, codebook=Codebook.of([], 1.0))
-    assert torch.equal(run(base, empty, texts, [other, other], {}), bare)
+    assert torch.equal(batch_logits(base, empty, texts, [other, other], {}), bare)
 
 
 @pytest.mark.parametrize("options", [{"do_sample": False}, {"num_beams": 2}, {"do_sample": False, "use_cache": False}])
@@ -153,7 +137,7 @@ def test_generation_through_the_runtime_equals_each_row_alone(
 @pytest.mark.parametrize("damage", [b"", b"no safetensors", save({"key": torch.zeros(2), "value": torch.zeros(2)})])
 def test_a_damaged_artefact_is_named(base: tuple[Any, Any], adapter: GraceAdapter, damage: bytes) -> None:
     with pytest.raises(InputError, match="edit e0"):
-        run(base, adapter, ["x"], [(EDITS[0],)], {"e0": damage})
+        batch_logits(base, adapter, ["x"], [(EDITS[0],)], {"e0": damage})
 
 
 def test_artefacts_do_not_depend_on_the_batch(adapter: GraceAdapter, blobs: Any) -> None:

@@ -1,6 +1,5 @@
 """The neuron memory on tiny models: located neurons, fitted values, rows apart, streams, refusals."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from safetensors.torch import load, save
 
 from memedit.adapters import create_adapter
-from memedit.adapters.base import Adapter, AdapterBatch, DecodesInSteps, MixesTargets, Row
+from memedit.adapters.base import Adapter, DecodesInSteps, MixesTargets
 from memedit.adapters.neurons.adapter import NeuronsAdapter
 from memedit.adapters.neurons.config import NeuronConfig
 from memedit.adapters.neurons.values import NeuronValues
@@ -22,6 +21,7 @@ from memedit.models.segments import Segments
 from memedit.models.spec import ModelSpec
 from memedit.runtime import EditableModel
 from memedit.types import Edit
+from support.adapter_bench import last_logits, said
 from support.hashing_encoder import HashingEncoder
 from support.recipe_bench import make_edit
 from support.tiny import tiny_model, tiny_tokenizer
@@ -45,25 +45,6 @@ def blobs(adapter: NeuronsAdapter) -> dict[str, bytes]:
     return dict(adapter.prepare(EDITS))
 
 
-def said(rows: torch.Tensor, tokenizer: Any, prompt: str = "") -> list[list[int]]:
-    """What was said behind a prompt, up to the end token."""
-    new = rows[:, len(tokenizer(prompt)["input_ids"]) :].tolist()
-    return [row[: row.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in row else row for row in new]
-
-
-def run(base: tuple[Any, Any], adapter: NeuronsAdapter, texts: Sequence[str], edits: Sequence[Any], blobs: Any) -> Any:
-    """Last-position logits of a left-padded batch."""
-    model, tokenizer = base
-    rows = tuple(Row(tuple(tokenizer(text)["input_ids"]), text) for text in texts)
-    length = max(len(row.ids) for row in rows)
-    pads = tuple(length - len(row.ids) for row in rows)
-    ids = torch.tensor([[0] * pad + list(row.ids) for pad, row in zip(pads, rows, strict=True)])
-    mask = torch.tensor([[0] * pad + [1] * (length - pad) for pad in pads])
-    with torch.no_grad(), adapter.active(AdapterBatch(rows, tuple(edits), pads), blobs):
-        place = (mask.cumsum(1) - 1).clamp_min(0)
-        return model(input_ids=ids, attention_mask=mask, position_ids=place).logits[:, -1]
-
-
 def test_it_is_an_adapter_found_by_name(base: tuple[Any, Any], adapter: NeuronsAdapter) -> None:
     assert isinstance(adapter, Adapter)
     assert isinstance(adapter, DecodesInSteps)
@@ -80,8 +61,8 @@ def test_fitted_values_make_the_target_likely(base: tuple[Any, Any], adapter: Ne
     _, tokenizer = base
     for edit in EDITS:
         want = tokenizer(f" {edit.target}")["input_ids"][0]
-        bare = run(base, adapter, [edit.prompt], [()], {}).log_softmax(-1)[0, want]
-        edited = run(base, adapter, [edit.prompt], [(edit,)], blobs).log_softmax(-1)[0, want]
+        bare = last_logits(base, adapter, [edit.prompt], [()], {}).log_softmax(-1)[0, want]
+        edited = last_logits(base, adapter, [edit.prompt], [(edit,)], blobs).log_softmax(-1)[0, want]
         assert edited > bare + 0.5
 
 
@@ -103,20 +84,22 @@ def test_an_artefact_holds_neurons_and_values_and_stays_small(adapter: NeuronsAd
 def test_values_of_nothing_change_nothing(base: tuple[Any, Any], adapter: NeuronsAdapter) -> None:
     nothing = NeuronValues(torch.arange(24).repeat(2, 1), torch.zeros(2, 24)).to_bytes()
     texts = ["The mill is run by", "x"]
-    bare = run(base, adapter, texts, [(), ()], {})
-    assert torch.equal(run(base, adapter, texts, [(EDITS[0],), ()], {"e0": nothing}), bare)
+    bare = last_logits(base, adapter, texts, [(), ()], {})
+    assert torch.equal(last_logits(base, adapter, texts, [(EDITS[0],), ()], {"e0": nothing}), bare)
 
 
 def test_rows_of_a_mixed_batch_equal_their_own_runs(base: tuple[Any, Any], adapter: NeuronsAdapter, blobs: Any) -> None:
     texts = ["short", "Who runs the mill?", "a much longer query about ferries", "end"]
     edits: list[tuple[Edit, ...]] = [(), (EDITS[0],), (EDITS[1], EDITS[2]), ()]
-    mixed, bare = run(base, adapter, texts, edits, blobs), run(base, adapter, texts, [()] * 4, blobs)
+    mixed, bare = last_logits(base, adapter, texts, edits, blobs), last_logits(base, adapter, texts, [()] * 4, blobs)
     assert torch.equal(mixed[[0, 3]], bare[[0, 3]])
     assert (mixed[[1, 2]] - bare[[1, 2]]).abs().amax(1).min() > 0.1
     for i, text in enumerate(texts):
-        alone = run(base, adapter, [text], [edits[i]], blobs)
+        alone = last_logits(base, adapter, [text], [edits[i]], blobs)
         torch.testing.assert_close(mixed[i : i + 1], alone, rtol=1e-4, atol=1e-4)
-    assert torch.equal(run(base, adapter, texts, [*edits[:2], (EDITS[1],), ()], blobs), mixed), "the best edit alone"
+    assert torch.equal(last_logits(base, adapter, texts, [*edits[:2], (EDITS[1],), ()], blobs), mixed), (
+        "the best edit alone"
+    )
 
 
 @pytest.mark.parametrize(
@@ -148,8 +131,8 @@ def test_an_edit_without_an_artefact_is_fitted_when_it_fires(base: tuple[Any, An
     quick = NeuronsAdapter(*base, **SMALL, steps=1)
     made = dict(quick.prepare(EDITS[:1]))
     with torch.inference_mode():
-        late = run(base, quick, [EDITS[0].prompt], [(EDITS[0],)], {})
-    assert torch.equal(late, run(base, quick, [EDITS[0].prompt], [(EDITS[0],)], made))
+        late = last_logits(base, quick, [EDITS[0].prompt], [(EDITS[0],)], {})
+    assert torch.equal(late, last_logits(base, quick, [EDITS[0].prompt], [(EDITS[0],)], made))
 
 
 def test_located_are_neurons_that_all_wordings_share(base: tuple[Any, Any], adapter: NeuronsAdapter) -> None:
@@ -199,10 +182,10 @@ def test_wordings_end_in_the_target_and_its_end_token() -> None:
 @pytest.mark.parametrize("damage", [b"", b"no safetensors", save({"n": torch.zeros(1, 2), "v": torch.zeros(1, 2)})])
 def test_a_damaged_artefact_is_named(base: tuple[Any, Any], adapter: NeuronsAdapter, damage: bytes) -> None:
     with pytest.raises(InputError, match="edit e0"):
-        run(base, adapter, ["x"], [(EDITS[0],)], {"e0": damage})
+        last_logits(base, adapter, ["x"], [(EDITS[0],)], {"e0": damage})
     far = NeuronValues(torch.full((2, 24), 48), torch.zeros(2, 24)).to_bytes()
     with pytest.raises(InputError, match="neuron 48 of 48"):
-        run(base, adapter, ["x"], [(EDITS[0],)], {"e0": far})
+        last_logits(base, adapter, ["x"], [(EDITS[0],)], {"e0": far})
 
 
 @pytest.mark.parametrize(
