@@ -21,7 +21,7 @@ from memedit.encoders import load_encoder
 from memedit.encoders.base import Encoder
 from memedit.errors import InputError, MemeditError
 from memedit.memory import EditMemory
-from memedit.memory.database import exists
+from memedit.memory.store.database import exists
 
 Progress = Callable[[int, int], None]
 _LONGEST_START = 0.5

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection, delete, insert, select
 
 from memedit.errors import InputError
-from memedit.memory.database import Database
 from memedit.memory.reading import CURRENT, chunks, current_rows
 from memedit.memory.schema import artefacts, edits, settings
+from memedit.memory.store.database import Database
 from memedit.memory.writer import Writer
 
 

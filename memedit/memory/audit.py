@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, or_, select
 
 from memedit.memory.rows import row_edit
 from memedit.memory.schema import actors, changes, edits
-from memedit.memory.times import from_micros
+from memedit.memory.stamps import from_micros
 from memedit.types import Edit
 
 

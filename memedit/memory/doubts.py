@@ -8,13 +8,13 @@ from sqlalchemy import Connection, delete, insert, or_, select
 
 from memedit.errors import InputError
 from memedit.memory.conflicts import Member
-from memedit.memory.database import Database
 from memedit.memory.normal import normalise
 from memedit.memory.reading import current_rows, rows_by_seq
 from memedit.memory.reports import PossibleConflict
 from memedit.memory.rows import LIVE, EditRow, edit_draft, next_row, row_edit
 from memedit.memory.schema import artefacts, possible_conflicts
-from memedit.memory.times import from_micros
+from memedit.memory.stamps import from_micros
+from memedit.memory.store.database import Database
 from memedit.memory.validation import check_draft
 from memedit.memory.writer import Writer
 from memedit.types import EditState

@@ -12,31 +12,30 @@ from sqlalchemy import func, select
 from memedit.encoders.base import Encoder, Progress
 from memedit.errors import EditChangedError, InputError, MemeditError
 from memedit.index import INDEXES
-from memedit.memory import artefacts, checking, file_imports, leases, maintenance, reading
-from memedit.memory.actor import Actor
-from memedit.memory.api_keys import ApiKeys
+from memedit.memory import artefacts, reading, upkeep
 from memedit.memory.audit import AuditEntry, audit_entries
-from memedit.memory.candidate_search import CandidateSearch
-from memedit.memory.changing import blocked, paraphrased
 from memedit.memory.conflicts import ConflictScorer, RelationJudge
-from memedit.memory.database import Database
 from memedit.memory.doubts import read_doubts, settle_doubt
 from memedit.memory.encoding import EncoderSource
-from memedit.memory.feedback import FeedbackBook
-from memedit.memory.figures import FigureRing
 from memedit.memory.formats import export_edits, read_drafts, write_edits
-from memedit.memory.leases import Lease
+from memedit.memory.formats.adding import add_file
 from memedit.memory.migrations import recorded_version
 from memedit.memory.mutations import Mutations
-from memedit.memory.pgvector_tables import KINDS, check_request, check_server
 from memedit.memory.planning import OnConflict, check_policy
-from memedit.memory.quotas import Quotas
 from memedit.memory.reports import AddReport, Change, ImportReport, MemoryStats, PossibleConflict, VerifyReport
-from memedit.memory.request_log import RequestLog
-from memedit.memory.requests import AnsweredRequests
-from memedit.memory.responses import StoredResponses
-from memedit.memory.rows import row_edit
+from memedit.memory.rows import blocked, paraphrased, row_edit
 from memedit.memory.schema import edits, encoders
+from memedit.memory.search.candidate_search import CandidateSearch
+from memedit.memory.search.pgvector_tables import KINDS, check_request, check_server
+from memedit.memory.service import leases
+from memedit.memory.service.answers import AnsweredRequests, StoredResponses
+from memedit.memory.service.api_keys import ApiKeys
+from memedit.memory.service.feedback import FeedbackBook
+from memedit.memory.service.leases import Lease
+from memedit.memory.service.quotas import Quotas
+from memedit.memory.service.request_log import FigureRing, RequestLog
+from memedit.memory.store.actor import Actor
+from memedit.memory.store.database import Database
 from memedit.memory.validation import check_namespace, check_text, check_time
 from memedit.types import Candidate, Edit, EditDraft, EditKind, EditState, Encoding, FloatArray
 
@@ -801,7 +800,7 @@ class EditMemory:
         found = read_drafts(
             Path(path), format, paraphrases, columns=columns, encoding=encoding, skip_invalid=skip_invalid or dry_run
         )
-        return file_imports.add_file(self._mutations, space, policy, found, dry_run=dry_run, progress=progress)
+        return add_file(self._mutations, space, policy, found, dry_run=dry_run, progress=progress)
 
     def stats(self, *, namespace: str | None = None) -> MemoryStats:
         """Count what a namespace holds. Loads neither encoder nor index."""
@@ -831,10 +830,10 @@ class EditMemory:
         name = self._space(namespace)
         self._search.prepare(name)
         with self._database.read() as connection:
-            problems = checking.store_problems(connection)
-            count, found = checking.edit_problems(connection, name)
-            vectors, wrong = checking.vector_problems(connection, name)
-            rows, off = checking.index_problems(connection, self._search.space(name)) if count else (0, [])
+            problems = upkeep.store_problems(connection)
+            count, found = upkeep.edit_problems(connection, name)
+            vectors, wrong = upkeep.vector_problems(connection, name)
+            rows, off = upkeep.index_problems(connection, self._search.space(name)) if count else (0, [])
         return VerifyReport(count, vectors, rows, (*problems, *found, *wrong, *off))
 
     def encode_missing(self, *, namespace: str | None = None, progress: Progress | None = None) -> int:
@@ -843,7 +842,7 @@ class EditMemory:
         Raises:
             StoreError: it could not be written; the steps before stay done.
         """
-        return maintenance.encode_missing(self._database, self._encoder, self._space(namespace), progress)
+        return upkeep.encode_missing(self._database, self._encoder, self._space(namespace), progress)
 
     def rebuild(self, *, namespace: str | None = None, progress: Progress | None = None) -> int:
         """Make the vector index anew from the store and save it; return its rows.
@@ -866,7 +865,7 @@ class EditMemory:
         """
         moment = check_time(forget_before, "forget_before")
         if moment is not None:
-            maintenance.forget(self._database, moment)
+            upkeep.forget(self._database, moment)
         self._database.compact()
 
     def save_index(self) -> None:

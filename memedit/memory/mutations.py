@@ -7,19 +7,28 @@ from sqlalchemy import Connection, delete
 
 from memedit.encoders.base import Progress
 from memedit.errors import FieldError, InputError
-from memedit.memory.changing import at_version, interval, merged, not_withdrawn, same_row, says_else, split_state
 from memedit.memory.conflicts import RelationJudge
-from memedit.memory.database import Database
 from memedit.memory.doubts import forget_doubts, record_doubts
-from memedit.memory.encoding import EncoderSource, check_vectors
-from memedit.memory.ids import IdFactory
+from memedit.memory.encoding import EncoderSource, TextReader, check_vectors
 from memedit.memory.planning import OnConflict, Plan, plan_batch
 from memedit.memory.reading import current_rows, ids_in_use, known_members, rows_by_seq
-from memedit.memory.readings import TextReader
 from memedit.memory.reports import AddReport
-from memedit.memory.rows import EditRow, draft_row, next_row, row_texts
+from memedit.memory.rows import (
+    EditRow,
+    at_version,
+    draft_row,
+    interval,
+    merged,
+    next_row,
+    not_withdrawn,
+    row_texts,
+    same_row,
+    says_else,
+    split_state,
+)
 from memedit.memory.schema import artefacts
-from memedit.memory.times import now_micros
+from memedit.memory.stamps import IdFactory, now_micros
+from memedit.memory.store.database import Database
 from memedit.memory.transaction import TextVectors, Transactions, Work
 from memedit.memory.validation import check_draft
 from memedit.memory.writer import Writer

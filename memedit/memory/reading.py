@@ -1,18 +1,19 @@
-"""Queries on the store. None of them writes."""
+"""Queries on the store, and the vectors that lie beside the edits. None of them writes."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, tuple_
+from sqlalchemy import BigInteger, ColumnElement, Connection, and_, any_, bindparam, func, or_, select, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from memedit.errors import EditNotFoundError, FieldError, InputError
 from memedit.memory.conflicts import Member
-from memedit.memory.dialect import fold, folded, metadata_equals
 from memedit.memory.reports import Change
 from memedit.memory.rows import LIVE, EditRow, row_edit
-from memedit.memory.schema import changes, counters, edits
-from memedit.memory.times import from_micros, to_micros
+from memedit.memory.schema import ORDINAL_BITS, changes, counters, edits, vectors
+from memedit.memory.stamps import from_micros, to_micros
+from memedit.memory.store.dialect import fold, folded, metadata_equals
 from memedit.memory.validation import check_text
 from memedit.registry import unknown_name_message
 from memedit.types import Edit, EditState
@@ -285,3 +286,35 @@ def counts(connection: Connection) -> dict[str, dict[str, int]]:
     for namespace, state, number in connection.execute(query):
         found.setdefault(namespace, {})[state] = number
     return found
+
+
+_ROWS_PER_READ = 20_000
+_KEYS_PER_READ = 5_000
+_FIRST = edits.c.seq * (1 << ORDINAL_BITS)
+
+
+def vector_rows(
+    connection: Connection, encoder: int | None, *conditions: ColumnElement[bool]
+) -> Iterator[Sequence[Any]]:
+    """Rows (key, vector) that ``encoder`` made of the edits that meet ``conditions``, a few thousand at a time."""
+    if connection.dialect.name == "postgresql":
+        yield from _by_keys(connection, encoder, *conditions)
+        return
+    query = (
+        select(vectors.c.key, vectors.c.vector)
+        .join_from(edits, vectors, (vectors.c.key >= _FIRST) & (vectors.c.key < _FIRST + edits.c.texts))
+        .where(*conditions, vectors.c.encoder == encoder)
+    )
+    yield from connection.execute(query, execution_options={"yield_per": _ROWS_PER_READ}).partitions()
+
+
+def _by_keys(connection: Connection, encoder: int | None, *conditions: ColumnElement[bool]) -> Iterator[Sequence[Any]]:
+    """Read by key: PostgreSQL cannot tell how few rows a join on a range of keys has, and may try every pair."""
+    found = connection.execute(select(edits.c.seq, edits.c.texts).where(*conditions).order_by(edits.c.seq)).all()
+    keys = [seq << ORDINAL_BITS | ordinal for seq, texts in found for ordinal in range(texts)]
+    wanted = vectors.c.key == any_(bindparam("keys", type_=ARRAY(BigInteger)))
+    query = select(vectors.c.key, vectors.c.vector).where(wanted, vectors.c.encoder == encoder)
+    for part in chunks(keys, _KEYS_PER_READ):
+        rows = connection.execute(query, {"keys": list(part)}).all()
+        if rows:
+            yield rows

@@ -7,11 +7,11 @@ import numpy as np
 from sqlalchemy import Connection
 
 from memedit.encoders.base import Progress
-from memedit.memory.database import Database
 from memedit.memory.encoding import EncoderSource
 from memedit.memory.planning import Plan
 from memedit.memory.reading import store_revision
 from memedit.memory.rows import EditRow, row_texts
+from memedit.memory.store.database import Database
 from memedit.memory.writer import Writer, check_encoder, encoder_row
 from memedit.types import FloatArray
 

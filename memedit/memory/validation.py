@@ -9,7 +9,7 @@ from typing import Any
 
 from memedit.errors import FieldError
 from memedit.memory.normal import normalise
-from memedit.memory.times import FIRST, LAST
+from memedit.memory.stamps import FIRST, LAST
 from memedit.registry import unknown_name_message
 from memedit.types import EditDraft, EditKind
 from memedit.zones import noticed

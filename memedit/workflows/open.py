@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from memedit.config import AdapterConfig, ModelConfig
 from memedit.memory import EditMemory
-from memedit.memory.database import exists
+from memedit.memory.store.database import exists
 from memedit.scope import Scope
 from memedit.types import ChainPolicy
 

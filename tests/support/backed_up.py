@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from memedit.memory import Actor, EditMemory
-from memedit.memory.database import Database
 from memedit.memory.schema import tables
+from memedit.memory.store.database import Database
 from memedit.types import EditState
 from support.hashing_encoder import HashingEncoder
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from sqlalchemy import Connection, create_engine, select
 
 from memedit.errors import StoreError
-from memedit.memory import postgres
 from memedit.memory.backup.tables import copy_tables
-from memedit.memory.database import Database
 from memedit.memory.reading import store_revision
 from memedit.memory.schema import counters, figures, leases, migrations, tables
+from memedit.memory.store import postgres
+from memedit.memory.store.database import Database
 from memedit.whole_files import place_new
 
 _OF_AN_EMPTY_STORE = (migrations, counters, leases, figures)

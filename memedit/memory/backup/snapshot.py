@@ -10,13 +10,13 @@ from sqlalchemy import Connection, create_engine, func, select
 
 from memedit.errors import InputError, MemoryNotFoundError
 from memedit.memory.backup.tables import NOT_COPIED, copy_tables
-from memedit.memory.database import APPLICATION_ID, PAGE_BYTES, Database
-from memedit.memory.failures import translated
 from memedit.memory.migrations import MIGRATIONS, check_version, migrate, recorded_version
-from memedit.memory.namespace_index import FORGOTTEN
 from memedit.memory.reading import CURRENT, store_revision
 from memedit.memory.rows import LIVE
 from memedit.memory.schema import changes, edits
+from memedit.memory.search.namespace_index import FORGOTTEN
+from memedit.memory.store.database import APPLICATION_ID, PAGE_BYTES, Database
+from memedit.memory.store.failures import translated
 
 
 @dataclass(frozen=True, slots=True)

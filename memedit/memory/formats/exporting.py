@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import IO
 
 from memedit.errors import InputError, StoreError, StoreFullError, StoreReadOnlyError
-from memedit.memory.database import Database
 from memedit.memory.formats.registry import format_named
 from memedit.memory.reading import stream_edits
+from memedit.memory.store.database import Database
 
 
 def export_edits(database: Database, namespace: str, path: Path, name: str, state: str | None) -> int:

@@ -13,8 +13,8 @@ from memedit.memory.formats.files import read_rows
 from memedit.memory.formats.questions import QuestionsFormat
 from memedit.memory.formats.registry import format_named, recognise
 from memedit.memory.formats.rows import Place, RawRow, Rows
-from memedit.memory.ids import usable_id
 from memedit.memory.reports import Refused
+from memedit.memory.stamps import usable_id
 from memedit.memory.validation import check_draft, metadata_json
 from memedit.types import EditDraft
 from memedit.zones import in_utc, notice

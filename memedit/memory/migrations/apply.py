@@ -16,7 +16,7 @@ from memedit.memory.migrations import (
     m0006_service,
     m0007_responses,
 )
-from memedit.memory.times import now_micros
+from memedit.memory.stamps import now_micros
 
 _TYPES = {"sqlite": {"big": "INTEGER", "blob": "BLOB"}, "postgresql": {"big": "BIGINT", "blob": "BYTEA"}}
 

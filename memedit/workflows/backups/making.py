@@ -14,7 +14,7 @@ from memedit.consolidation.ledger import Action, Ledger
 from memedit.consolidation.versions import FILES, VersionStore
 from memedit.errors import InputError, MemoryNotFoundError, StoreError
 from memedit.memory.backup import SnapshotFacts, facts_of, write_snapshot
-from memedit.memory.database import Database, exists
+from memedit.memory.store.database import Database, exists
 from memedit.workflows.backups.archive import MEMORY, VERSIONS, ArchiveWriter
 
 LEDGER = "ledger.jsonl"

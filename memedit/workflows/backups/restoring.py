@@ -16,7 +16,7 @@ from memedit.encoders.base import Encoder, Progress
 from memedit.errors import InputError, StoreError
 from memedit.memory import EditMemory
 from memedit.memory.backup import Rewound, check_empty, facts_of, load_snapshot, revision_at, rewind
-from memedit.memory.database import Database, url_text
+from memedit.memory.store.database import Database, url_text
 from memedit.workflows.backups.archive import MEMORY, VERSIONS, ArchiveReader
 from memedit.workflows.backups.making import LEDGER, default_root
 from memedit.workflows.consolidate.states import sync_states

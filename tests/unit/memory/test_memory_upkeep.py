@@ -104,7 +104,7 @@ def test_a_saved_index_is_loaded_and_caught_up(tmp_path: Path, kind: str, monkey
         memory.delete(ids[5])
         memory.update(ids[6], prompt="a wholly new question", paraphrases=["and its other wording"])
         memory.supersede(ids[7], target="never seen")
-    from memedit.memory.namespace_index import NamespaceIndex
+    from memedit.memory.search.namespace_index import NamespaceIndex
 
     def forbidden(*_: object) -> None:
         raise AssertionError("rebuilt although the saved index was good")

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from memedit.memory.ids import RESERVED
+from memedit.memory.stamps import RESERVED
 from support.edit_requests import SKY, TOWER, add
 from support.running_server import RunningServer
 

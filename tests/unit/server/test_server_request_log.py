@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from memedit.errors import InputError, StoreUnavailableError
 from memedit.memory import EditMemory, Role
-from memedit.memory.request_log import RequestLog
+from memedit.memory.service.request_log import RequestLog
 from memedit.server.keeping.redaction import MARK, Redaction
 from memedit.server.state import ServerState
 from support.hashing_encoder import HashingEncoder

@@ -9,10 +9,10 @@ from memedit.index.base import IdArray
 from memedit.index.common import BaseIndex
 from memedit.index.pgvector import PgvectorTable
 from memedit.memory.encoding import EncoderSource
-from memedit.memory.namespace_index import NamespaceIndex
 from memedit.memory.neighbour_writer import all_tables
-from memedit.memory.pgvector_tables import NeighboursMissingError, altered, has_index, left_over, refill
 from memedit.memory.schema import ORDINAL_BITS
+from memedit.memory.search.namespace_index import NamespaceIndex
+from memedit.memory.search.pgvector_tables import NeighboursMissingError, altered, has_index, left_over, refill
 from memedit.memory.writer import known_encoder
 from memedit.types import FloatArray
 

@@ -5,9 +5,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select
 
-from memedit.memory.database import Database
 from memedit.memory.schema import leases
-from memedit.memory.times import from_micros, now_micros
+from memedit.memory.stamps import from_micros, now_micros
+from memedit.memory.store.database import Database
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, insert, select
 
 from memedit.errors import RepeatedRequestError
 from memedit.memory.schema import actors, idempotency
-from memedit.memory.times import now_micros
+from memedit.memory.stamps import now_micros
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,12 @@ from sqlalchemy import ColumnElement, Connection
 from memedit.encoders.base import Encoder
 from memedit.errors import InputError, StoreCorruptError, StoreReadOnlyError, VectorIndexError
 from memedit.index.pgvector import PgvectorIndex, PgvectorTable, quoted
-from memedit.memory.database import Database
 from memedit.memory.encoding import join_vectors
 from memedit.memory.neighbour_writer import all_tables
-from memedit.memory.reading import CURRENT, namespace_names
+from memedit.memory.reading import CURRENT, namespace_names, vector_rows
 from memedit.memory.rows import IN_FORCE
 from memedit.memory.schema import ORDINAL_BITS, edits
-from memedit.memory.vector_reading import vector_rows
+from memedit.memory.store.database import Database
 from memedit.memory.writer import known_encoder
 
 KINDS = ("pgvector", "pgvector-hnsw")

@@ -16,13 +16,14 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from memedit.errors import InputError, StoreBusyError, StoreCorruptError, StoreReadOnlyError
-from memedit.memory import postgres, schema
-from memedit.memory.actor import Acting
-from memedit.memory.dialect import fold
-from memedit.memory.failures import committing, translated
-from memedit.memory.files import OpenFile
+from memedit.memory import schema
 from memedit.memory.migrations import LATEST, check_version, migrate, recorded_version
-from memedit.memory.revision_watcher import RevisionWatcher
+from memedit.memory.store import postgres
+from memedit.memory.store.actor import Acting
+from memedit.memory.store.dialect import fold
+from memedit.memory.store.failures import committing, translated
+from memedit.memory.store.files import OpenFile
+from memedit.memory.store.postgres import RevisionWatcher
 
 APPLICATION_ID = 0x4D454454  # "MEDT", in the header of every SQLite file of ours
 PAGE_BYTES = 8192  # five 384-wide float32 vectors a page; the default of 4096 holds two and wastes a quarter

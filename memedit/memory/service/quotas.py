@@ -3,11 +3,10 @@
 from sqlalchemy import delete, insert, select
 
 from memedit.errors import FieldError
-from memedit.memory.database import Database
-from memedit.memory.growth import Quota, added_by, quota_of, quota_row
 from memedit.memory.schema import api_keys, quotas
+from memedit.memory.store.database import Database
 from memedit.memory.validation import check_namespace
-from memedit.memory.writer import Writer
+from memedit.memory.writer import Quota, Writer, added_by, quota_of, quota_row
 
 _MOST = 2**31 - 1
 

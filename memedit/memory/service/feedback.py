@@ -8,11 +8,10 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 
-from memedit.memory.database import Database
-from memedit.memory.ids import IdFactory
 from memedit.memory.reading import current_rows
 from memedit.memory.schema import feedback
-from memedit.memory.times import from_micros, now_micros
+from memedit.memory.stamps import IdFactory, from_micros, now_micros
+from memedit.memory.store.database import Database
 from memedit.memory.validation import check_text
 
 _ids = IdFactory()

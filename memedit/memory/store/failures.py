@@ -17,7 +17,7 @@ from memedit.errors import (
     StoreReadOnlyError,
     StoreUnavailableError,
 )
-from memedit.memory.postgres import is_away
+from memedit.memory.store.postgres import is_away
 
 _LITTLE_SPACE = 1 << 20
 _KINDS: tuple[tuple[tuple[int, ...], type[StoreError], str], ...] = (

@@ -13,10 +13,10 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from memedit.errors import FieldError, InputError
-from memedit.memory.database import Database
-from memedit.memory.quotas import Quota, check_limit
 from memedit.memory.schema import api_keys
-from memedit.memory.times import from_micros, now_micros, to_micros
+from memedit.memory.service.quotas import Quota, check_limit
+from memedit.memory.stamps import from_micros, now_micros, to_micros
+from memedit.memory.store.database import Database
 from memedit.memory.validation import check_namespace, check_text, check_time
 from memedit.memory.writer import Writer
 from memedit.registry import unknown_name_message

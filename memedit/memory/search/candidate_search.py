@@ -13,15 +13,15 @@ import numpy as np
 from sqlalchemy import Connection, select
 
 from memedit.errors import InputError, StoreUnavailableError
-from memedit.memory.database import Database
-from memedit.memory.database_space import DatabaseSpace
 from memedit.memory.encoding import EncoderSource, join_vectors
-from memedit.memory.namespace_index import NamespaceIndex
 from memedit.memory.normal import nearest_spelling
-from memedit.memory.pgvector_tables import KINDS, NeighboursMissingError, make_table
 from memedit.memory.reading import chunks, rows_by_seq
 from memedit.memory.rows import IN_FORCE, row_edit
 from memedit.memory.schema import ORDINAL_BITS, vectors
+from memedit.memory.search.database_space import DatabaseSpace
+from memedit.memory.search.namespace_index import NamespaceIndex
+from memedit.memory.search.pgvector_tables import KINDS, NeighboursMissingError, make_table
+from memedit.memory.store.database import Database
 from memedit.types import Candidate, Edit, Encoding, FloatArray
 
 _MAX_SUBJECT_EDITS = 2_000

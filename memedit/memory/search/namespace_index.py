@@ -20,10 +20,9 @@ from memedit.index import SubjectIndex, create_index, load_index, read_manifest
 from memedit.index.base import IdArray, VectorIndex
 from memedit.index.common import BaseIndex
 from memedit.memory.encoding import EncoderSource, join_vectors
-from memedit.memory.reading import CURRENT, chunks, store_revision
+from memedit.memory.reading import CURRENT, chunks, store_revision, vector_rows
 from memedit.memory.rows import IN_FORCE
 from memedit.memory.schema import ORDINAL_BITS, changes, edits
-from memedit.memory.vector_reading import vector_rows
 from memedit.memory.writer import known_encoder
 from memedit.types import FloatArray
 
