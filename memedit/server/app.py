@@ -11,7 +11,6 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.concurrency import run_in_threadpool
 
 from memedit.errors import MemeditError
-from memedit.server import console
 from memedit.server.auth import Authenticator
 from memedit.server.consolidations import Consolidator
 from memedit.server.engines.base import Engine
@@ -23,6 +22,7 @@ from memedit.server.routes import (
     administration,
     asking,
     conflicts,
+    console,
     consolidations,
     edits,
     embeddings,

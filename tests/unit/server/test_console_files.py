@@ -12,7 +12,7 @@ from support.hashing_encoder import HashingEncoder
 from support.running import proxy_app
 from support.scripted_upstream import ScriptedUpstream
 
-FOLDER = resources.files("memedit.server.console")
+FOLDER = resources.files("memedit.console")
 FILES = sorted(entry.name for entry in FOLDER.iterdir() if entry.name.endswith((".html", ".js", ".css", ".svg")))
 
 
