@@ -288,13 +288,9 @@ def start_network(folder: Path) -> tuple[JudgeNetwork, JudgeTokenizer]:
 
 
 def trained_arrays(network: JudgeNetwork) -> dict[str, FloatArray]:
-    """Return the parameters that training may change: all but the embeddings and the pooler."""
+    """Return the parameters that training may change."""
     state = network.state_dict()
-    return {name: value.float().numpy() for name, value in state.items() if _is_trained(name)}
-
-
-def _is_trained(name: str) -> bool:
-    return not name.startswith(("transformer.embeddings.", "transformer.pooler."))
+    return {name: value.float().numpy() for name, value in state.items() if network.is_trained(name)}
 
 
 def _put(network: JudgeNetwork, arrays: Mapping[str, FloatArray]) -> None:
@@ -308,7 +304,7 @@ def _put(network: JudgeNetwork, arrays: Mapping[str, FloatArray]) -> None:
         missing, unexpected = network.load_state_dict(state, strict=False)
     except RuntimeError as error:
         raise InputError(f"the scope's judge does not fit the encoder's transformer: {error}") from error
-    absent = [name for name in missing if _is_trained(name)]
+    absent = [name for name in missing if network.is_trained(name)]
     if absent or unexpected:
         raise InputError(
             f"the scope's judge does not fit the encoder's transformer: {len(absent)} parameters are absent and "

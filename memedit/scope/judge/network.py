@@ -25,6 +25,8 @@ MASK = "[MASK]"
 TEXT_TOKENS = 128
 JOINED_LAYERS = 2
 """So many layers of the cross-encoder read query and edit together."""
+TRAINED_LAYERS = 6
+"""So many of the transformer's last layers are trained; those below stay the sentence encoder's."""
 _PART = 32
 
 
@@ -58,6 +60,12 @@ class JudgeNetwork(nn.Module):
         self.scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.shift = nn.Parameter(torch.tensor(-6.0))
         self.head = nn.Sequential(nn.Linear(4 * width, width), nn.GELU(), nn.Linear(width, 2))
+
+    def is_trained(self, name: str) -> bool:
+        """Say of a parameter's name whether training may change it: embeddings, pooler and the lowest layers stay."""
+        lowest = len(self._layers) - TRAINED_LAYERS
+        fixed = [f"transformer.encoder.layer.{number}." for number in range(max(0, lowest))]
+        return not name.startswith(("transformer.embeddings.", "transformer.pooler.", *fixed))
 
     def begin_joined(self) -> None:
         """Give the joined layers the weights that the relation encoder's last layers have now."""

@@ -35,6 +35,10 @@ WRITTEN = "written"
 """Begins the family of texts that are no inventory family's; nothing is known of how these and others are alike."""
 HOP = "one step further"
 """Kind of the pairs of which it is left open whether the edit applies."""
+ABROAD = "abroad"
+"""Begins the kind of the pairs whose query is in another language and names the subject in full."""
+_ASKED_ABROAD, _STORED_ABROAD, _PAIRS_ABROAD = 0.8, 0.2, 0.3
+"""Shares of queries, of edits and of made pairs that are in another language, where there are wordings in it."""
 _OPEN = 9
 """Unfinished sentences of so many kinds are read in a step."""
 _VALUED = 0.85
@@ -94,7 +98,7 @@ class BatchMaker:
     """Draws batches. The same seed draws the same ones.
 
     Args:
-        families: what is trained on.
+        families: what is trained on; those with wordings in other languages are drawn apart from the rest.
         rows: reworded prompts of data files.
         noise: unrelated sentences.
         seed: of the draws.
@@ -103,7 +107,8 @@ class BatchMaker:
     def __init__(
         self, families: Sequence[Family], rows: Sequence[RewordedRow], noise: Sequence[str], seed: int
     ) -> None:
-        self._families, self._noise = families, tuple(noise)
+        self._families, self._noise = [one for one in families if not one.abroad], tuple(noise)
+        self._abroad = [one for one in families if one.abroad]
         by_source: dict[str, list[RewordedRow]] = {}
         for row in rows:
             by_source.setdefault(row.source, []).append(row)
@@ -118,11 +123,15 @@ class BatchMaker:
         return self
 
     def texts(
-        self, families: int = 2, relations: int = 12, wordings: int = 3, written: int = 1
+        self, families: int = 2, relations: int = 12, wordings: int = 3, written: int = 1, abroad: int = 0
     ) -> tuple[list[Text], list[Family]]:
-        """Return the texts of some whole families, with look-alikes and ``written`` contrasts, and the families."""
+        """Return the texts of some whole families, with look-alikes and ``written`` contrasts, and the families.
+
+        ``abroad``: so many of the families are those with wordings in other languages.
+        """
         rng = self._rng
-        drawn = rng.sample(list(self._families), min(families, len(self._families)))
+        drawn = rng.sample(self._families, min(families - abroad, len(self._families)))
+        drawn += rng.sample(self._abroad, min(abroad, len(self._abroad)))
         texts: list[Text] = []
         for family in drawn:
             chosen = rng.sample(list(family.relations), min(relations, len(family.relations)))
@@ -159,6 +168,8 @@ class BatchMaker:
             kind = rng.choice(_EDIT_KINDS if number == 0 else _KINDS)
             value = rng.choice(relation.objects)
             text = fill(rng.choice(getattr(relation, kind) or relation.questions), MASK, value)
+            if relation.abroad and rng.random() < (_STORED_ABROAD if number == 0 else _ASKED_ABROAD):
+                kind, text = "abroad", fill(_elsewhere(relation, rng)[1], MASK)
             direct = kind not in ("yesno", "statements")
             if number > 0:
                 if kind == "statements":
@@ -256,6 +267,9 @@ class BatchMaker:
         for _ in range(count):
             family, relation = self._any_relation()
             subject, other = self._two_names(family)
+            if family.abroad and rng.random() < _ASKED_ABROAD:
+                pairs.append(self._named_abroad(family, relation, subject, other))
+                continue
             draw = rng.random()
             asked, label, kind, name = relation, 1.0, "name otherwise", _another_way(subject, rng)
             if draw < 0.4:
@@ -269,10 +283,22 @@ class BatchMaker:
             pairs.append(self._pair(query, relation, label, kind, subject=subject))
         return pairs
 
+    def _named_abroad(self, family: Family, relation: Relation, subject: str, other: str) -> Pair:
+        """Return a pair whose query is in another language, and names the subject as that language does."""
+        rng = self._rng
+        draw, asked, label, kind, name = rng.random(), relation, 1.0, ABROAD, subject
+        if draw < 0.3:
+            label, kind, name = 0.0, f"{ABROAD}, other name", other
+        elif draw < 0.6:
+            asked = self._another_relation(family, relation)
+            label, kind = float(asked is relation), f"{ABROAD}, other relation"
+        language, wording = _elsewhere(asked, rng)
+        return self._pair(fill(wording, family.called(name, language)), relation, label, kind, subject=subject)
+
     def asked_memories(self, stored: int = 6) -> list[AskedMemory]:
         """Return questions about a subject of each family of which at most ``stored`` relations, half, are stored."""
         found: list[AskedMemory] = []
-        for family in self._families:
+        for family in (*self._families, *self._abroad):
             count = min(stored, max(1, len(family.relations) // 2))
             kept = self._rng.sample(list(family.relations), count)
             edits = tuple(self._edit(relation) for relation in kept)
@@ -293,6 +319,8 @@ class BatchMaker:
         return fill(self._rng.choice(wordings), MASK, value), value
 
     def _wording(self, relation: Relation, kinds: Sequence[str]) -> str:
+        if relation.abroad and self._rng.random() < _ASKED_ABROAD:
+            return fill(_elsewhere(relation, self._rng)[1], MASK)
         wordings = getattr(relation, self._rng.choice(kinds)) or relation.questions
         return fill(self._rng.choice(wordings), MASK, self._rng.choice(relation.objects))
 
@@ -429,7 +457,8 @@ class BatchMaker:
         return pairs
 
     def _any_relation(self) -> tuple[Family, Relation]:
-        family = self._rng.choice(self._families)
+        everywhere = not self._families or bool(self._abroad) and self._rng.random() < _PAIRS_ABROAD
+        family = self._rng.choice(self._abroad if everywhere else self._families)
         return family, self._rng.choice(family.relations)
 
     def _two_names(self, family: Family) -> tuple[str, str]:
@@ -439,6 +468,12 @@ class BatchMaker:
             return pair if rng.random() < 0.5 else (pair[1], pair[0])
         first, second = rng.sample(list(family.subjects), 2)
         return first, second
+
+
+def _elsewhere(relation: Relation, rng: random.Random) -> tuple[str, str]:
+    """Return a language other than English, and a relation's wording in it."""
+    language = rng.choice(sorted(relation.abroad))
+    return language, rng.choice(relation.abroad[language])
 
 
 def _stands(subject: str, text: str) -> bool:

@@ -30,8 +30,9 @@ _POSITIVE = 3.0
 _SMOOTH = 0.02
 _DIRECT = 0.3
 """What the logit of a direct answer weighs beside that of an answer."""
-_ALIKE = 0.72
-"""Relations of two families whose untrained vectors are this near may be one question: such pairs teach nothing."""
+_ALIKE = 0.3
+"""Relations of two families whose untrained vectors, less their mean, are this near may be one question: such pairs
+teach nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,8 @@ class JudgeSettings:
     """What a judge depends on besides encoder and data.
 
     The first ``relation_first`` steps train the relation encoder alone: a cross-encoder that begins with what that has
-    learned learns three times as fast; 0 goes on with both heads. ``families`` are read whole in each step, each with
-    at most ``relations`` relations and ``wordings`` of each; ``rows`` rows of data files come along, and ``written``
+    learned learns three times as fast; 0 goes on with both heads. ``families`` are read whole in each step, ``abroad``
+    of them such as have wordings in other languages, each with at most ``relations`` relations and ``wordings`` of each; ``rows`` rows of data files come along, and ``written``
     groups each of contrasts and derived questions. Of the pairs
     ``hard`` are judged by the cross-encoder too, with ``talks``, ``named``, ``several``, ``qualified``, ``hops``,
     ``derived`` and ``contrasts`` made.
@@ -50,6 +51,7 @@ class JudgeSettings:
     steps: int = 2050
     relation_first: int = 600
     families: int = 2
+    abroad: int = 0
     relations: int = 10
     wordings: int = 3
     written: int = 1
@@ -131,9 +133,8 @@ class JudgeTrainer:
         maker: BatchMaker,
         settings: JudgeSettings,
     ) -> None:
-        embeddings = network.transformer.embeddings
-        for fixed in (embeddings.word_embeddings, embeddings.position_embeddings):
-            fixed.weight.requires_grad_(False)
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(network.is_trained(name))
         self._network, self._tokenizer, self._maker, self._settings = network, tokenizer, maker, settings
         self._alike = Alike(network, tokenizer, families)
         self._loss: JudgeLoss | None = None
@@ -188,7 +189,9 @@ def _step(
     step: int,
 ) -> JudgeLoss:
     """Add the gradients of one step; return its losses."""
-    texts, drawn = maker.texts(settings.families, settings.relations, settings.wordings, settings.written)
+    texts, drawn = maker.texts(
+        settings.families, settings.relations, settings.wordings, settings.written, settings.abroad
+    )
     labels, known = alike.labels(texts, {family.name: family for family in drawn})
     reworded = maker.reworded(settings.rows)
     lines = [text.text for text in texts] + [line for pair in reworded for line in pair]
@@ -337,7 +340,8 @@ class Alike:
                 self._index[family.name, relation.id] = len(centres)
                 centres.append(nn.functional.normalize(vectors[at : at + size].mean(0), dim=0))
                 at += size
-        self._centres = torch.stack(centres).numpy()
+        apart = torch.stack(centres) - torch.stack(centres).mean(0)
+        self._centres = nn.functional.normalize(apart, dim=1).numpy()
 
     def labels(self, texts: Sequence[Text], families: Mapping[str, Family]) -> tuple[FloatArray, FloatArray]:
         """Return labels and whether they are known, each ``[n, n]``."""

@@ -6,8 +6,8 @@ and ``{o}`` for the value.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ FOLDER = Path(__file__).parent / "families"
 class Relation:
     """What is asked about a subject. Each field but ``id`` and ``objects`` lists wordings.
 
-    ``off`` wordings look like the relation and ask something else; ``long`` ones are messages that hold the question.
+    ``off`` wordings look like the relation and ask something else; ``long`` ones are messages that hold the question;
+    ``abroad`` are questions and casual forms in other languages than English, by language.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Relation:
     yesno: tuple[str, ...] = ()
     off: tuple[str, ...] = ()
     long: tuple[str, ...] = ()
+    abroad: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,21 @@ class Family:
     near: tuple[tuple[str, str], ...] = ()
     same: frozenset[frozenset[str]] = frozenset()
     local: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def abroad(self) -> bool:
+        """Whether its relations have wordings in other languages than English."""
+        return any(relation.abroad for relation in self.relations)
+
+    def called(self, subject: str, language: str) -> str:
+        """Return how a language names a subject."""
+        names = self.local.get(language, ())
+        return names[self.subjects.index(subject)] if subject in self.subjects and names else subject
+
+    def without(self, languages: Collection[str]) -> "Family":
+        """Return the family without its wordings in some languages."""
+        kept = [replace(r, abroad={k: v for k, v in r.abroad.items() if k not in languages}) for r in self.relations]
+        return replace(self, relations=tuple(kept))
 
     def different(self, first: str, second: str) -> bool:
         """Say whether two relations are surely different questions."""
@@ -85,13 +102,16 @@ def _family(row: Mapping[str, Any]) -> Family:
 
 def _relation(row: Mapping[str, Any]) -> Relation:
     if "text" in row:
-        texts = row["text"].values()
+        english = row["text"]["en"]
+        others = {code: (*one["questions"], one["casual"]) for code, one in row["text"].items() if code != "en"}
         return Relation(
             id=row["id"],
             objects=tuple(row["objects"]),
-            questions=tuple(text for one in texts for text in one["questions"]),
-            statements=tuple(one["statement"] for one in texts),
-            casual=tuple(one["casual"] for one in texts),
+            questions=tuple(english["questions"]),
+            statements=(english["statement"],),
+            casual=(english["casual"],),
+            abroad=others,
         )
     kinds = ("questions", "statements", "cloze", "casual", "yesno", "off", "long")
-    return Relation(row["id"], tuple(row["objects"]), **{kind: tuple(row.get(kind, ())) for kind in kinds})
+    wordings: dict[str, Any] = {kind: tuple(row.get(kind, ())) for kind in kinds}
+    return Relation(row["id"], tuple(row["objects"]), **wordings)

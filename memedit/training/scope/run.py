@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from memedit.training.scope.rows import read_rows
 
 THRESHOLD, BAND = 0.5, 0.15
 _NOISE = 4_000
+_ABROAD = "languages"
+"""Begins the names of the files with other languages than English."""
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -42,7 +44,8 @@ def train_judge(
     Args:
         data_files: data files of published forms, whose training rows come along.
         out: folder for ``judge.safetensors`` and ``judge.json``.
-        leave_out: names of inventory files (without ``.jsonl``) that are not trained on.
+        leave_out: what is not trained on: names of inventory files (without ``.jsonl``), of one family of a file
+            ("FILE/FAMILY"), codes of languages.
         encoder: the sentence encoder that it stands on, or its name.
         background: plain text files; their sentences stand in front of questions.
         start: folder of a judge whose weights it begins with; default: the encoder's own.
@@ -59,7 +62,7 @@ def train_judge(
     folder = getattr(used, "folder", None)
     if folder is None:
         raise InputError("the judge is trained from an encoder's transformer; this encoder has no files of its own")
-    families, kept_back = _families(leave_out)
+    families, kept_back = _families(leave_out, abroad=settings.abroad > 0)
     if not kept_back and calibration is None:
         raise InputError(
             "leave inventory files out (--leave-out) to calibrate on, or name a judge whose calibration holds"
@@ -90,15 +93,38 @@ def train_judge(
     return {"out": str(out), **notes, "calibration": asdict(found)}
 
 
-def _families(leave_out: Sequence[str]) -> tuple[list[Family], list[Family]]:
-    """Return the families to train on and those left out."""
-    files = {path.stem: path for path in sorted(FOLDER.glob("*.jsonl"))}
-    unknown = [name for name in leave_out if name not in files]
+def _families(leave_out: Sequence[str], *, abroad: bool) -> tuple[list[Family], list[Family]]:
+    """Return the families to train on and those left out.
+
+    Args:
+        leave_out: names of files, of families of one ("FILE/FAMILY"), and codes of languages.
+        abroad: whether the files with other languages than English are read.
+    """
+    found = {
+        (path.stem, family.name.partition(" (")[0]): family
+        for path in sorted(FOLDER.glob("*.jsonl"))
+        if abroad or not path.stem.startswith(_ABROAD)
+        for family in map(_named_by(path.stem), read_families([path]))
+    }
+    languages = {code for family in found.values() for relation in family.relations for code in relation.abroad}
+    names = {name for file, family in found for name in (file, f"{file}/{family}")} | languages
+    unknown = [name for name in leave_out if name not in names]
     if unknown:
-        raise InputError(f"no inventory file is named {', '.join(unknown)}; there are {', '.join(files)}")
-    english = {name: path for name, path in files.items() if not name.startswith("languages")}
-    kept = [path for name, path in english.items() if name not in leave_out]
-    return read_families(kept), read_families([files[name] for name in leave_out])
+        raise InputError(
+            f"no inventory file, family or language is named {', '.join(unknown)}; there are the files "
+            f"{', '.join(sorted({file for file, _ in found}))} and the languages {', '.join(sorted(languages)) or 'English'}"
+        )
+    kept: list[Family] = []
+    back: list[Family] = []
+    for (file, name), family in found.items():
+        out = file in leave_out or f"{file}/{name}" in leave_out
+        (back if out else kept).append(family if out else family.without(leave_out))
+    return kept, back
+
+
+def _named_by(file: str) -> Callable[[Family], Family]:
+    """Give the families of files with other languages names of their own: they are kinds that other files have too."""
+    return lambda family: replace(family, name=f"{family.name} ({file})") if family.abroad else family
 
 
 def _sentences(path: Path) -> list[str]:
