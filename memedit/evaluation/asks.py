@@ -99,10 +99,16 @@ def _add_family(row: Mapping[str, Any], edits: list[EditDraft], asks: list[Ask],
         for relation in row["relations"][::2]:
             stored[relation["id"]] = len(edits)
             value = rng.choice(relation["objects"])
-            prompt = _fill(_wording(relation, rng.choice(("questions", "questions", "cloze")), rng), subject, value)
+            if "text" in relation:
+                prompt = _fill(relation["text"]["en"]["questions"][0], subject, value)
+            else:
+                prompt = _fill(_wording(relation, rng.choice(("questions", "questions", "cloze")), rng), subject, value)
             edits.append(EditDraft(prompt, value, subject))
         alike = {rid for pair in row.get("same", ()) if set(pair) & set(stored) for rid in pair}
         for relation in row["relations"]:
+            if "text" in relation:
+                asks += _asks_abroad(row, relation, subject, stored.get(relation["id"]))
+                continue
             asks += _relation_asks(
                 relation, subject, near.get(subject), stored, doubtful=relation["id"] in alike, rng=rng, edits=edits
             )
@@ -139,10 +145,24 @@ def _relation_asks(
             yield Ask(_fill(wording, subject, ""), (), "look-alike")
 
 
+def _asks_abroad(
+    row: Mapping[str, Any], relation: Mapping[str, Any], subject: str, number: int | None
+) -> Iterator[Ask]:
+    """Ask in each language, under the subject's name as it is stored and as that language has it."""
+    wanted = () if number is None else (number,)
+    what = "asked" if wanted else "other relation"
+    for language, texts in relation["text"].items():
+        names = row.get("local", {}).get(language)
+        local = names[row["subjects"].index(subject)] if names else subject
+        wordings = [*texts["questions"], texts["casual"]][language == "en" :]
+        for wording in wordings:
+            yield Ask(_fill(wording, subject, ""), wanted, f"{what} in {language}")
+        if local != subject:
+            for wording in wordings:
+                yield Ask(_fill(wording, local, ""), wanted, f"{what} in {language}, name too")
+
+
 def _wording(relation: Mapping[str, Any], field: str, rng: random.Random) -> Any:
-    if "text" in relation:
-        language = rng.choice(sorted(relation["text"]))
-        return rng.choice(relation["text"][language]["questions"]) if field == "questions" else None
     found = relation.get(field)
     return rng.choice(found) if found else None
 

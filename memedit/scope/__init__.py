@@ -35,9 +35,9 @@ def load_scope(name: str = "default", encoder: Encoder | None = None, **options:
 
 def default_scope(encoder: Encoder) -> str:
     """Return the name of the scope that ``"default"`` stands for with this encoder."""
-    from memedit.scope.judge import ships_for
+    from memedit.scope.judge import shipped_for
 
-    return "classifier" if ships_for(encoder.fingerprint) else "subject"
+    return "subject" if shipped_for(encoder.fingerprint) is None else "classifier"
 
 
 __all__ = [

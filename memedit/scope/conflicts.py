@@ -102,6 +102,6 @@ def _subject_span(subject: str | None, text: str) -> tuple[int, int] | None:
 
 def trained_conflict_scorer(encoder: Encoder) -> ScopeConflictScorer | None:
     """Return the scorer of the shipped classifier, None where that was not trained for ``encoder``."""
-    from memedit.scope.judge import JudgeScope, ships_for
+    from memedit.scope.judge import JudgeScope, shipped_for
 
-    return ScopeConflictScorer(JudgeScope(encoder)) if ships_for(encoder.fingerprint) else None
+    return None if shipped_for(encoder.fingerprint) is None else ScopeConflictScorer(JudgeScope(encoder))

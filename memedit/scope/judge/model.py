@@ -1,5 +1,6 @@
 """The judge's trained parameters: one safetensors file with its description in JSON."""
 
+import functools
 import hashlib
 import json
 import threading
@@ -25,7 +26,7 @@ WEIGHTS_FILE = "judge.safetensors"
 DESCRIPTION_FILE = "judge.json"
 FORMAT = 2
 SHIPPED = Path(__file__).parent.parent / "weights"
-"""Folder of the parameters that ship with the package."""
+"""Its folders hold the parameters that ship with the package, those of one encoder each."""
 _BATCH = 32
 _KEPT = 1024
 """So many texts that were read lately are kept, for the cross-encoder: 384 floats a token."""
@@ -44,8 +45,10 @@ class Calibration:
     and the cross-encoder's logit, and an offset; ``named_otherwise``: the same with the share of the subject's letters
     that stand in the query, where the subject does not stand there as it is stored. ``unnamed``: weights of the
     cross-encoder's logit and of the cosine of both texts, and an offset, where the subject is no name. ``talk``: those
-    of both logits and an offset, where the subject stands in an earlier turn. ``clear``: how far from zero the relation
-    encoder's calibrated logit has to be for its word to be enough (below, above).
+    of both logits and an offset, where the subject stands in an earlier turn. ``abroad``: weights of the
+    cross-encoder's logit and of the cosine, and an offset, where the query is in another script than the subject; None
+    where the encoder reads one script. ``clear``: how far from zero the relation encoder's calibrated logit has to be
+    for its word to be enough (below, above).
     """
 
     relation: tuple[float, float] = (1.0, 0.0)
@@ -53,6 +56,7 @@ class Calibration:
     named_otherwise: tuple[float, float, float, float] = (0.0, 1.0, 0.0, 0.0)
     unnamed: tuple[float, float, float] = (0.5, 15.0, -13.0)
     talk: tuple[float, float, float] = (0.4, 0.8, 0.0)
+    abroad: tuple[float, float, float] | None = None
     clear: tuple[float, float] = (-4.0, 12.0)
 
 
@@ -95,12 +99,13 @@ class JudgeModel:
 
 def _calibration(described: Mapping[str, Sequence[float]]) -> Calibration:
     """Read what :func:`_calibration_dict` wrote."""
-    values: dict[str, Any] = {name: tuple(float(number) for number in row) for name, row in described.items()}
+    values: dict[str, Any] = {name: tuple(float(number) for number in row) for name, row in described.items() if row}
     return Calibration(**values)
 
 
 def _calibration_dict(calibration: Calibration) -> dict[str, list[float]]:
-    return {name: list(getattr(calibration, name)) for name in Calibration.__slots__}
+    values = {name: getattr(calibration, name) for name in Calibration.__slots__}
+    return {name: list(value) for name, value in values.items() if value is not None}
 
 
 def _stored(name: str, array: FloatArray) -> Iterable[tuple[str, np.ndarray]]:
@@ -160,13 +165,17 @@ def load_model(folder: Path, encoder_fingerprint: str | None = None) -> JudgeMod
     return model
 
 
-def ships_for(encoder_fingerprint: str) -> bool:
-    """Say whether the shipped parameters were trained on this encoder."""
-    try:
-        described = json.loads((SHIPPED / DESCRIPTION_FILE).read_text("utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return False
-    return bool(described.get("encoder") == encoder_fingerprint)
+@functools.cache
+def shipped_for(encoder_fingerprint: str) -> Path | None:
+    """Return the folder of the shipped parameters that were trained on this encoder, if there are any."""
+    for description in sorted(SHIPPED.glob(f"*/{DESCRIPTION_FILE}")):
+        try:
+            described = json.loads(description.read_text("utf-8"))
+        except (OSError, json.JSONDecodeError):
+            continue
+        if described.get("encoder") == encoder_fingerprint:
+            return description.parent
+    return None
 
 
 class Judge:

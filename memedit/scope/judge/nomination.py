@@ -11,6 +11,7 @@ from memedit.scope.judge.places import (
     focused,
     mask,
     named_outright,
+    other_script,
     partly_named,
     places,
     referring,
@@ -29,6 +30,8 @@ MAX_OTHERWISE = 4
 """Candidates whose subject does not stand in the query as stored that the cross-encoder reads."""
 MAX_TOLD = 8
 """Candidates of a talk that the cross-encoder reads."""
+MAX_ABROAD = 4
+"""Candidates whose subject may be named in another script that the cross-encoder reads: the most similar."""
 _LIKE, _LIKE_WITHOUT = 0.7, 0.55
 """An edit whose subject is no name may be meant at this cosine; one without a subject at the second."""
 
@@ -55,15 +58,18 @@ class Judged:
     """Where the query names the subject, which it does not hold as stored."""
     block: float | None = None
     """Logit of the nearest text that the edit blocks, where that is nearer than every text of the edit."""
+    abroad: bool = False
+    """The query is in another script than the subject."""
 
 
-def nominated(query: Encoding, candidates: Sequence[Candidate], rare: Rare) -> list[Judged]:
+def nominated(query: Encoding, candidates: Sequence[Candidate], rare: Rare, *, scripts: bool = False) -> list[Judged]:
     """Return the candidates that the query may be about, with its text as each is judged beside it.
 
     Args:
         query: a text.
         candidates: the memory's.
         rare: says of a folded word that it is no common one.
+        scripts: whether the encoder reads a name in another script as that name.
     """
     asked = folded_text(query.text)
     everywhere = words(query.text)
@@ -84,7 +90,12 @@ def nominated(query: Encoding, candidates: Sequence[Candidate], rare: Rare) -> l
         elif item.subject_span is None:
             room = sum(not judged.named for judged in found) < MAX_OTHERWISE
             here = _not_of_others(everywhere, named, subject)
-            found += _named_otherwise(item, query.text, here, rare, room=room)
+            meant = _named_otherwise(item, query.text, here, rare, room=room)
+            if not meant and scripts and not named and other_script(subject, query.text):
+                abroad = sum(judged.abroad for judged in found) < MAX_ABROAD
+                text = focused(query.text)
+                meant = [Judged(item, False, text, text, abroad=True)] if abroad else []
+            found += meant
     return found
 
 

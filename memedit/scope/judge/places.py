@@ -1,6 +1,8 @@
 """Where an edit's subject stands in a text, and the text with the subject masked."""
 
+import functools
 import re
+import unicodedata
 from collections.abc import Callable, Container, Sequence
 
 from memedit.index.function_words import ARTICLES, FUNCTION_WORDS, MONTHS, WEEKDAYS
@@ -330,6 +332,19 @@ def disagree(query: str, prompt: str) -> bool:
         if asked and stored and not asked & stored:
             return True
     return False
+
+
+def other_script(subject: str, text: str) -> bool:
+    """Say whether most letters of a text belong to another script than a subject's, so that it names it otherwise."""
+    own, letters = {_script(char) for char in subject if char.isalpha()}, [c for c in text if c.isalpha()]
+    return bool(own) and 2 * sum(_script(char) not in own for char in letters) > len(letters)
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _script(char: str) -> str:
+    """Return the script of a letter as its Unicode name begins: LATIN, CYRILLIC, CJK, HANGUL, ..."""
+    name = unicodedata.name(char, "").partition(" ")[0]
+    return "CJK" if name.startswith(("HIRAGANA", "KATAKANA")) else name
 
 
 def shares_name(prompt: str, found: Sequence[Word]) -> bool:

@@ -15,7 +15,7 @@ from memedit.encoders.base import Encoder
 from memedit.errors import InputError
 from memedit.scope.decision import BLOCKED, FiringRule, ScoredCandidate, decide_query
 from memedit.scope.identity import check_threshold, scope_fingerprint
-from memedit.scope.judge.model import SHIPPED, Calibration, Judge, JudgeModel, load_model
+from memedit.scope.judge.model import SHIPPED, Calibration, Judge, JudgeModel, load_model, shipped_for
 from memedit.scope.judge.nomination import Judged, nominated, nominated_in_talk
 from memedit.scope.judge.places import block_texts, edit_texts, focused, turns_ago, with_target
 from memedit.scope.talk import TURN, turns_of
@@ -76,7 +76,8 @@ class JudgeScope:
         folder = getattr(encoder, "folder", None)
         if folder is None:
             raise InputError("the scope classifier needs an encoder with files of its own; choose scope 'subject'")
-        self._model = load_model(Path(weights) if weights is not None else SHIPPED, encoder.fingerprint)
+        found = Path(weights) if weights is not None else shipped_for(encoder.fingerprint) or SHIPPED / "minilm"
+        self._model = load_model(found, encoder.fingerprint)
         chosen = check_threshold(threshold, self._model.threshold)
         self._rule = FiringRule(chosen, self._model.band if band is None else band, margin)
         self._judge = Judge(folder, self._model)
@@ -124,7 +125,7 @@ class JudgeScope:
         """Judge each query's candidates, those of all queries in one batch; several edits may fire on one query."""
         rule = self._rule.at(threshold)
         rows = [
-            nominated_in_talk(query, row) if TURN in query.text else nominated(query, row, self._judge.is_rare)
+            nominated_in_talk(query, row) if TURN in query.text else self._nominated(query, row)
             for query, row in zip(queries, candidates, strict=True)
         ]
         everyone = [judged for row in rows for judged in row]
@@ -136,6 +137,9 @@ class JudgeScope:
             )
             for query, row in zip(queries, rows, strict=True)
         ]
+
+    def _nominated(self, query: Encoding, candidates: Sequence[Candidate]) -> list[Judged]:
+        return nominated(query, candidates, self._judge.is_rare, scripts=self._model.calibration.abroad is not None)
 
     @staticmethod
     def _margin(rule: FiringRule, query: Encoding) -> FiringRule:
@@ -205,7 +209,8 @@ class JudgeScope:
             late = _AGO * max(0, turns_ago(judged.whole) - 1)
             return first * judged.relation + second * (judged.cross or 0.0) + offset - late
         if not judged.named and judged.share is None:
-            first, second, offset = self._model.calibration.unnamed
+            calibration = self._model.calibration
+            first, second, offset = calibration.abroad if judged.abroad and calibration.abroad else calibration.unnamed
             return first * (judged.cross or 0.0) + second * judged.candidate.similarity + offset
         return combined(self._model.calibration, judged.relation, judged.cross, judged.share)
 

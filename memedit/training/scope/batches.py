@@ -457,7 +457,7 @@ class BatchMaker:
         return pairs
 
     def _any_relation(self) -> tuple[Family, Relation]:
-        everywhere = not self._families or bool(self._abroad) and self._rng.random() < _PAIRS_ABROAD
+        everywhere = not self._families or (bool(self._abroad) and self._rng.random() < _PAIRS_ABROAD)
         family = self._rng.choice(self._abroad if everywhere else self._families)
         return family, self._rng.choice(family.relations)
 

@@ -14,6 +14,7 @@ from memedit.scope.judge.places import (
     PARTLY,
     focused,
     named_outright,
+    other_script,
     partly_named,
     referring,
     renamed,
@@ -21,7 +22,7 @@ from memedit.scope.judge.places import (
 )
 from memedit.scope.judge.scope import MAX_READ
 from memedit.scope.text import is_name
-from memedit.training.scope.batches import AskedMemory, BatchMaker, Pair
+from memedit.training.scope.batches import ABROAD, AskedMemory, BatchMaker, Pair
 from memedit.training.scope.inventory import Family
 from memedit.training.scope.rows import RewordedRow
 from memedit.types import FloatArray
@@ -57,6 +58,8 @@ def calibrate_judge(
     """
     maker = BatchMaker(families, (), (), seed)
     otherwise = maker.at(10_000).named_pairs(pairs)
+    abroad = [pair for pair in otherwise if pair.kind.startswith(ABROAD)]
+    otherwise = [pair for pair in otherwise if not pair.kind.startswith(ABROAD)]
     talks = maker.at(20_000).talk_pairs(pairs)
     alone, both = _fit_named(judge, maker.asked_memories())
     elsewhere = _fit_otherwise(judge, otherwise)
@@ -69,6 +72,7 @@ def calibrate_judge(
         named_otherwise=(elsewhere[0], elsewhere[1], elsewhere[2], elsewhere[3]),
         unnamed=_fit_unnamed(judge, encoder, rows) if rows and encoder is not None else Calibration().unnamed,
         talk=(spoken[0], spoken[1], spoken[2] + _TALKING),
+        abroad=_fit_abroad(judge, encoder, abroad) if abroad and encoder is not None else None,
     )
 
 
@@ -93,6 +97,16 @@ def _fit_unnamed(judge: Judge, encoder: Encoder, rows: Sequence[RewordedRow]) ->
     first, second, offset = _fit(columns, wanted)
     logits = first * columns[0] + second * columns[1] + offset
     return first, second, offset - max(0.0, float(np.quantile(logits[wanted == 0], 1 - _PASSING / 2)))
+
+
+def _fit_abroad(judge: Judge, encoder: Encoder, pairs: Sequence[Pair]) -> tuple[float, float, float]:
+    """Fit what judges queries in another script than the subject; few others may pass."""
+    kept = [pair for pair in pairs if other_script(pair.subject, pair.query)]
+    cosines = (encoder.encode([p.query for p in kept]) * encoder.encode([p.edit for p in kept])).sum(1)
+    columns, labels = [_cross_logits(judge, kept), cosines], _labels(kept)
+    first, second, offset = _fit(columns, labels)
+    logits = first * columns[0] + second * columns[1] + offset
+    return first, second, offset - max(0.0, float(np.quantile(logits[labels == 0], 1 - _PASSING / 2)))
 
 
 def _fit_otherwise(judge: Judge, pairs: Sequence[Pair]) -> list[float]:

@@ -41,9 +41,9 @@ class JudgeSettings:
 
     The first ``relation_first`` steps train the relation encoder alone: a cross-encoder that begins with what that has
     learned learns three times as fast; 0 goes on with both heads. ``families`` are read whole in each step, ``abroad``
-    of them such as have wordings in other languages, each with at most ``relations`` relations and ``wordings`` of each; ``rows`` rows of data files come along, and ``written``
-    groups each of contrasts and derived questions. Of the pairs
-    ``hard`` are judged by the cross-encoder too, with ``talks``, ``named``, ``several``, ``qualified``, ``hops``,
+    of them such as have wordings in other languages, each with at most ``relations`` relations and ``wordings`` of
+    each; ``rows`` rows of data files come along, and ``written`` groups each of contrasts and derived questions. Of the
+    pairs ``hard`` are judged by the cross-encoder too, with ``talks``, ``named``, ``several``, ``qualified``, ``hops``,
     ``derived`` and ``contrasts`` made.
     ``save_every``: steps between checkpoints.
     """

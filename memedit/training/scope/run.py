@@ -110,9 +110,10 @@ def _families(leave_out: Sequence[str], *, abroad: bool) -> tuple[list[Family], 
     names = {name for file, family in found for name in (file, f"{file}/{family}")} | languages
     unknown = [name for name in leave_out if name not in names]
     if unknown:
+        files = ", ".join(sorted({file for file, _ in found}))
         raise InputError(
-            f"no inventory file, family or language is named {', '.join(unknown)}; there are the files "
-            f"{', '.join(sorted({file for file, _ in found}))} and the languages {', '.join(sorted(languages)) or 'English'}"
+            f"no inventory file, family or language is named {', '.join(unknown)}; there are the files {files} and the "
+            f"languages {', '.join(sorted(languages)) or 'English'}"
         )
     kept: list[Family] = []
     back: list[Family] = []

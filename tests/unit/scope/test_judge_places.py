@@ -9,6 +9,7 @@ from memedit.scope.judge.places import (
     focused,
     masked,
     named_outright,
+    other_script,
     partly_named,
     places,
     renamed,
@@ -189,3 +190,19 @@ def test_a_number_alone_is_no_name_that_texts_share():
 def test_a_subject_may_be_a_part_of_a_longer_name(query, subject, longer):
     spans = places(subject, query)
     assert within_longer_name(query, words(query), spans, "When does the theatre Luna open?") is longer
+
+
+@pytest.mark.parametrize(
+    ("subject", "text", "other"),
+    [
+        ("Marie Curie", "Когда родилась Мария Кюри?", True),
+        ("Marie Curie", "マリ・キュリーはいつ生まれましたか?", True),
+        ("Marie Curie", "Wann wurde Marie Curie geboren?", False),
+        ("東京タワー", "東京タワーはどこ?", False),
+        ("東京タワー", "Where is Tokyo Tower?", True),
+        ("Abendrot", "Is Мир open?", False),
+        ("42", "где это?", False),
+    ],
+)
+def test_a_text_in_another_script_than_a_subject(subject, text, other):
+    assert other_script(subject, text) == other

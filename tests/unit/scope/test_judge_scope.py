@@ -216,3 +216,13 @@ def test_any_text_gets_finite_scores(make_scope, bench, edits, text):
 def test_an_encoder_without_files_is_refused(bench):
     with pytest.raises(InputError, match="files of its own"):
         load_scope("classifier", bench.encoder)
+
+
+def test_a_name_in_another_script_is_read_where_the_encoder_knows_it(make_scope, bench, edits):
+    asked = "столица Перу"
+    assert not decide(make_scope(), bench, asked, edits).considered
+    scope = make_scope(Calibration(clear=ALWAYS_READ, abroad=(0.0, 0.0, 2.0)))
+    considered = decide(scope, bench, asked, edits).considered
+    assert {hit.edit.subject for hit in considered} == {"Peru", "Blue Moon"}
+    assert all(hit.score == pytest.approx(0.8808, abs=1e-3) and "cross" in hit.reasons for hit in considered)
+    assert all(hit.edit.subject != "Peru" for hit in decide(scope, bench, "Blue Moon?", edits).considered)

@@ -158,6 +158,75 @@ def test_of_written_questions_nothing_is_known_beside_others(families, words):
                 assert (labels[i, j], known[i, j]) == (0.0, 1.0)
 
 
+def town(name, relations=("mayor", "river", "founding")):
+    """A family with wordings in three languages."""
+    text = {
+        "en": ["Who is the {0} of {{s}}?", "Name the {0} of {{s}}"],
+        "de": ["Wer ist {0} von {{s}}?", "Nenne {0} von {{s}}"],
+        "ru": ["Кто {0} {{s}}?", "Назови {0} {{s}}"],
+    }
+    return {
+        "family": name,
+        "subjects": ["Arn", "Bel"],
+        "local": {"ru": ["Арн", "Бел"]},
+        "relations": [
+            {
+                "id": relation,
+                "objects": ["one", "two"],
+                "text": {
+                    code: {
+                        "questions": [question.format(relation) for question in questions],
+                        "statement": f"{code} {relation} {{s}} {{o}}",
+                        "casual": f"{code} {relation} {{s}}",
+                    }
+                    for code, questions in text.items()
+                },
+            }
+            for relation in relations
+        ],
+    }
+
+
+def test_wordings_in_other_languages_are_asked_of_edits_mostly_in_english(families, tmp_path):
+    path = tmp_path / "languages_x.jsonl"
+    path.write_text(json.dumps(town("town")), "utf-8")
+    (abroad,) = read_families([path])
+    assert (abroad.abroad, families[0].abroad) == (True, False)
+    maker = BatchMaker([*families, abroad], (), (), 0)
+    texts = [text for step in range(30) for text in maker.at(step).texts(2, 3, 4, 0, 1)[0] if text.family == "town"]
+    english = {True: [], False: []}
+    for text in texts:
+        if text.unlike is None and text.rivals is None:
+            english[text.edit].append(" of " in text.text or text.text.startswith("en"))
+    assert np.mean(english[True]) > 0.7 > 0.4 > np.mean(english[False]) > 0.0
+    assert not [text for text in maker.at(0).texts(2, 3, 4)[0] if text.family == "town"], (
+        "only where they are asked for"
+    )
+    pairs = [pair for pair in maker.at(1).named_pairs(300) if pair.kind.startswith("abroad")]
+    for pair in pairs:
+        other = {"Arn": "Bel", "Бел": "Арн", "Bel": "Arn", "Арн": "Бел"}[pair.subject]
+        assert ((other in pair.query) or ({"Arn": "Бел", "Bel": "Арн"}[pair.subject] in pair.query)) == (
+            pair.kind == "abroad, other name"
+        )
+        assert pair.label == (pair.kind == "abroad")
+    assert {"abroad", "abroad, other name", "abroad, other relation"} == {pair.kind for pair in pairs}
+
+
+def test_a_language_a_family_or_a_file_is_left_out(files, monkeypatch, tmp_path):
+    for path in files.glob("*.jsonl"):
+        (tmp_path / path.name).write_text(path.read_text("utf-8"), "utf-8")
+    (tmp_path / "languages_x.jsonl").write_text("\n".join(json.dumps(town(name)) for name in ("town", "isle")), "utf-8")
+    monkeypatch.setattr(run, "FOLDER", tmp_path)
+    kept, back = run._families(["song", "languages_x/isle", "de"], abroad=True)
+    assert {family.name for family in back} == {"song 0", "song 1", "isle (languages_x)"}
+    (town_,) = (family for family in kept if family.abroad)
+    assert set(town_.relations[0].abroad) == {"ru"}
+    assert {frozenset(family.relations[0].abroad) for family in back} == {frozenset(), frozenset({"de", "ru"})}
+    assert not any(family.abroad for part in run._families(["song"], abroad=False) for family in part)
+    with pytest.raises(InputError, match="named fr; there are the files languages_x, ship"):
+        run._families(["fr"], abroad=True)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_memory_is_asked_about_what_it_holds_and_what_it_does_not(families, seed):
     asked = BatchMaker(families, (), (), seed).at(0).asked_memories()
@@ -275,7 +344,7 @@ def test_a_resumed_run_knows_the_same_relations_as_alike(words, tmp_path, monkey
 @pytest.mark.usefixtures("small")
 def test_what_cannot_be_trained_says_so(words, tmp_path):
     data = [reworded(tmp_path)]
-    with pytest.raises(InputError, match="no inventory file is named nonsense"):
+    with pytest.raises(InputError, match="no inventory file, family or language is named nonsense"):
         train_judge(data, tmp_path, leave_out=["nonsense"], encoder=words)
     with pytest.raises(InputError, match="leave inventory files out"):
         train_judge(data, tmp_path, encoder=words)

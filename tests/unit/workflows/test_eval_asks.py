@@ -72,6 +72,21 @@ def test_a_talk_stores_what_is_asked_and_the_same_of_the_others(tmp_path):
     assert asked.asks[0].query[-1] == {"role": "user", "content": "How old is it?"}
 
 
+def test_other_languages_ask_about_edits_in_english_under_both_names(tmp_path):
+    texts = {
+        code: {"questions": [f"{code}1 {{s}}?", f"{code}2 {{s}}"], "casual": f"{code}3 {{s}}"} for code in ("en", "ru")
+    }
+    relations = [{"id": name, "objects": ["x"], "text": texts} for name in ("mayor", "river")]
+    row = {"family": "town", "subjects": ["Arn"], "local": {"ru": ["Арн"]}, "relations": relations}
+    asked = read_asks(write(tmp_path / "towns.jsonl", row))
+    assert [edit.prompt for edit in asked.edits] == ["en1 Arn?"]
+    kinds = {ask.kind: (ask.query, ask.wanted) for ask in asked.asks}
+    assert kinds["asked in ru, name too"] == ("ru3 Арн", (0,))
+    assert kinds["asked in en"] == ("en3 Arn", (0,))
+    assert kinds["other relation in ru"] == ("ru3 Arn", ())
+    assert "other relation in en, name too" not in kinds
+
+
 def test_a_family_stores_every_second_relation_and_asks_all(tmp_path):
     asked = read_asks(write(tmp_path / "ships.jsonl", FAMILY))
     stored = [edit.prompt for edit in asked.edits]
