@@ -273,7 +273,7 @@ def hops(
     Questions are looked up along chains unless --chains says otherwise.
     """
     from memedit.bench.hops import read_cases, run
-    from memedit.cli.bench import emit_rows
+    from memedit.cli.figures import emit_rows
 
     policy = session.settings.chains if "chains" in session.settings.model_fields_set else "on"
     rows = read_cases(data)[:cases]

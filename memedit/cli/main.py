@@ -11,7 +11,6 @@ from memedit.cli import (
     ask,
     backup,
     bench,
-    bench_large,
     chat,
     consolidate,
     demo,
@@ -66,7 +65,6 @@ backup.register(app)
 consolidate.register_withdraw(app)
 versions.register_rollback(app)
 versions.register_export(app)
-bench_large.register(bench.app)
 app.add_typer(edit.app, name="edit")
 app.add_typer(keys.app, name="keys")
 app.add_typer(quotas.app, name="quotas")

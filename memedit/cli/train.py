@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memedit.cli.bench import emit
+from memedit.cli.figures import emit
 from memedit.cli.options import Needs, command, key_values
 from memedit.cli.text import plain
 
