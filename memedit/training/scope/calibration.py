@@ -22,9 +22,11 @@ from memedit.scope.judge.places import (
 )
 from memedit.scope.judge.scope import MAX_READ
 from memedit.scope.text import is_name
-from memedit.training.scope.batches import ABROAD, AskedMemory, BatchMaker, Pair
+from memedit.training.scope.batches import BatchMaker
 from memedit.training.scope.inventory import Family
+from memedit.training.scope.pairs import ABROAD, Pair
 from memedit.training.scope.rows import RewordedRow
+from memedit.training.scope.texts import AskedMemory
 from memedit.types import FloatArray
 
 _PASSING = 0.1
@@ -57,11 +59,11 @@ def calibrate_judge(
         seed: of the draws.
     """
     maker = BatchMaker(families, (), (), seed)
-    otherwise = maker.at(10_000).named_pairs(pairs)
+    otherwise = maker.at(10_000).pairs.named(pairs)
     abroad = [pair for pair in otherwise if pair.kind.startswith(ABROAD)]
     otherwise = [pair for pair in otherwise if not pair.kind.startswith(ABROAD)]
-    talks = maker.at(20_000).talk_pairs(pairs)
-    alone, both = _fit_named(judge, maker.asked_memories())
+    talks = maker.at(20_000).pairs.talk(pairs)
+    alone, both = _fit_named(judge, maker.texts.asked_memories())
     elsewhere = _fit_otherwise(judge, otherwise)
     last = _relation_logits(judge, [(referring(pair.query), pair.edit) for pair in talks])
     spoken = _fit([last, _cross_logits(judge, talks)], _labels(talks))

@@ -20,9 +20,11 @@ from memedit.errors import InputError
 from memedit.scope.judge.network import MASK, JudgeNetwork, JudgeTokenizer, States
 from memedit.training.checkpoints import Checkpoints, run_key
 from memedit.training.loop import FitProgress, Schedule, fit
-from memedit.training.scope.batches import HOP, WRITTEN, BatchMaker, Pair, Text
+from memedit.training.scope.batches import BatchMaker
 from memedit.training.scope.inventory import Family
+from memedit.training.scope.pairs import HOP, Pair
 from memedit.training.scope.rows import RewordedRow
+from memedit.training.scope.texts import WRITTEN, Text
 from memedit.types import FloatArray
 
 _POSITIVE = 3.0
@@ -189,11 +191,11 @@ def _step(
     step: int,
 ) -> JudgeLoss:
     """Add the gradients of one step; return its losses."""
-    texts, drawn = maker.texts(
+    texts, drawn = maker.texts.of_families(
         settings.families, settings.relations, settings.wordings, settings.written, settings.abroad
     )
     labels, known = alike.labels(texts, {family.name: family for family in drawn})
-    reworded = maker.reworded(settings.rows)
+    reworded = maker.texts.reworded(settings.rows)
     lines = [text.text for text in texts] + [line for pair in reworded for line in pair]
     with _precision():
         states, vectors = network.read(tokenizer(lines))
@@ -213,14 +215,14 @@ def _step(
             maker=maker,
             rng=random.Random(step),
         ),
-        *maker.talk_pairs(settings.talks),
-        *maker.named_pairs(settings.named),
-        *maker.several_pairs(settings.several),
-        *maker.qualified_pairs(settings.qualified),
-        *maker.hop_pairs(settings.hops),
-        *maker.derived_pairs(settings.derived),
-        *maker.contrast_pairs(settings.contrasts),
-        *maker.row_pairs(settings.rows),
+        *maker.pairs.talk(settings.talks),
+        *maker.pairs.named(settings.named),
+        *maker.pairs.several(settings.several),
+        *maker.pairs.qualified(settings.qualified),
+        *maker.pairs.hop(settings.hops),
+        *maker.pairs.derived(settings.derived),
+        *maker.pairs.contrast(settings.contrasts),
+        *maker.pairs.row(settings.rows),
     ]
     with _precision():
         found = _read_pairs(network, tokenizer, lines, states, pairs)
@@ -316,7 +318,12 @@ def _hardest(
     chosen += [pair for pairs in rest for pair in rng.sample(pairs, min(quarter, len(pairs)))]
     return [
         Pair(
-            texts[i].text, texts[j].text, float(labels[i, j]), "inventory", texts[i].direct, maker.edit_value(texts[j])
+            texts[i].text,
+            texts[j].text,
+            float(labels[i, j]),
+            "inventory",
+            texts[i].direct,
+            maker.pairs.value(texts[j].value),
         )
         for i, j in chosen
     ]

@@ -12,13 +12,15 @@ from memedit.scope.judge.model import load_model
 from memedit.scope.judge.network import MASK
 from memedit.scope.judge.places import with_value
 from memedit.training.scope import fitting, inventory, run
-from memedit.training.scope.batches import WRITTEN, BatchMaker, masked
+from memedit.training.scope.batches import BatchMaker
 from memedit.training.scope.calibration import _evened
 from memedit.training.scope.fitting import Alike, JudgeSettings
 from memedit.training.scope.inventory import read_families
+from memedit.training.scope.names import masked
 from memedit.training.scope.rows import RewordedRow, read_rows
 from memedit.training.scope.run import train_judge
 from memedit.training.scope.talks import make_talk
+from memedit.training.scope.texts import WRITTEN
 from memedit.training.scope.wordings import contrasts, derived, mistyped, qualified, referring, terse
 from support.scope_bench import HashedWords
 from support.tiny_encoder import save_tiny_encoder
@@ -87,9 +89,9 @@ def test_a_line_that_is_no_family_is_named(tmp_path):
 
 def test_draws_depend_on_seed_and_step_alone(families):
     first, second = (BatchMaker(families, (), ("Noise.",), 3) for _ in range(2))
-    first.at(7).texts()
-    assert first.at(2).texts()[0][:5] == second.at(2).texts()[0][:5]
-    assert first.at(2).talk_pairs(9) == second.at(2).talk_pairs(9) != second.at(3).talk_pairs(9)
+    first.at(7).texts.of_families()
+    assert first.at(2).texts.of_families()[0][:5] == second.at(2).texts.of_families()[0][:5]
+    assert first.at(2).pairs.talk(9) == second.at(2).pairs.talk(9) != second.at(3).pairs.talk(9)
 
 
 def test_labels_say_what_is_known(families, words):
@@ -97,7 +99,7 @@ def test_labels_say_what_is_known(families, words):
 
     network, tokenizer = start_network(words.folder)
     alike = Alike(network, tokenizer, families)
-    texts, drawn = BatchMaker(families, (), (), 0).at(1).texts(1, 4, 3)
+    texts, drawn = BatchMaker(families, (), (), 0).at(1).texts.of_families(1, 4, 3)
     labels, known = alike.labels(texts, {one.name: one for one in drawn})
     for i, first in enumerate(texts):
         for j, second in enumerate(texts):
@@ -116,10 +118,10 @@ def test_labels_say_what_is_known(families, words):
 @pytest.mark.parametrize("seed", range(8))
 def test_pairs_are_what_they_say(families, seed):
     maker = BatchMaker(families, (), (), seed).at(0)
-    for pair in maker.named_pairs(60):
+    for pair in maker.pairs.named(60):
         assert pair.subject in pair.edit
         assert (pair.label == 0.0) == (pair.kind in ("other name", "name otherwise, other relation"))
-    talks = [make_talk(families[0], families[0].relations[2], "the moon", maker._rng) for _ in range(60)]
+    talks = [make_talk(families[0], families[0].relations[2], "the moon", maker._draws.rng) for _ in range(60)]
     for talk in talks:
         assert len(talk.text.split(" || ")) >= 2
         assert talk.kind != "nothing" or not talk.asks
@@ -144,7 +146,7 @@ def test_of_written_questions_nothing_is_known_beside_others(families, words):
 
     network, tokenizer = start_network(words.folder)
     alike = Alike(network, tokenizer, families)
-    texts, drawn = BatchMaker(families, (), (), 0).at(1).texts(1, 4, 3)
+    texts, drawn = BatchMaker(families, (), (), 0).at(1).texts.of_families(1, 4, 3)
     labels, known = alike.labels(texts, {one.name: one for one in drawn})
     written = [i for i, text in enumerate(texts) if text.family.startswith(WRITTEN)]
     assert len({texts[i].family for i in written}) == 3
@@ -193,16 +195,21 @@ def test_wordings_in_other_languages_are_asked_of_edits_mostly_in_english(famili
     (abroad,) = read_families([path])
     assert (abroad.abroad, families[0].abroad) == (True, False)
     maker = BatchMaker([*families, abroad], (), (), 0)
-    texts = [text for step in range(30) for text in maker.at(step).texts(2, 3, 4, 0, 1)[0] if text.family == "town"]
+    texts = [
+        text
+        for step in range(30)
+        for text in maker.at(step).texts.of_families(2, 3, 4, 0, 1)[0]
+        if text.family == "town"
+    ]
     english = {True: [], False: []}
     for text in texts:
         if text.unlike is None and text.rivals is None:
             english[text.edit].append(" of " in text.text or text.text.startswith("en"))
     assert np.mean(english[True]) > 0.7 > 0.4 > np.mean(english[False]) > 0.0
-    assert not [text for text in maker.at(0).texts(2, 3, 4)[0] if text.family == "town"], (
+    assert not [text for text in maker.at(0).texts.of_families(2, 3, 4)[0] if text.family == "town"], (
         "only where they are asked for"
     )
-    pairs = [pair for pair in maker.at(1).named_pairs(300) if pair.kind.startswith("abroad")]
+    pairs = [pair for pair in maker.at(1).pairs.named(300) if pair.kind.startswith("abroad")]
     for pair in pairs:
         other = {"Arn": "Bel", "Бел": "Арн", "Bel": "Arn", "Арн": "Бел"}[pair.subject]
         assert ((other in pair.query) or ({"Arn": "Бел", "Bel": "Арн"}[pair.subject] in pair.query)) == (
@@ -229,7 +236,7 @@ def test_a_language_a_family_or_a_file_is_left_out(files, monkeypatch, tmp_path)
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_memory_is_asked_about_what_it_holds_and_what_it_does_not(families, seed):
-    asked = BatchMaker(families, (), (), seed).at(0).asked_memories()
+    asked = BatchMaker(families, (), (), seed).at(0).texts.asked_memories()
     for one in asked:
         assert len(one.edits) == 2
         assert one.wanted is None or one.wanted < 2
@@ -375,7 +382,7 @@ def test_fitting_learns(words, families, tmp_path):
 
 def test_a_row_without_its_subject_in_the_rewording_is_read_in_full():
     row = RewordedRow("who coined it for the first kings?", "first kings", "Ann", ("Which early monarchs coined?",))
-    pairs = BatchMaker([], [row], (), 0).at(0).row_pairs(6)
+    pairs = BatchMaker([], [row], (), 0).at(0).pairs.row(6)
     assert {(pair.query, pair.edit, pair.subject) for pair in pairs} == {
         ("Which early monarchs coined?", "who coined it for the first kings?", "first kings")
     }
