@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from memedit.encoders.base import Progress
 from memedit.encoders.fingerprint import check_weights, encoder_fingerprint
+from memedit.encoders.mean_model import load_mean_model
 from memedit.encoders.packing import pack_layers
 from memedit.errors import InputError, ModelError, UnsupportedModelError
 from memedit.types import Encoding, FloatArray
@@ -26,9 +27,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 class SentenceEncoder:
     """Text to unit float32 vectors with a sentence-transformers model (transformer, pooling, normalisation).
 
-    The modules are sentence-transformers' own, so vectors equal those of ``SentenceTransformer.encode`` (to float
-    rounding, 1e-5); tokenising and batching are ours: one immutable Rust tokenizer shared by all threads, batches
-    sorted by length, no per-call set-up. Texts longer than ``max_tokens`` are truncated; see
+    Vectors equal those of ``SentenceTransformer.encode`` (to float rounding, 1e-5), whose modules run where the model
+    is no BERT with a mean over its tokens; tokenising and batching are ours: one immutable Rust tokenizer shared by all
+    threads, batches sorted by length, no per-call set-up. Texts longer than ``max_tokens`` are truncated; see
     :func:`~memedit.encoders.windows.split_long` for looking up every part of one. Lone surrogates are read as U+FFFD.
 
     Args:
@@ -174,6 +175,18 @@ def _device(name: str) -> torch.device:
 
 
 def _load_modules(folder: Path, device: torch.device) -> Any:
+    try:
+        model = load_mean_model(folder) or _foreign_modules(folder)
+    except Exception as error:  # damaged files surface as many kinds of error
+        raise ModelError(f"encoder folder {folder} cannot be loaded: {type(error).__name__}: {error}") from error
+    model.to(device).float().eval().requires_grad_(False)
+    if device.type == "cpu":
+        pack_layers(model)
+    return model
+
+
+def _foreign_modules(folder: Path) -> Any:
+    """Return sentence-transformers' model; importing that takes seconds."""
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging as hf_logging
 
@@ -183,17 +196,11 @@ def _load_modules(folder: Path, device: torch.device) -> Any:
     try:
         remarks.setLevel(logging.ERROR)
         hf_logging.disable_progress_bar()  # loading takes under a second; the caller's terminal is not ours
-        model = SentenceTransformer(str(folder), device=str(device), local_files_only=True)
-    except Exception as error:  # damaged files surface as many kinds of error
-        raise ModelError(f"encoder folder {folder} cannot be loaded: {type(error).__name__}: {error}") from error
+        return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     finally:
         remarks.setLevel(level)
         if bars:
             hf_logging.enable_progress_bar()
-    model.float().eval().requires_grad_(False)
-    if device.type == "cpu":
-        pack_layers(model)
-    return model
 
 
 def _frozen_tokenizer(tokenizer: Any, max_tokens: int, name: str) -> Tokenizer:

@@ -6,11 +6,12 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from memedit.adapters import Adapter, create_adapter
-from memedit.consolidation.loaded import ModelVersion
 from memedit.scope import Scope
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from memedit.consolidation.loaded import ModelVersion
 
 
 class LazyScope:
@@ -50,7 +51,7 @@ class LazyAdapter:
         model: "PreTrainedModel",
         tokenizer: Any,
         *,
-        version: ModelVersion | None = None,
+        version: "ModelVersion | None" = None,
         lock: Any = None,
     ) -> None:
         self._given = self._adapter = adapter

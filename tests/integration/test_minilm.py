@@ -1,5 +1,8 @@
 """The packaged all-MiniLM-L6-v2."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -33,6 +36,21 @@ def test_vectors_equal_those_of_sentence_transformers(minilm: SentenceEncoder) -
     theirs = SentenceTransformer(str(find_encoder("minilm")), device="cpu").encode(TEXTS)
     np.testing.assert_allclose(minilm.encode(TEXTS), theirs, atol=1e-5)
     np.testing.assert_allclose(np.stack([e.vector for e in minilm.encode_tokens(TEXTS)]), theirs, atol=1e-5)
+
+
+def test_looking_up_imports_no_library_that_holds_every_model(minilm: SentenceEncoder) -> None:
+    code = (
+        "import sys\n"
+        "from memedit.memory import EditMemory\n"
+        "from memedit.runtime import Router\n"
+        "from memedit.scope import load_scope\n"
+        "memory = EditMemory(encoder='minilm')\n"
+        "memory.add('The mayor of Oslo is', 'Ann', subject='Oslo')\n"
+        "assert Router(memory, load_scope('subject', memory.encoder)).decide(['Who is the mayor of Oslo?'])[0].fired\n"
+        "heavy = {'sentence_transformers', 'transformers.modeling_utils', 'sklearn', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_what_it_is(minilm: SentenceEncoder) -> None:

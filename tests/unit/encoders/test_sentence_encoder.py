@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memedit.encoders import Encoder, encoder_fingerprint, find_encoder, load_encoder
+from memedit.encoders.mean_model import load_mean_model
 from memedit.encoders.sentence import SentenceEncoder
 from memedit.errors import InputError, ModelError, ModelNotFoundError, UnsupportedModelError
 
@@ -76,6 +77,30 @@ def test_vectors_equal_those_of_sentence_transformers(tmp_path: Path, pooling: s
     ours = load_encoder(folder)
     np.testing.assert_allclose(ours.encode(TEXTS), theirs, atol=1e-5)
     np.testing.assert_allclose(ours.encode(TEXTS, batch_size=1), theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize(("file", "field", "value"), [
+    ("1_Pooling/config.json", "pooling_mode", ["mean", "max"]),
+    ("1_Pooling/config.json", "include_prompt", False),
+    ("config.json", "hidden_act", "relu"),
+    ("config.json", "position_embedding_type", "relative_key"),
+])  # fmt: skip
+def test_what_is_no_plain_mean_is_left_to_sentence_transformers(
+    tmp_path: Path, tiny_folder: Path, file: str, field: str, value: object
+) -> None:
+    assert load_mean_model(tiny_folder) is not None
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    described = json.loads((folder / file).read_text(encoding="utf-8"))
+    (folder / file).write_text(json.dumps({**described, field: value}), encoding="utf-8")
+    assert load_mean_model(folder) is None
+
+
+def test_layers_that_are_not_packed_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save_tiny(tmp_path)
+    packed = load_encoder(folder).encode(TEXTS)
+    monkeypatch.setattr("memedit.encoders.sentence.pack_layers", lambda model: 0)
+    np.testing.assert_allclose(load_encoder(folder).encode(TEXTS), packed, atol=1e-5)
 
 
 def test_a_default_prompt_is_applied_and_kept_out_of_the_spans(tmp_path: Path) -> None:
