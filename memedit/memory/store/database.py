@@ -22,6 +22,7 @@ from memedit.memory.store import postgres
 from memedit.memory.store.actor import Acting
 from memedit.memory.store.dialect import fold
 from memedit.memory.store.failures import committing, translated
+from memedit.memory.store.file_watcher import FileWatcher
 from memedit.memory.store.files import OpenFile
 from memedit.memory.store.postgres import RevisionWatcher
 
@@ -67,7 +68,7 @@ class Database:
         self._advanced = 0
         self._file = OpenFile(self.path)
         self.engine = postgres.make_engine(remote, timeout) if remote else self._sqlite()
-        self.watcher = RevisionWatcher(self.engine, max_lag) if remote and max_lag > 0 else None
+        self.watcher = self._watcher(max_lag)
         with translated(self.url, self.path):
             self._prepare(as_is)
         self._file.opened()
@@ -123,6 +124,12 @@ class Database:
             self._file.check(written=True)
             if self.watcher is not None:
                 self.watcher.note(self._advanced)
+
+    def _watcher(self, max_lag: float) -> RevisionWatcher | FileWatcher | None:
+        """What knows the newest revision sooner than a transaction does: nothing, for what is in memory."""
+        if self.path is not None:
+            return FileWatcher(self._connect)
+        return RevisionWatcher(self.engine, max_lag) if not self.sqlite and max_lag > 0 else None
 
     def check_file(self) -> None:
         """Look whether the file is still the one that was opened.
