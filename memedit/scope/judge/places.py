@@ -4,6 +4,7 @@ import functools
 import re
 import unicodedata
 from collections.abc import Callable, Container, Sequence
+from itertools import pairwise
 
 from memedit.index.function_words import ARTICLES, FUNCTION_WORDS, MONTHS, WEEKDAYS
 from memedit.index.subjects import SubjectIndex
@@ -43,6 +44,8 @@ _YES_OR_NO = re.compile(
     re.IGNORECASE,
 )
 _NAME_BEFORE = re.compile(r"[\w,] ([A-Z]\w+) \Z")  # not at the front of a sentence
+_ROMAN = re.compile(r"[IVX]+")
+_RULER_BEFORE = re.compile(r"\b([A-Z]\w+) [IVX]+ of \Z")
 _MOSTLY = 0.6
 PARTLY = 0.25
 """A subject of which this share of letters stands in a query may be meant."""
@@ -204,6 +207,8 @@ def named_outright(
         return None
     first, last = hits[0], hits[-1]
     inner = [word.folded for word in found[first : last + 1]]
+    if not any(_is_mistyped(word, other) for word in inner for other in own):
+        return None  # consonants alone name nothing: "Mr" is not "Munsters"
     missing = [word for word in own if not any(_is_typed(other, word) for other in inner)]
     if any(word not in FUNCTION_WORDS and not _among(word, own) for word in inner):
         return None
@@ -243,9 +248,14 @@ def _among(word: str, own: Sequence[str]) -> bool:
     return any(_is_typed(word, other) for other in own)
 
 
+def _is_mistyped(word: str, other: str) -> bool:
+    """Say whether a word is another one, or that with a letter left out, doubled or swapped."""
+    return word == other or (alike(word, other) and (len(word) != len(other) or sorted(word) == sorted(other)))
+
+
 def _is_typed(word: str, other: str) -> bool:
-    """Say whether a word is another one, that mistyped (a letter left out, doubled or swapped), or its consonants."""
-    if word == other or (alike(word, other) and (len(word) != len(other) or sorted(word) == sorted(other))):
+    """Say whether a word is another one, that mistyped, or its consonants."""
+    if _is_mistyped(word, other):
         return True
     short = 1 < len(word) < len(other) and word[0] == other[0] and _CONSONANTS.fullmatch(word) is not None
     return short and _within(word, other)
@@ -278,8 +288,9 @@ def _grows(text: str, span: Span, known: Container[str], plain: bool) -> bool:
     if _JOINED_BEHIND.match(text, end) or _JOINED_BEFORE.search(text[:start]):
         return True
     claimed = _YES_OR_NO.search(text[:start]) is not None  # what follows may be the value: "Is Luna Persian?"
-    behind, before = None if claimed else _NAME_BEHIND.match(text, end), _NAME_BEFORE.search(text[:start])
-    found = [match.group(1) for match in (behind, before) if match is not None]
+    behind = None if claimed else _NAME_BEHIND.match(text, end)
+    before = (pattern.search(text[:start]) for pattern in (_NAME_BEFORE, _RULER_BEFORE))
+    found = [match.group(1) for match in (behind, *before) if match is not None]
     return plain and any(folded not in known for word in found for folded in folded_words(word))
 
 
@@ -288,13 +299,15 @@ def renamed(subject: str, found: Sequence[Word], text: str) -> bool:
 
     "Ferrowing Atlantic flights" is not "Ferrowing regional flights": beside the part stands a word with a capital or a
     digit that is no word of the subject, where the subject has another word. "Joe Gaspar" may be "Joseph A. Gaspar":
-    a word, or one beside it, begins like the one that is left out.
+    a word, or one beside it, begins like the one that is left out. "Clement" is not "Clement X".
     """
     own = folded_words(subject)
     hits = [i for i, word in enumerate(found) if any(alike(word.folded, other) for other in own)]
     present = {other for other in own if any(alike(found[i].folded, other) for i in hits)}
     if not hits or len(present) == len(set(own)):
         return False
+    if any(number.lower() not in present and before in present for before, number in _numbered(subject)):
+        return True
     for i in hits:
         place = next(k for k, other in enumerate(own) if alike(found[i].folded, other))
         for step in (-1, 1):
@@ -305,6 +318,13 @@ def renamed(subject: str, found: Sequence[Word], text: str) -> bool:
             if another and not _begins_like(own[missing], found[beside::step][:_GIVEN_NAMES], text):
                 return True
     return False
+
+
+def _numbered(subject: str) -> list[tuple[str, str]]:
+    """Return the words of a name that a Roman number follows, folded, and that number."""
+    found = words(subject)
+    pairs = ((before, subject[word.start : word.end]) for before, word in pairwise(found))
+    return [(before.folded, number) for before, number in pairs if _ROMAN.fullmatch(number)]
 
 
 def _begins_like(left_out: str, beside: Sequence[Word], text: str) -> bool:

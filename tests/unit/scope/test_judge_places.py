@@ -125,6 +125,8 @@ def test_an_old_turn_that_names_the_subject_is_kept_and_others_go():
         ("Joe Gaspar", "Where did Joseph Alan Gaspar die?", False),  # a given name in full
         ("Joe Gaspar", "Where did Peter Gaspar die?", True),
         ("Kestrel X2", "Who sells the Kestrel X3?", True),
+        ("Clement X", "Clement holds the title of", True),  # a ruler without the number
+        ("Clement X", "Clemens X holds the title of", False),
     ],
 )
 def test_a_part_of_a_name_beside_another_name_is_another_thing(subject, query, expected):
@@ -157,6 +159,8 @@ _PROMPT = "Which port does the Quillbase staging database listen on?"
         ("tarpley library", "which library do we need?", None),
         ("2023 Quillbase regatta", "who won at Quillbase in the 2023 regatta", "who won at [MASK]"),
         ("Peru", "who rules chile", None),
+        ("The Quillbase", "Qb. Merlin premieres on", None),  # consonants alone are no name
+        ("Quillbase database", "port of Quillbase db", "port of [MASK]"),
     ],
 )
 def test_a_subject_is_named_outright_by_its_rare_words_and_all_of_them(subject, query, wanted):
@@ -176,6 +180,8 @@ def test_a_number_alone_is_no_name_that_texts_share():
         ("Who is the editor of Teen Vogue?", "Vogue", True),
         ("the default of log_level_file?", "log_level", True),
         ("where does my sister-in-law live?", "sister", True),
+        ("Christina I of Sweden speaks the language", "Sweden", True),
+        ("Which part of Sweden is the coldest?", "Sweden", False),
         ("Luna II is a sister of Luna. Where was Luna born?", "Luna", False),  # named by itself too
         ("WHO FEEDS LUNA TODAY", "Luna", False),  # capitals say nothing
         ("Who Feeds Luna Today", "Luna", False),
