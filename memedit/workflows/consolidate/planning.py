@@ -132,7 +132,8 @@ def _units(
 ) -> dict[str, float]:
     """Return the work of every stage in forward passes of one token; ``statistics`` and ``sensitivity`` may be kept."""
     rows = settings.solver.contexts * row_tokens(selection.edits)
-    asked = questions_of(selection.edits) * _GENERATED
+    questions = questions_of(selection.edits) * (settings.rounds + 1)  # once of the base too
+    asked = (questions + settings.wordings * len(selection.edits)) * _GENERATED
     relayed = settings.rounds * len(selection.edits) * 2 * rows if settings.solver.relay else 0
     samples = _WRITTEN if settings.statistics_text is None else 1.0
     once = 0.0 if sensitivity or not to_compute else settings.solver.sensitivity_tokens * (_WRITTEN + _BACKWARD)
@@ -140,7 +141,7 @@ def _units(
     return {
         "statistics": 0.0 if statistics else settings.statistics_tokens * samples,
         "keys and targets": once + to_compute * rows * settings.solver.steps * _BACKWARD / 2,
-        "solve and check": float(asked * (settings.rounds + 1) + relayed + polishing),
+        "solve and check": float(asked + relayed + polishing),
         "gates": float(2 * _GATE_TOKENS),
         "write": 0.0,
     }

@@ -183,7 +183,7 @@ def test_an_edit_that_no_round_can_help_makes_no_version(
     assert "stay with the memory" in result.message
 
 
-def test_the_plan_counts_polishing_and_what_is_measured_once(
+def test_the_plan_counts_polishing_wordings_and_what_is_measured_once(
     memory: EditMemory, loaded: LoadedModel, store: VersionStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MEMEDIT_HOME", str(tmp_path / "home"))
@@ -198,6 +198,8 @@ def test_the_plan_counts_polishing_and_what_is_measured_once(
     longer = consolidate.plan(memory, loaded, store, replace(natural, solver=replace(natural.solver, polish=300)))
     assert longer.seconds["solve and check"] > 5 * after.seconds["solve and check"]
     assert longer.seconds["gates"] == after.seconds["gates"]
+    wordier = consolidate.plan(memory, loaded, store, replace(natural, wordings=80_000))
+    assert wordier.seconds["solve and check"] > 5 * after.seconds["solve and check"]
 
 
 def test_adding_more_solves_for_all_and_nothing_new_is_nothing_to_do(
