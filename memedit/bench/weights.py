@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memedit.consolidation import (
+    SOLVERS,
     ConsolidationSettings,
     EditArtefact,
     EditRequest,
@@ -57,6 +58,8 @@ class Plan:
         edits: numbers of edits, taken from the front of the file; of contradicting edits the later one counts.
         methods: solvers by name.
         sequential: size of a batch, to also edit batch after batch; None leaves that out.
+        joint: also solve for all edits at once, with the methods that can.
+        report: called with each row as it is measured, so that a long run that is stopped has said something.
         queries: cases asked about at most, spread evenly over the stream.
         statistics_text: plain text for the key statistics; None lets the model write its own.
         statistics_tokens: so many tokens of it.
@@ -76,6 +79,8 @@ class Plan:
     edits: tuple[int, ...] = (10, 100)
     methods: tuple[str, ...] = ("alphaedit", "memit")
     sequential: int | None = None
+    joint: bool = True
+    report: Callable[[dict[str, Any]], None] | None = None
     queries: int = 200
     statistics_text: Path | None = None
     statistics_tokens: int = 100_000
@@ -106,15 +111,16 @@ def run(plan: Plan, *, progress: Progress | None = None) -> dict[str, Any]:
         InputError: fewer edits are in the file than asked for.
     """
     bench = _Bench(plan, progress)
-    rows = [bench.row("base", "batch", n, None) for n in plan.edits]
-    rows += [bench.joint_row(method, n) for n in plan.edits for method in plan.methods]
-    if plan.sequential is not None:
-        rows += [row for method in plan.methods for row in bench.rows_in_turn(method, plan.sequential)]
-    asked = {method: bench.prepared(method) for method in plan.methods}
+    rows = []
+    for row in bench.rows():
+        rows.append(row)
+        if plan.report is not None:
+            plan.report(row)
+    asked = {method: bench.asked(method) for method in bench.joint_methods}
     return {
         "model": plan.model,
         "base": bench.loaded.fingerprint,
-        "layers": {method: sorted(found.statistics.layers) for method, found in asked.items()},
+        "layers": {method: sorted(bench.statistics(method).layers) for method in plan.methods},
         "settings": {name: getattr(plan.settings, name) for name in plan.settings.__slots__},
         "seconds_per_edit": {method: found.seconds_per_edit for method, found in asked.items()},
         "steps_per_edit": {method: found.steps_per_edit for method, found in asked.items()},
@@ -124,11 +130,9 @@ def run(plan: Plan, *, progress: Progress | None = None) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
-    """What a way of asking comes to: its settings, the statistics of its layers, and what the edits ask for."""
+class _Asked:
+    """What the edits ask for, each of the frozen base."""
 
-    settings: ConsolidationSettings
-    statistics: Statistics
     artefacts: dict[str, EditArtefact]
     seconds_per_edit: float | None
 
@@ -163,25 +167,49 @@ class _Bench:
         self.answered = self._answered()
         self.requests = [_request(case) for case in self.cases]
         self._likeliest: dict[str, tuple[int, ...]] = {}
-        self._prepared: dict[ConsolidationSettings, _Prepared] = {}
+        self._statistics: dict[ConsolidationSettings, Statistics] = {}
+        self._asked: dict[ConsolidationSettings, _Asked] = {}
 
-    def prepared(self, method: str) -> _Prepared:
-        """Return what a method works from; methods that ask in the same way share it."""
-        settings = self.plan.settings.for_method(method)
-        if settings not in self._prepared:
+    @property
+    def joint_methods(self) -> list[str]:
+        """The methods that solve for all edits at once, where that is wanted."""
+        return [m for m in self.plan.methods if self.plan.joint and SOLVERS.get(m).keeps_off is None]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the base's figures, then those of the methods, all edits at once and batch after batch."""
+        yield from (self.row("base", "batch", n, None) for n in self.plan.edits)
+        yield from (self.joint_row(method, n) for n in self.plan.edits for method in self.joint_methods)
+        if self.plan.sequential is not None:
+            for method in self.plan.methods:
+                yield from self.rows_in_turn(method, self.plan.sequential)
+
+    def settings(self, method: str) -> ConsolidationSettings:
+        """Return the settings a method is run with."""
+        return self.plan.settings.for_method(method)
+
+    def statistics(self, method: str) -> Statistics:
+        """Return the statistics a method works from; methods that ask in the same way share them."""
+        settings = self.settings(method)
+        if settings not in self._statistics:
             text = self.plan.statistics_text
-            statistics = build_statistics(
+            self._statistics[settings] = build_statistics(
                 self.loaded,
                 settings,
                 None if text is None else [read_text(text)],
                 tokens=self.plan.statistics_tokens,
                 progress=self._stage("statistics"),
             )
+        return self._statistics[settings]
+
+    def asked(self, method: str) -> _Asked:
+        """Return what the edits ask for, of the frozen base; methods that ask in the same way share it."""
+        settings = self.settings(method)
+        if settings not in self._asked:
             started = time.process_time()
             found, computed = self._artefacts(settings)
             seconds = (time.process_time() - started) / computed if computed else None
-            self._prepared[settings] = _Prepared(settings, statistics, found, seconds)
-        return self._prepared[settings]
+            self._asked[settings] = _Asked(found, seconds)
+        return self._asked[settings]
 
     def _stage(self, name: str) -> Callable[[int, int], None] | None:
         progress = self._progress
@@ -207,14 +235,14 @@ class _Bench:
     def joint_row(self, method: str, count: int) -> dict[str, Any]:
         """Return the figures of a method after ``count`` edits, all solved for at once."""
         requests = self.requests[:count]
-        ready = self.prepared(method)
-        chosen = {request.id: ready.artefacts[request.id] for request in requests}
+        asked, statistics = self.asked(method), self.statistics(method)
+        chosen = {request.id: asked.artefacts[request.id] for request in requests}
         started = time.process_time()
         delta = solve(
             self.loaded,
             chosen,
-            ready.statistics,
-            ready.settings,
+            statistics,
+            self.settings(method),
             method,
             requests=requests,
             progress=self._stage(f"{method}, polishing"),
@@ -229,12 +257,12 @@ class _Bench:
         counts = {min(count, len(self.requests)): count for count in sorted(self.plan.edits) if count > size}
         ends = sorted({*range(size, max(counts, default=0), size), *counts})
         batches = [self.requests[start:end] for start, end in pairwise([0, *ends])]
-        stream, ready = f"sequential:{size}", self.prepared(method)
+        stream = f"sequential:{size}"
         deltas = solve_in_turn(
             self.loaded,
             batches,
-            ready.statistics,
-            ready.settings,
+            self.statistics(method),
+            self.settings(method),
             method,
             progress=self._stage(f"{method} {stream}"),
         )

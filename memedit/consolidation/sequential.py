@@ -46,7 +46,10 @@ def solve_in_turn(
             found = compute_artefacts(loaded, batch, settings)
             running = _with_gradients(running, found)
             held = {**past, **found}
-            delta = solve(loaded, held, statistics, settings, method, requests=batch, normaliser=running)
+            earlier = {} if total is None else total.terms
+            delta = solve(
+                loaded, held, statistics, settings, method, requests=batch, normaliser=running, earlier=earlier
+            )
         total = delta if total is None else _sum(total, delta)
         if SOLVERS.get(method).keeps_keys:
             past |= {edit: _at_rest(artefact) for edit, artefact in found.items()}

@@ -1,5 +1,6 @@
 """``memedit bench``: edits written into weights, undone and withdrawn again."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,7 @@ def consolidation(
     edits: Annotated[list[int] | None, typer.Option(min=1, help="Numbers of edits. [default: 10 and 100]")] = None,
     method: Annotated[list[str] | None, typer.Option(help="Solvers. [default: alphaedit and memit]")] = None,
     sequential: Annotated[int | None, typer.Option(min=1, help="Also edit in batches of this size.")] = None,
+    joint: Annotated[bool, typer.Option(help="Also solve for all edits at once.")] = True,
     queries: Annotated[int, typer.Option(min=1, help="Cases asked about at most.")] = 200,
     statistics_text: Annotated[
         Path | None,
@@ -31,6 +33,7 @@ def consolidation(
     perplexity: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Text to take the perplexity of.")
     ] = None,
+    perplexity_tokens: Annotated[int, typer.Option(min=2, help="Tokens of it.")] = 8_000,
     capability: Annotated[
         Path | None,
         typer.Option(exists=True, help="Capability file, or a folder of them: 25 questions each."),
@@ -57,10 +60,13 @@ def consolidation(
         edits=tuple(sorted(edits or (10, 100))),
         methods=tuple(method or ("alphaedit", "memit")),
         sequential=sequential,
+        joint=joint,
+        report=lambda row: session.output.note(json.dumps(row)),
         queries=queries,
         statistics_text=statistics_text,
         statistics_tokens=statistics_tokens,
         perplexity_text=perplexity,
+        perplexity_tokens=perplexity_tokens,
         capability=capability,
         settings=with_overrides(ConsolidationSettings(), key_values("--set", overrides)),
         keep=keep,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from memedit.consolidation.apply import applied
@@ -13,7 +14,7 @@ from memedit.consolidation.makers.gradient import gathered
 from memedit.consolidation.polish import polished
 from memedit.consolidation.site import EditSite
 from memedit.consolidation.solvers.neurons import Solver, on_neurons
-from memedit.consolidation.solvers.restraints import prune, rect
+from memedit.consolidation.solvers.restraints import keep_off, prune, rect
 from memedit.consolidation.solvers.ridge import Factors
 from memedit.consolidation.solvers.source import Source
 from memedit.consolidation.statistics import Statistics
@@ -31,7 +32,9 @@ Terms = dict[str, WeightTerm]
 class Method:
     """A way to solve: the solver, and what belongs to the method's name.
 
-    ``keeps_keys`` says that the published method, batch after batch, holds the keys of earlier batches still.
+    ``keeps_keys`` says that the published method, batch after batch, holds the keys of earlier batches still, and
+    ``keeps_off`` which share of what earlier batches changed a later one has to leave alone (O-Edit): such a method
+    exists batch after batch only.
     """
 
     solver: Solver
@@ -39,10 +42,11 @@ class Method:
     keeps_keys: bool = False
     rect_keep: float | None = None
     prune: bool = False
+    keeps_off: float | None = None
 
 
 SOLVERS: Registry[Method] = Registry("consolidation method")
-for _name in ("alphaedit", "memit", "prune", "rect", "rome", "ultraedit"):
+for _name in ("alphaedit", "memit", "o_edit", "prune", "rect", "rome", "ultraedit"):
     SOLVERS.register(_name, f"memedit.consolidation.solvers.methods:{_name.upper()}")
 
 
@@ -55,6 +59,7 @@ def solve(
     *,
     requests: Sequence[EditRequest] | None = None,
     normaliser: RunningMoments | None = None,
+    earlier: Mapping[str, WeightTerm] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> WeightDelta:
     """Solve for the change of weights that makes all of ``artefacts`` hold, from the frozen base.
@@ -73,17 +78,21 @@ def solve(
             ``settings.gradient_rounds`` need those of all edits.
         normaliser: what gradients are made comparable with, where they ask; None takes that of these edits, so that
             the result is a function of the set.
+        earlier: what earlier batches left in the weights, where there are any.
         progress: called with (steps done, steps) while the solution is polished.
 
     Raises:
         UnknownNameError: no such method; lists near matches.
-        InputError: there are no edits, their layers are not those of the statistics, or requests are missing.
+        InputError: there are no edits, their layers are not those of the statistics, requests are missing, or the
+            method exists batch after batch only.
         FingerprintMismatchError: the statistics are of another model.
         ModelError: the result is not finite.
     """
     chosen = SOLVERS.get(method)
     if not artefacts:
         raise InputError("there are no edits to solve for; without edits the weights are the base's own")
+    if chosen.keeps_off is not None and earlier is None:
+        raise InputError(f"{method} exists batch after batch only: memedit bench consolidation --sequential")
     if statistics.base != loaded.fingerprint:
         raise FingerprintMismatchError(
             f"the key statistics are of model {statistics.base[:12]}, not of {loaded.fingerprint[:12]}; build them anew"
@@ -92,7 +101,9 @@ def solve(
     ids = sorted(artefacts)
     layers = site.layers[-1:] if chosen.top_layer_only else site.layers
     site = replace(site, layers=layers)
-    once = partial(_solved, loaded, statistics=statistics, settings=settings, site=site, method=chosen)
+    once = partial(
+        _solved, loaded, statistics=statistics, settings=settings, site=site, method=chosen, earlier=earlier or {}
+    )
     if any(artefacts[edit].target is not None for edit in ids):
         again = [request for request in requests or () if settings.relay and request.id in artefacts]
         terms = once(artefacts, again=again)
@@ -115,6 +126,7 @@ def _solved(
     settings: ConsolidationSettings,
     site: EditSite,
     method: Method,
+    earlier: Mapping[str, WeightTerm],
     again: Sequence[EditRequest] = (),
     normaliser: RunningMoments | None = None,
 ) -> Terms:
@@ -123,8 +135,10 @@ def _solved(
     with Source(loaded, artefacts, site, settings, again, normaliser=normaliser) as source:
         for layer in site.layers:
             factors = on_neurons(method.solver, statistics.of(layer), *source.at(layer), restrained)
-            term = _term(factors, site.weight(loaded.model, layer), method, settings)
-            terms[site.module_name(layer)] = term
+            name = site.module_name(layer)
+            if method.keeps_off is not None and name in earlier:
+                factors = keep_off(factors, torch.from_numpy(earlier[name].matrix()), method.keeps_off)
+            terms[name] = term = _term(factors, site.weight(loaded.model, layer), method, settings)
             source.write(layer, term)
     return terms
 

@@ -1,4 +1,4 @@
-"""What is done to an update after it was solved for: RECT and PRUNE."""
+"""What is done to an update after it was solved for: RECT, PRUNE and O-Edit."""
 
 import torch
 from torch import Tensor
@@ -42,6 +42,26 @@ def prune(factors: Factors, weight: Tensor) -> Factors:
     restrained = torch.log(values / largest) / torch.log(torch.tensor(PRUNE_BASE, dtype=up.dtype)) + largest
     values = torch.where(values > largest, restrained, values)
     return left * values, right
+
+
+def keep_off(factors: Factors, earlier: Tensor, share: float) -> Factors:
+    """After O-Edit+ (arXiv 2410.11469): take out of an update what earlier updates read, ``D <- D (I - S S^T)``.
+
+    ``S`` spans the input directions, largest singular values first, that hold ``share`` of the energy of ``earlier``
+    ``[d_out, d_in]``. The paper's constants and its subspace of general text could not be had; against what the base
+    itself reads stand MEMIT's moments.
+
+    Raises:
+        InputError: ``share`` is not in (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise InputError(f"O-Edit keeps off a share of earlier updates in (0, 1], got {share}")
+    up, down = factors
+    _, values, directions = torch.linalg.svd(earlier.to(down), full_matrices=False)
+    energy = values.square().cumsum(0)
+    count = int((energy < share * energy[-1]).sum()) + 1
+    space = directions[:count]
+    return up, down - (down @ space.T) @ space
 
 
 def _svd(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """The growth of edits in weights, on a tiny model: every method and stream has its row, and kept work is used."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,21 @@ def test_every_method_has_its_row(
     assert drawn.count("<figure>") == 4
     assert "alphaedit, sequential:3" in drawn
     assert "NaN" not in drawn
+
+
+def test_batch_after_batch_alone_computes_nothing_of_all_edits_at_once(
+    model: Path, data: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMEDIT_HOME", str(tmp_path / "home"))
+    said: list[Any] = []
+    plan = _plan(model, data, text, tmp_path)
+    found = run(replace(plan, methods=("memit", "o_edit"), edits=(4,), joint=False, report=said.append))
+    assert [(row["method"], row["stream"]) for row in found["rows"]] == [
+        ("base", "batch"), ("memit", "sequential:3"), ("o_edit", "sequential:3"),
+    ]  # fmt: skip
+    assert said == found["rows"], "each row is told as it is measured"
+    assert (found["seconds_per_edit"], plan.keep.exists()) == ({}, False)
+    assert found["rows"][1]["relative_change"] != found["rows"][2]["relative_change"]
 
 
 def test_too_few_edits_in_the_file_are_an_error(

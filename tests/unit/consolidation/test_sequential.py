@@ -9,6 +9,8 @@ import torch
 
 from memedit.consolidation import applied, build_statistics, compute_artefacts, solve
 from memedit.consolidation.sequential import solve_in_turn
+from memedit.consolidation.solvers.restraints import keep_off
+from memedit.errors import InputError
 from support.consolidation_bench import REQUESTS, SETTINGS, TEXTS, tiny_loaded, weights_of
 
 DENSE = replace(SETTINGS, null_space_threshold=1.0)
@@ -56,6 +58,33 @@ def test_a_later_batch_comes_to_its_target_on_the_weights_it_found(tmp_path: Pat
     for edit, artefact in wanted.items():
         assert artefact.target is not None
         np.testing.assert_allclose(reached[edit].hidden, artefact.target, rtol=1e-2, atol=1e-2)
+
+
+def test_o_edit_leaves_alone_what_earlier_batches_read(tmp_path: Path) -> None:
+    loaded = tiny_loaded()
+    statistics = build_statistics(loaded, DENSE, TEXTS, store=tmp_path)
+    batches = [REQUESTS[:2], REQUESTS[2:]]
+    first, both = solve_in_turn(loaded, batches, statistics, DENSE, "o_edit")
+    plain_first, plain_both = solve_in_turn(loaded, batches, statistics, DENSE, "memit")
+    for name, term in first.terms.items():
+        np.testing.assert_array_equal(term.matrix(), plain_first.terms[name].matrix())
+        _, sizes, directions = np.linalg.svd(term.matrix())
+        later, plain_later = (delta.terms[name].matrix() - term.matrix() for delta in (both, plain_both))
+        assert np.abs(later @ directions[0]).max() < 1e-5 * np.abs(later).max() + 1e-9 < np.abs(later).max()
+        assert np.abs(plain_later @ directions[0]).max() > 1e-3 * np.abs(plain_later).max()
+    with pytest.raises(InputError, match="batch after batch"):
+        solve(loaded, compute_artefacts(loaded, REQUESTS, DENSE), statistics, DENSE, "o_edit")
+
+
+def test_keeping_off_takes_the_largest_directions_first() -> None:
+    earlier = torch.diag(torch.tensor([10.0, 3.0, 0.1])).double()
+    update = (torch.eye(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64))
+    left = {share: (lambda up, down: up @ down)(*keep_off(update, earlier, share)) for share in (0.9, 0.99, 1.0)}
+    assert {share: matrix.diagonal().round().tolist() for share, matrix in left.items()} == {
+        0.9: [0, 1, 1], 0.99: [0, 0, 1], 1.0: [0, 0, 0],
+    }  # fmt: skip
+    with pytest.raises(InputError, match="share"):
+        keep_off(update, earlier, 0.0)
 
 
 def test_no_batches_yield_nothing(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def _statistics(base: str) -> Statistics:
 SETTINGS = ConsolidationSettings(layers=(0, 1), null_space_threshold=0.3, l2=0.5, mom2_weight=20.0)
 
 
-@pytest.mark.parametrize("method", sorted(SOLVERS))
+@pytest.mark.parametrize("method", sorted(set(SOLVERS) - {"o_edit"}))  # it exists batch after batch only
 def test_order_is_irrelevant_and_withdrawing_is_never_having_had(method: str) -> None:
     loaded = tiny_loaded()
     statistics = _statistics(loaded.fingerprint)
