@@ -34,8 +34,8 @@ Methods = Annotated[
     typer.Option(
         "--method",
         help="Comma-separated: base, rag, oracle, any adapter (in_context, reader, recipe, serac, elder, mend, "
-        "neurons, grace), weights:rome|memit|alphaedit|rect|prune|ultraedit|kne|kne_random, hybrid. The first three "
-        "are in the table unnamed.",
+        "neurons, grace), wise, memoir, weights:rome|memit|alphaedit|rect|prune|ultraedit|kne|kne_random, hybrid. The "
+        "first three are in the table unnamed.",
     ),
 ]
 Baselines = Annotated[

@@ -36,6 +36,11 @@ def neuron_modules(spec: ModelSpec, layers: Sequence[int]) -> tuple[str, ...]:
     return tuple(f"{spec.layers}.{layer}.{spec.mlp_down.path}" for layer in layers)
 
 
+def late_layer(spec: ModelSpec) -> int:
+    """Return the layer that GRACE, WISE and MEMOIR write beside: number 27 of a Llama's 0 to 31, by depth."""
+    return round((spec.n_layers - 1) * 27 / 31)
+
+
 @torch.no_grad()
 def last_activations(segments: Segments, layers: Sequence[int], rows: Sequence[Sequence[int]], *, pad: int) -> Tensor:
     """Return the neurons' activations at the last token of each row of ids, ``[R, len(layers), d_in]``, float32.

@@ -16,7 +16,7 @@ from memedit.errors import InputError
 from memedit.models.fingerprint import tokenizer_digest
 from memedit.models.identity import BaseRecord
 from memedit.models.mixture_hooks import Placement
-from memedit.models.neurons import last_activations, neuron_modules
+from memedit.models.neurons import last_activations, late_layer, neuron_modules
 from memedit.models.prepared_tails import TailRow, prepare_tails
 from memedit.models.replaced_outputs import Choose, output_replaced
 from memedit.models.segments import Segments
@@ -28,8 +28,6 @@ from memedit.types import Edit
 EPSILON, STEPS, RATE = 1.0, 50, 1.0
 """The published radius, steps and learning rate."""
 _BATCH = 32
-_DEPTH = 27 / 31
-"""The published layer of a Llama of 32 layers, as a share of the last layer's number."""
 
 
 class GraceAdapter:
@@ -64,7 +62,7 @@ class GraceAdapter:
         codebook: Codebook | None = None,
     ) -> None:
         spec = ModelSpec.of(model)
-        self.layer = round((spec.n_layers - 1) * _DEPTH) if layer is None else layer
+        self.layer = late_layer(spec) if layer is None else layer
         (self._module,) = neuron_modules(spec, (self.layer,))
         if steps < 1 or learning_rate <= 0:
             raise InputError(f"steps={steps}, learning_rate={learning_rate}: at least one step of a length above 0")

@@ -18,11 +18,13 @@ PLAIN = "in_context:plain"
 """In-context editing as published: edits as text, and decoding left to the model."""
 GRACE_ALONE = "grace:published"
 """GRACE under its own router: the nearest key of the whole codebook, within its radius."""
-_OTHERS = (*BASELINES, PLAIN, *ELDERS, GRACE_ALONE, *(f"weights:{w}" for w in WEIGHTS), "hybrid")
+_SIDE = ("wise", "wise:published", "memoir", "memoir:published")
+"""Memories beside one layer; see :data:`memedit.workflows.evaluate.side_memory.SIDE_MEMORIES`."""
+_OTHERS = (*BASELINES, PLAIN, *ELDERS, GRACE_ALONE, *_SIDE, *(f"weights:{w}" for w in WEIGHTS), "hybrid")
 """Methods that are no adapter's name."""
 HYBRID_SOLVER = "alphaedit"
 """Solver of ``hybrid``: the one a consolidation job takes by default."""
-_SCOPES = {"recipe": "sentinel", "elder:published": "nearest", GRACE_ALONE: "nearest"}
+_SCOPES = {"recipe": "sentinel", **dict.fromkeys(("elder:published", GRACE_ALONE, *_SIDE[1::2]), "nearest")}
 """Scope of a published method where it brings its own."""
 
 
@@ -96,7 +98,7 @@ def _parse(name: str, scope: str) -> Method:
         if adapter not in (*ADAPTERS, PLAIN):
             raise UnknownNameError(unknown_name_message("adapter", adapter, list(ADAPTERS)))
         return Method(name, adapter, "nearest" if head == "rag" else "oracle")
-    if whole in (PLAIN, GRACE_ALONE, *ELDERS):
+    if whole in (PLAIN, GRACE_ALONE, *ELDERS, *_SIDE):
         return Method(name, whole, own_scope or _SCOPES.get(whole, scope))
     return Method(name, head, own_scope or _SCOPES.get(head, scope))
 

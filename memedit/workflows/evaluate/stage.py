@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memedit.adapters import Adapter, create_adapter
+from memedit.adapters.side_memory.base import SideMemory
 from memedit.encoders.base import Encoder
 from memedit.evaluation.cases import WANTS_TARGET, Case
 from memedit.evaluation.datasets import DataFile
@@ -24,6 +25,7 @@ from memedit.workflows.consolidate.settings import JobSettings, evaluation_job
 from memedit.workflows.evaluate.elder import VARIANTS, train_stream, variant_fingerprint
 from memedit.workflows.evaluate.grace import with_codebook
 from memedit.workflows.evaluate.methods import GRACE_ALONE, PLAIN, Method, OracleScope, nearest_scope
+from memedit.workflows.evaluate.side_memory import SIDE_MEMORIES, side_adapter, side_fingerprint, trained_memory
 from memedit.workflows.evaluate.weights import (
     WeightsAnswerer,
     WrittenWeights,
@@ -116,6 +118,8 @@ class Workbench:
             parts += [method.weights, job_fingerprint(self.consolidation)]
         if method.adapter in VARIANTS:
             parts += [method.adapter, variant_fingerprint(method.adapter), self.encoder.fingerprint]
+        elif method.adapter in SIDE_MEMORIES:
+            parts += [method.adapter, side_fingerprint(method.adapter), self.encoder.fingerprint]
         elif method.adapter is not None:
             parts += [method.adapter, self.adapter(method.adapter).fingerprint, self.encoder.fingerprint]
         if method.scope is not None and method.scope != "oracle":
@@ -152,6 +156,7 @@ class Stage:
         self._bench, self._journal, self._progress = bench, journal, progress
         self._filled: FilledMemory | None = None
         self._answerers: dict[str, BareAnswerer] = {}
+        self._side: dict[str, SideMemory] = {}
 
     @property
     def state(self) -> EditedState:
@@ -265,11 +270,15 @@ class Stage:
     def _adapter(self, name: str, filled: FilledMemory) -> Adapter:
         if name in VARIANTS:
             return self._elder(name, filled)
-        made = self._bench.adapter(name)
-        if name != GRACE_ALONE:
-            return made
         order = [filled.in_force[edit_id] for edit_id in filled.places() if edit_id in filled.in_force]
-        return with_codebook(self._bench.loaded, made, filled.memory, order)
+        loaded = self._bench.loaded
+        if name in SIDE_MEMORIES:
+            kind = name.partition(":")[0]
+            if kind not in self._side:
+                self._side[kind] = trained_memory(kind, loaded, order)
+            return side_adapter(name, loaded, self._side[kind])
+        made = self._bench.adapter(name)
+        return with_codebook(loaded, made, filled.memory, order) if name == GRACE_ALONE else made
 
     def _elder(self, name: str, filled: FilledMemory) -> Adapter:
         """Train ELDER batch by batch as the stream has it."""
@@ -296,6 +305,7 @@ class Stage:
     def close(self) -> None:
         """Give the memory back."""
         self._answerers.clear()
+        self._side.clear()
         if self._filled is not None:
             self._filled.memory.close()
             self._filled = None

@@ -1,4 +1,4 @@
-"""Neuron memory, GRACE in both forms, and trained ensembles as methods of an evaluation."""
+"""Neuron memory, GRACE, WISE and MEMOIR in both forms, and trained ensembles as methods of an evaluation."""
 
 import json
 from dataclasses import replace
@@ -13,7 +13,10 @@ from memedit.evaluation.settings import EvalSettings
 from memedit.workflows.evaluate import EvaluationConfig, evaluate
 from support.evaluation_cases import counterfact_rows, run_on_tiny_model, write_rows
 
-METHODS = ("neurons", "grace", "grace:published", "weights:kne", "weights:kne_random")
+METHODS = (
+    "neurons", "grace", "grace:published", "wise", "wise:published", "memoir", "memoir:published", "weights:kne",
+    "weights:kne_random",
+)  # fmt: skip
 
 
 def test_every_form_is_prepared_and_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,6 +39,6 @@ def test_every_form_is_prepared_and_asked(tmp_path: Path, monkeypatch: pytest.Mo
     found = {row["method"]: row["metrics"] for row in rows}
     assert set(METHODS) <= set(found)
     assert all("reliability" in metrics for metrics in found.values())
-    for name in ("neurons", "grace"):
+    for name in ("neurons", "grace", "wise", "memoir"):
         assert found[name]["locality"]["value"] == found["base"]["locality"]["value"], "the scope was silent"
     assert found["grace"]["reliability"]["n"] == found["neurons"]["reliability"]["n"] > 3
