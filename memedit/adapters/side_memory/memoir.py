@@ -68,6 +68,8 @@ class MemoirMemory:
 
     def routed(self, prompts: Sequence[Tensor]) -> Tensor:
         """Return the stored mask nearest to each prompt's own, where they have enough in common, else zeros."""
+        if not self.masks:
+            return self.hash.usual.new_zeros(len(prompts), len(self.hash.usual))
         stored = torch.stack(list(self.masks.values()))
         common = torch.stack([self.hash(prompt) for prompt in prompts]) @ stored.T / self.hash.count
         best = common.max(1)

@@ -62,7 +62,7 @@ class WiseMemory:
     def routed(self, prompts: Sequence[Tensor]) -> Tensor:
         """Return ones where a prompt's activation is above the threshold, else zeros."""
         above = [float(activation(self.change, prompt)) > self.threshold for prompt in prompts]
-        return self.of_edits([]).new_tensor(above)[:, None].expand(-1, self.change.shape[1])
+        return self.change.new_tensor(above)[:, None].expand(-1, self.change.shape[1])
 
 
 def activation(change: Tensor, prompt: Tensor) -> Tensor:

@@ -62,6 +62,8 @@ def test_memoir_finds_an_edit_by_what_its_prompt_has_in_common(site: SideSite, m
     assert torch.equal(memoir.routed(own), memoir.of_edits(EDITS))
     assert not replace(memoir, match=1.1).routed(own).any(), "nothing has more in common than all"
     assert not memoir.of_edits([make_edit(9)]).any(), "an edit that was never written"
+    empty = replace(memoir, masks={})
+    assert not empty.routed(own).any()
 
 
 def test_wise_routes_what_activates_its_memory(site: SideSite) -> None:
