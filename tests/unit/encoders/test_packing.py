@@ -34,11 +34,11 @@ def test_the_largest_products_do_not_overflow() -> None:
     torch.testing.assert_close(found, torch.full((1, 8), 127.0 * 256), rtol=1e-3, atol=0)
 
 
-def test_a_row_is_as_exact_beside_others_that_are_a_thousand_times_as_large() -> None:
-    layer = EightBitLinear(on_the_grid(48, 32), torch.zeros(48))
+def test_a_row_comes_out_the_same_whatever_its_company() -> None:
+    layer = EightBitLinear(on_the_grid(48, 32), torch.randn(48))
     x = torch.randn(40, 32) * torch.logspace(-2, 2, 40)[:, None]
-    together, alone = layer(x), torch.cat([layer(x[i : i + 1]) for i in range(40)])
-    assert ((together - alone).norm(dim=-1) < 0.04 * alone.norm(dim=-1)).all()
+    together = layer(x)
+    assert all(torch.equal(layer(x[i : i + 1]), together[i : i + 1]) for i in range(40))
 
 
 def test_another_weight_is_not_rounded() -> None:
