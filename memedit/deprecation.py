@@ -1,6 +1,7 @@
 """Names that have been replaced and are kept for one version."""
 
 import warnings
+from operator import attrgetter
 from typing import Any
 
 
@@ -10,6 +11,6 @@ def renamed(old: str, new: str) -> Any:
     def read(self: Any) -> Any:
         name = type(self).__name__
         warnings.warn(f"{name}.{old} is now {name}.{new}; the old name goes in 0.3", DeprecationWarning, stacklevel=2)
-        return getattr(self, new)
+        return attrgetter(new)(self)
 
     return property(read, doc=f"Deprecated: the former name of `{new}`; goes in 0.3.")

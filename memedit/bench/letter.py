@@ -109,7 +109,7 @@ def _forced(model: EditableModel, prompts: Sequence[Any]) -> list[_Said]:
 def _forced_one(model: EditableModel, prompt: Any, route: Route) -> _Said:
     """Return the fired target where it is what would be said, else a note of where the answer would leave it."""
     row, fired = prompt_row(model.tokenizer, prompt), [hit.edit.prompt for hit in route.fired]
-    own = model.target_prior(row, route.fired)
+    own = model.generator.target_prior(row, route.fired)
     if own is None:
         return "", fired
     if own.weight > 0.5:

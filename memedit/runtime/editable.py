@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from torch import Tensor
 
 from memedit.adapters import Adapter
-from memedit.adapters.base import ChatMessages, Row
+from memedit.adapters.base import ChatMessages
 from memedit.consolidation.loaded import ModelVersion, open_version
 from memedit.deprecation import renamed
 from memedit.encoders.base import Progress
@@ -18,23 +18,22 @@ from memedit.models import load_model, prepare_tokenizer
 from memedit.models.chat import chat_layout
 from memedit.runtime.answers import Answer, Score
 from memedit.runtime.artefacts import Artefacts
-from memedit.runtime.asked import asked_row
 from memedit.runtime.calibrated import open_scope
-from memedit.runtime.chains import check_chains
 from memedit.runtime.generation import Generator, PlannedBatch
 from memedit.runtime.lazy import LazyAdapter, LazyScope
-from memedit.runtime.lengths import check_fits, longest
+from memedit.runtime.lengths import check_fits
+from memedit.runtime.module_proxy import ModuleProxy
 from memedit.runtime.passes import warn_of_embeddings
+from memedit.runtime.planning import Planner
 from memedit.runtime.recheck import Recheck, check_recheck
 from memedit.runtime.recheck.answering import Rechecker
-from memedit.runtime.routing import Router, part_of
-from memedit.runtime.rows import Prompt, Prompts, attention_mask, prompt_list, prompt_row, tensor_rows
-from memedit.runtime.scoring import score_rows, target_ids
+from memedit.runtime.routing import Router
+from memedit.runtime.rows import Prompt, Prompts, attention_mask, given_ids, tensor_rows
+from memedit.runtime.scoring import target_ids
 from memedit.runtime.streaming import TextStream
-from memedit.runtime.structured import Grammar, Grammars, Held, as_structure
-from memedit.runtime.target_bias import TargetPrior
+from memedit.runtime.structured import Grammars, as_structure
 from memedit.scope import PreparesEdits, Scope
-from memedit.types import BatchPlan, ChainPolicy, Hit, Route, ScopeDecision
+from memedit.types import BatchPlan, ChainPolicy, Route
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -44,11 +43,8 @@ if TYPE_CHECKING:
 BATCH = 32
 """Prompts that :meth:`EditableModel.answer` generates at once unless told otherwise."""
 
-_MOVING = frozenset({"to", "cpu", "cuda", "float", "half", "bfloat16", "eval", "train", "requires_grad_"})
-"""Methods of a module that return the module itself."""
 
-
-class EditableModel:
+class EditableModel(ModuleProxy):
     """A causal LM and an edit memory that speaks up where it has something to say.
 
     Every row of a batch is looked up first. A batch in which no edit fires goes to the model's own ``generate`` with
@@ -112,7 +108,8 @@ class EditableModel:
             lock=self._lock,
             version=version,
         )
-        self._rechecker = Rechecker(self._generator, self._adapter, self._tokenizer, self._look)
+        self._planner = Planner(self._tokenizer, self._router, self._generator, self._adapter)
+        self._rechecker = Rechecker(self._generator, self._adapter, self._tokenizer, self._planner.look)
         self._grammars: Grammars | None = None
 
     @classmethod
@@ -197,6 +194,11 @@ class EditableModel:
         return self._version
 
     @property
+    def generator(self) -> Generator:
+        """Runs planned batches; what decodes in steps of its own takes from it what one row needs."""
+        return self._generator
+
+    @property
     def context_length(self) -> int | None:
         """The most tokens that the model reads, answer included; None where its config names no limit."""
         return self._generator.base.limit
@@ -207,7 +209,12 @@ class EditableModel:
         return self._generator.base.pad
 
     pad_token = renamed("pad_token", "pad_token_id")
-    wanted = renamed("wanted", "target_prior")
+    wanted = renamed("wanted", "generator.target_prior")
+    target_prior = renamed("target_prior", "generator.target_prior")
+    is_chat = renamed("is_chat", "generator.is_chat")
+    asked = renamed("asked", "generator.asked")
+    place = renamed("place", "generator.place")
+    held = renamed("held", "generator.held")
 
     @property
     def recheck(self) -> Recheck | None:
@@ -244,22 +251,17 @@ class EditableModel:
         """
         if generation_config is not None:
             options["generation_config"] = generation_config
-        ids = inputs if inputs is not None else options.get("input_ids")
-        if options.get("inputs_embeds") is not None:
-            if not self._warned and not self._router.nothing_stored():
-                self._warned = True
-                warn_of_embeddings()
-            return self._generator.bare(inputs, options)
-        if not isinstance(ids, Tensor) or ids.dim() != 2:
-            return self._generator.bare(inputs, options)
-        if ids.shape[1] == 0:
-            raise InputError(f"input_ids of shape {tuple(ids.shape)} hold no token; give at least one")
-        check_fits(ids.shape[1], self.context_length)
-        if self._router.nothing_stored():
+        ids = given_ids(inputs, options)
+        if options.get("inputs_embeds") is not None and not self._warned and not self._router.nothing_stored():
+            self._warned = True
+            warn_of_embeddings()
+        if ids is not None:
+            check_fits(ids.shape[1], self.context_length)
+        if ids is None or self._router.nothing_stored():
             return self._generator.bare(inputs, options)
         mask = attention_mask(self._tokenizer, self._base.generation_config, ids, options.get("attention_mask"))
         rows = tensor_rows(self._tokenizer, self._layout, ids, mask)
-        batch = PlannedBatch(rows, self._plan(rows), ids, options, inputs)
+        batch = PlannedBatch(rows, self._planner.plan(rows), ids, options, inputs)
         found = self._generator.run(batch)
         if self._recheck is None or not isinstance(found, Tensor) or options.get("streamer") is not None:
             return found
@@ -293,14 +295,12 @@ class EditableModel:
         """
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size} is below 1")
-        rows = self._rows(prompts)
+        rows = self._planner.rows(prompts)
         options = {k: v for k, v in options.items() if k != "return_dict_in_generate"}
         grammar = None if structured is None else self.grammars.compile(as_structure(structured))
         policy = self._policy(recheck) if grammar is None else None
         answers: list[Answer] = []
-        for start in range(0, len(rows), batch_size):
-            chunk = rows[start : start + batch_size]
-            chunk_plan = self._plan(chunk, chains) if plan is None else part_of(plan, start, start + len(chunk))
+        for chunk, chunk_plan in self._planner.batches(rows, batch_size, plan, chains):
             batch = self._generator.batch(chunk, chunk_plan, options, grammar)
             found = self._generator.answers(batch)
             answers += found if policy is None else self._rechecker.answers(batch, found, policy)
@@ -319,18 +319,14 @@ class EditableModel:
         after so many tokens: what has come is never taken back.
         """
         grammar = None if structured is None else self.grammars.compile(as_structure(structured))
-        row = self._rows([prompt])[0]
-        plan = self._plan([row])
+        row = self._planner.rows([prompt])[0]
+        plan = self._planner.plan([row])
         policy = self._policy(recheck) if grammar is None else None
 
         def generate(streamer: Any, stop: Any) -> Route | None:
             criteria = [*(options.get("stopping_criteria") or ()), stop]
             arguments = {**options, "streamer": streamer, "stopping_criteria": criteria}
-            batch = self._generator.batch([row], plan, arguments, grammar)
-            if policy is not None:
-                return self._rechecker.stream(batch, policy)
-            self._generator.run(batch)
-            return None
+            return self._rechecker.stream(self._generator.batch([row], plan, arguments, grammar), policy)
 
         return TextStream(plan.routes[0], self._tokenizer, generate)
 
@@ -344,7 +340,7 @@ class EditableModel:
         Raises:
             InputError: no such policy.
         """
-        return self._plan(self._rows(prompts), chains)
+        return self._planner.plan(self._planner.rows(prompts), chains)
 
     def prepare(self, progress: Progress | None = None) -> int:
         """Store what adapter and scope prepare for each edit in force; return how many edits the adapter prepared.
@@ -382,97 +378,24 @@ class EditableModel:
         Raises:
             InputError: as many targets as prompts are needed, and none may be empty.
         """
-        rows = self._rows(prompts)
+        rows = self._planner.rows(prompts)
         if len(rows) != len(targets):
             raise InputError(f"{len(rows)} prompts and {len(targets)} targets: give one target a prompt")
         scores: list[Score] = []
-        for start in range(0, len(rows), batch_size):
-            chunk = rows[start : start + batch_size]
-            own = zip(chunk, targets[start : start + batch_size], strict=True)
+        for chunk, chunk_plan in self._planner.batches(rows, batch_size, plan):
+            own = zip(chunk, targets[len(scores) : len(scores) + len(chunk)], strict=True)
             wanted = [target_ids(self._tokenizer, row, target, as_is=as_is) for row, target in own]
-            chunk_plan = self._plan(chunk) if plan is None else part_of(plan, start, start + len(chunk))
-            edited = self._generator.edited(chunk, chunk_plan)
-            adapter = self.adapter if edited is not None else None
-            base, on_weights = self._generator.base, self._generator.on_weights
-            with self._lock:
-                scores += score_rows(
-                    base, chunk, wanted, chunk_plan, edited=edited, adapter=adapter, on_weights=on_weights
-                )
+            scores += self._generator.scores(chunk, wanted, chunk_plan)
         return scores
 
     def _policy(self, recheck: str | int | None) -> Recheck | None:
         return self._recheck if recheck is None else check_recheck(recheck)
 
-    def _look(self, texts: Sequence[str]) -> list[ScopeDecision]:
-        """Look up what an answer says."""
-        return self._router.decide_spoken(texts, chat=False)
-
-    def _rows(self, prompts: Prompts) -> list[Row]:
-        rows = [prompt_row(self._tokenizer, prompt) for prompt in prompt_list(prompts)]
-        check_fits(longest(rows), self.context_length)
-        return rows
-
-    def _plan(self, rows: Sequence[Row], chains: ChainPolicy | None = None) -> BatchPlan:
-        policy = None if chains is None else check_chains(chains)
-        chats = [self._generator.is_chat(row) for row in rows]
-        return self._router.plan([asked_row(row, policy) for row in rows], self._adapter, chats=chats)
-
-    def target_prior(self, row: Row, fired: Sequence[Hit]) -> TargetPrior | None:
-        """Return what the decoding of a row is mixed with when the edits of ``fired`` apply to it."""
-        return self._generator.target_prior(row, fired)
-
-    def is_chat(self, row: Row) -> bool:
-        """Whether a row ends in a chat's turn, so that its answer begins one of its own."""
-        return self._generator.is_chat(row)
-
-    def place(self, row: Row, hits: Sequence[Hit], said: Sequence[int], start: int, artefacts: Artefacts) -> int | None:
-        """Return the token of an answer before which the first edit's target would be said, None for nowhere."""
-        return self._generator.place(row, hits, said, start, artefacts)
-
-    def asked(self, row: Row, decision: ScopeDecision) -> Row:
-        """Return a row as the model is asked: with what edits say put into its question, where a decision says so."""
-        return self._generator.asked(row, decision)
-
-    def held(self, grammar: Grammar, row: Row, fired: Sequence[Hit]) -> Held:
-        """Return what one answer to a row is held to, and mixed with where edits fire on it."""
-        return self._generator.held(grammar, row, fired)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the bare model's forward pass; only generation and scoring are routed."""
-        return self._base(*args, **kwargs)
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        """The model's class, as a proxy has it: transformers decides by class name what a pipeline accepts."""
-        base = self.__dict__.get("_base")
-        return EditableModel if base is None else type(base)
-
-    def __getattr__(self, name: str) -> Any:
-        base = self.__dict__.get("_base")  # absent while the object is being copied or unpickled
-        if base is None:
-            raise AttributeError(name)
-        found = getattr(base, name)
-        return self._moving(found) if name in _MOVING else found
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("_") or name in vars(EditableModel):
-            object.__setattr__(self, name, value)
-        else:
-            setattr(self._base, name, value)
-
-    def _moving(self, method: Callable[..., Any]) -> Callable[..., "EditableModel"]:
-        """Wrap a method of the model that moves, casts or switches it: it returns the wrapper, as the model's does.
-
-        An adapter made by name is made anew when next used, where the model then is.
-        """
-
-        def call(*args: Any, **kwargs: Any) -> "EditableModel":
-            with self._lock:
-                method(*args, **kwargs)
-                self._adapter.renew()
-            return self
-
-        return call
+    def _moved(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Move, cast or switch the model; an adapter made by name is made anew when next used, where it then is."""
+        with self._lock:
+            method(*args, **kwargs)
+            self._adapter.renew()
 
     def __repr__(self) -> str:
         return f"EditableModel({type(self._base).__name__}, memory={getattr(self._memory, 'url', self._memory)!r})"

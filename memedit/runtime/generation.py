@@ -12,7 +12,7 @@ from torch import Tensor
 from memedit.adapters.base import Adapter, Row
 from memedit.consolidation.loaded import ModelVersion
 from memedit.models.chat import ChatLayout
-from memedit.runtime.answers import Answer
+from memedit.runtime.answers import Answer, Score
 from memedit.runtime.artefacts import Artefacts
 from memedit.runtime.asked import reworded
 from memedit.runtime.lazy import LazyAdapter
@@ -20,6 +20,7 @@ from memedit.runtime.lengths import effective
 from memedit.runtime.passes import Base, EditedRows, PassResult, merge, run_edited, with_structure
 from memedit.runtime.placing import place_of_target
 from memedit.runtime.rows import left_pad
+from memedit.runtime.scoring import score_rows
 from memedit.runtime.structured import Grammar, Held, StructureKind, placed_targets
 from memedit.runtime.target_bias import TargetPrior, target_prior
 from memedit.types import BatchPlan, Hit, Route, ScopeDecision
@@ -244,6 +245,15 @@ class Generator:
         if row.messages is not None:
             return True
         return self._layout is not None and self._layout.last_user_span(row.ids) is not None
+
+    def scores(self, rows: Sequence[Row], targets: Sequence[tuple[int, ...]], plan: BatchPlan) -> list[Score]:
+        """Score ``targets`` (token ids) after rows, under the routing of a plan."""
+        edited = self.edited(rows, plan)
+        adapter = None if edited is None else self._adapter.get()
+        with self._lock:
+            return score_rows(
+                self.base, rows, targets, plan, edited=edited, adapter=adapter, on_weights=self.on_weights
+            )
 
     def _until_end(self, ids: list[int], options: Mapping[str, Any]) -> list[int]:
         """Cut after the first end-of-text token; what follows it is padding."""

@@ -85,6 +85,20 @@ def check_characters(text: str) -> None:
         ) from error
 
 
+def given_ids(inputs: Tensor | None, options: Mapping[str, Any]) -> Tensor | None:
+    """Return the token ids ``[B, T]`` that a call of ``generate`` is given; None where it has others, or none.
+
+    Raises:
+        InputError: they are of no length.
+    """
+    ids = inputs if inputs is not None else options.get("input_ids")
+    if options.get("inputs_embeds") is not None or not isinstance(ids, Tensor) or ids.dim() != 2:
+        return None
+    if ids.shape[1] == 0:
+        raise InputError(f"input_ids of shape {tuple(ids.shape)} hold no token; give at least one")
+    return ids
+
+
 def tensor_rows(tokenizer: Any, layout: ChatLayout | None, ids: Tensor, mask: Tensor) -> list[Row]:
     """Read rows back from ``ids [B, T]`` and their attention mask; control tokens are left out of the text.
 

@@ -1,5 +1,7 @@
 """Former names work for one version, and say what they are called now."""
 
+import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +18,16 @@ def test_a_hit_is_read_by_its_former_name() -> None:
             assert hit.direct == 0.7
 
 
-@pytest.mark.parametrize(("old", "new"), [("pad_token", "pad_token_id"), ("wanted", "target_prior")])
+FORMER = {"pad_token": "pad_token_id", "wanted": "generator.target_prior"} | {
+    name: f"generator.{name}" for name in ("target_prior", "is_chat", "asked", "place", "held")
+}
+
+
+@pytest.mark.parametrize(("old", "new"), FORMER.items())
 def test_a_model_is_read_by_its_former_names(old: str, new: str) -> None:
-    model: Any = type("Model", (), {old: vars(EditableModel)[old], new: 3})()
-    with pytest.warns(DeprecationWarning, match=rf"is now Model\.{new}"):
+    *path, last = new.split(".")
+    holder: Any = SimpleNamespace(**{last: 3})
+    own = {name: holder for name in path} or vars(holder)
+    model: Any = type("Model", (), {old: vars(EditableModel)[old], **own})()
+    with pytest.warns(DeprecationWarning, match=rf"is now Model\.{re.escape(new)}"):
         assert getattr(model, old) == 3

@@ -57,11 +57,14 @@ class Rechecker:
         new = torch.tensor(rows, device=sequences.device, dtype=sequences.dtype)
         return torch.cat([sequences[:, :width], new], dim=1)
 
-    def stream(self, batch: PlannedBatch, policy: Recheck) -> Route:
+    def stream(self, batch: PlannedBatch, policy: Recheck | None) -> Route | None:
         """Generate the one row of a batch to its streamer, which is given nothing that is taken back; return the route.
 
-        Sentences, or pieces of them, come whole.
+        Sentences, or pieces of them, come whole. Without a policy nothing is looked up, and the route stays the plan's.
         """
+        if policy is None:
+            self._generator.run(batch)
+            return None
         streamer, row = batch.options["streamer"], batch.rows[0]
         out = _Held(streamer)
         streamer.put(batch.ids)

@@ -51,7 +51,7 @@ class Planner:
 
     def _of_namespace(self, namespace: str, mine: Sequence[Ticket]) -> list[tuple[Ticket, Started | Exception]]:
         asked = [ticket for ticket in mine if ticket.request.edits]
-        chats = [self.model.is_chat(ticket.row) for ticket in asked]
+        chats = [self.model.generator.is_chat(ticket.row) for ticket in asked]
         queries = [asked_row(ticket.row, ticket.request.chains) for ticket in asked]
         try:
             looked = self._lookups.decide(namespace, queries, chats=chats)
@@ -87,11 +87,11 @@ class Planner:
         edits = tuple(hit.edit for hit in fired)
         row, limit, artefacts, prior = ticket.row, ticket.limit, {}, None
         if decision is not None and decision.asked is not None:
-            ticket.reworded = row = self.model.asked(row, decision)
+            ticket.reworded = row = self.model.generator.asked(row, decision)
             limit = self._shortened(row, limit)
         asked = row
         if edits:
-            prior = self.model.target_prior(row, fired) if ticket.grammar is None else None
+            prior = self.model.generator.target_prior(row, fired) if ticket.grammar is None else None
             adapter = self.model.adapter
             artefacts = dict(self._of(ticket.request.namespace).of(adapter, edits))
             row = adapter.rewrite(row, edits, artefacts)
@@ -116,7 +116,7 @@ class Planner:
         ]
         if ticket.grammar is not None:
             for job in jobs:
-                held = self.model.held(ticket.grammar, asked, fired)
+                held = self.model.generator.held(ticket.grammar, asked, fired)
                 job.constraint, job.prior = held.constraint, held.prior
         return jobs
 

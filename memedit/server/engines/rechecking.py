@@ -38,7 +38,7 @@ class Rechecks:
         hits = applied(decision, self._model.adapter) if decision is not None and fired else ()
 
         def place(hit: Hit, ids: Sequence[int], start: int) -> int | None:
-            return self._model.place(ticket.asked, (hit, *hits), ids, start, artefacts)
+            return self._model.generator.place(ticket.asked, (hit, *hits), ids, start, artefacts)
 
         for answer in ticket.answers.values():
             answer.watch = Watch(

@@ -260,7 +260,7 @@ def test_what_no_edit_answers_the_model_is_asked_with_the_value_in_the_question(
         assert decision.chain == ((first.id, "The maker of the Falcon Pro is", first.target), ("", left, ""))
         assert decision.by_model
         given = prompt_row(model.tokenizer, prompt)
-        row = model.asked(given, decision)
+        row = model.generator.asked(given, decision)
         assert row.text == decision.asked == left
         special = {*model.tokenizer.all_special_ids}
         assert sum(i in special for i in row.ids) == sum(i in special for i in given.ids)  # the value's is plain text

@@ -184,7 +184,7 @@ def test_rows_with_edits_and_rows_without_share_passes(edited: EditableModel) ->
         row = prompt_row(TOKENIZER, prompt)
         edits = tuple(hit.edit for hit in route.decision.fired)
         fed = edited.adapter.rewrite(row, edits, {}) if edits else row
-        prior = edited.target_prior(row, route.decision.fired) if edits else None
+        prior = edited.generator.target_prior(row, route.decision.fired) if edits else None
         jobs.append(Job(prompt, fed, row.ids, limit=10, edits=edits, prior=prior))
     assert [bool(one.edits) for one in jobs] == [True, False, True, False]
     batch = ContinuousBatch(edited.base, PAD, edited.adapter)

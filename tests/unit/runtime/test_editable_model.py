@@ -11,7 +11,7 @@ from transformers import StoppingCriteria, TextStreamer, pipeline
 from memedit.errors import InputError
 from memedit.memory import EditMemory
 from memedit.runtime import EditableModel
-from memedit.runtime.scoring import score_rows
+from memedit.runtime.rows import prompt_row
 from support.facts import CAPITAL, MAYOR
 from support.hashing_encoder import HashingEncoder
 from support.tiny import FAMILIES, tiny_model
@@ -235,11 +235,8 @@ def test_pipeline_takes_it_for_the_model(editable, tokenizer, caplog):
 
 def test_score_agrees_with_generation(editable):
     for answer, prompt in zip(editable.answer(MIXED, **GREEDY), MIXED, strict=True):
-        row, plan = editable._rows(prompt), editable.plan(prompt)
-        edited = editable._generator.edited(row, plan)
-        scores = score_rows(
-            editable._generator.base, row, [answer.token_ids], plan, edited=edited, adapter=editable.adapter
-        )
+        row, plan = prompt_row(editable.tokenizer, prompt), editable.plan(prompt)
+        scores = editable.generator.scores([row], [answer.token_ids], plan)
         assert scores[0].predicted == answer.token_ids
         assert scores[0].accuracy == 1.0
         assert scores[0].total < 0

@@ -119,7 +119,7 @@ def test_a_laid_out_target_is_said_whole_with_its_first_weight(llama, tokenizer)
 def test_rows_of_a_running_batch_are_mixed_like_those_of_generate(asking, tokenizer):
     edit = next(edit for edit in asking.memory.list() if edit.prompt == CAPITAL)
     ids = tuple(tokenizer(CAPITAL)["input_ids"])
-    own = asking.target_prior(Row(ids, CAPITAL), [surely(edit)])
+    own = asking.generator.target_prior(Row(ids, CAPITAL), [surely(edit)])
     end = frozenset({tokenizer.eos_token_id})
     jobs = [
         Job("edited", Row(ids, CAPITAL), ids, limit=24, ends=end, edits=(edit,), prior=own),
