@@ -75,7 +75,7 @@ class ChatAnswer:
 
 @dataclass(frozen=True, slots=True)
 class AddResult:
-    """What became of each row: ``ids`` has one for each, in order; the others are parts of them, or older edits.
+    """What happened to each row: ``ids`` has one for each, in order; the others are parts of them, or older edits.
 
     ``doubtful`` are pairs in force that perhaps contradict each other.
     """

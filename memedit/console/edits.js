@@ -308,4 +308,3 @@ function tryIt(edit) {
   sessionStorage.setItem("memedit.try", edit.prompt);
   location.hash = link("try");
 }
-

@@ -40,7 +40,7 @@ class PossibleConflict:
 
 @dataclass(frozen=True, slots=True)
 class AddReport:
-    """What became of each row given to ``add_many``.
+    """What happened to each row given to ``add_many``.
 
     ``ids`` has one id per row, in order: that of the new edit, or of the first one where the row was a duplicate.
     ``added`` and ``duplicates`` are the parts of it; ``superseded`` the older edits withdrawn for newer ones (which may
@@ -91,7 +91,7 @@ class Replacement:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport(AddReport):
-    """What became of a file: an :class:`AddReport`, and besides
+    """What happened to a file: an :class:`AddReport`, and besides
 
     ``drafts`` (what its rows say, one for each of ``ids``), ``replacements`` (every contradiction, both sides named),
     ``refused`` (rows that cannot be used and were set aside), ``refused_file`` (where they were written), ``notes``

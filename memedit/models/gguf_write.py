@@ -102,7 +102,7 @@ def _tensors(model: Any, gguf: Any) -> Any:
 
 
 def _interleaved(tensor: Tensor, heads: int) -> Tensor:
-    """Put the rows of each head's two rotary halves by turns, which is where GGUF has them for this architecture."""
+    """Interleave the rows of each head's two rotary halves, which is where GGUF has them for this architecture."""
     rest = tensor.shape[1:]
     return tensor.reshape(heads, 2, tensor.shape[0] // heads // 2, *rest).transpose(1, 2).reshape(tensor.shape)
 

@@ -14,11 +14,14 @@ from memedit.training.elder.run import current_mixture, train_elder, waiting_edi
 
 if TYPE_CHECKING:
     from memedit.adapters.elder.export import Exported
+    from memedit.memory import EditMemory
 
 Progress = Callable[[int, int], None]
 
 
-def is_due(memory: Any, policy: ElderPolicy, *, namespace: str | None = None, now: datetime | None = None) -> bool:
+def is_due(
+    memory: "EditMemory", policy: ElderPolicy, *, namespace: str | None = None, now: datetime | None = None
+) -> bool:
     """Say whether a training pass is due: enough edits wait, or one has waited long enough."""
     waiting = waiting_edits(memory, namespace=namespace)
     if len(waiting) >= policy.waiting:
@@ -29,7 +32,7 @@ def is_due(memory: Any, policy: ElderPolicy, *, namespace: str | None = None, no
 
 def run_pass(
     settings: Settings,
-    memory: Any,
+    memory: "EditMemory",
     *,
     out: Path | None = None,
     overrides: Mapping[str, str] | None = None,
@@ -81,7 +84,7 @@ def run_pass(
 
 def keep_training(
     settings: Settings,
-    memory: Any,
+    memory: "EditMemory",
     *,
     every: float,
     stop: Event,
@@ -106,7 +109,9 @@ def keep_training(
         stop.wait(every)
 
 
-def export_memory(settings: Settings, memory: Any, folder: Path, *, ids: Sequence[str] | None = None) -> "Exported":
+def export_memory(
+    settings: Settings, memory: "EditMemory", folder: Path, *, ids: Sequence[str] | None = None
+) -> "Exported":
     """Write the mixtures of a memory's trained edits as PEFT LoRAs.
 
     Args:

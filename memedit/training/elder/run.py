@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -29,6 +29,9 @@ from memedit.training.checkpoints import Checkpoints, run_key
 from memedit.training.elder.trainer import ElderSettings, ElderTrainer, Progress, StepLoss
 from memedit.training.loop import FitProgress
 from memedit.types import Edit, EditState
+
+if TYPE_CHECKING:
+    from memedit.memory import EditMemory
 
 POINTER = "elder.mixture"
 """Setting of a memory's namespace that names folder and fingerprint of the mixture it goes by."""
@@ -66,7 +69,7 @@ class _Pass:
     """One training pass and what it works with."""
 
     base: LoadedModel
-    memory: Any
+    memory: "EditMemory"
     out: Path
     settings: ElderSettings
     namespace: str | None
@@ -85,7 +88,7 @@ class _Pass:
 
 def train_elder(
     base: LoadedModel,
-    memory: Any,
+    memory: "EditMemory",
     *,
     out: Path | str,
     config: ElderConfig | None = None,
@@ -158,7 +161,7 @@ def train_elder(
     )
 
 
-def current_mixture(memory: Any, *, namespace: str | None = None) -> Mapping[str, str] | None:
+def current_mixture(memory: "EditMemory", *, namespace: str | None = None) -> Mapping[str, str] | None:
     """Return ``folder`` and ``fingerprint`` of the mixture that a memory goes by; None before the first pass."""
     kept = memory.get_setting(POINTER, namespace=namespace)
     if kept is None:
@@ -171,14 +174,14 @@ def current_mixture(memory: Any, *, namespace: str | None = None) -> Mapping[str
     return pointer
 
 
-def waiting_edits(memory: Any, *, namespace: str | None = None) -> list[Edit]:
+def waiting_edits(memory: "EditMemory", *, namespace: str | None = None) -> list[Edit]:
     """Return the edits in force that no training pass has seen."""
     edits = memory.list(state=EditState.ACTIVE, namespace=namespace)
     pointer = current_mixture(memory, namespace=namespace)
     return edits if pointer is None else _waiting(memory, pointer["fingerprint"], edits, namespace)
 
 
-def adapter_options(memory: Any, *, namespace: str | None = None) -> dict[str, Any]:
+def adapter_options(memory: "EditMemory", *, namespace: str | None = None) -> dict[str, Any]:
     """Return the options with which the ELDER adapter serves a memory.
 
     Raises:
@@ -214,7 +217,7 @@ def _point(task: _Pass, folder: Path, fingerprint: str) -> None:
     task.memory.set_setting(POINTER, pointer, namespace=task.namespace)
 
 
-def _waiting(memory: Any, fingerprint: str, edits: Sequence[Edit], namespace: str | None) -> list[Edit]:
+def _waiting(memory: "EditMemory", fingerprint: str, edits: Sequence[Edit], namespace: str | None) -> list[Edit]:
     stored = memory.get_artefacts("elder", fingerprint, [edit.id for edit in edits], namespace=namespace)
     return [edit for edit in edits if edit.id not in stored]
 
