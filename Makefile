@@ -74,11 +74,11 @@ test: lint test-only
 
 test-only: $(VENV)/.stamp-test
 	$(BIN)/memedit models pull smollm2 gemma3-270m multilingual
-	OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) $(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # While you work: what needs no real model and no long training.
 test-fast: $(VENV)/.stamp-test
-	OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) $(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not slow and not integration' $(PYTEST_ARGS) tests/unit
+	OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not slow and not integration' $(PYTEST_ARGS) tests/unit
 
 # `make test` runs these too where the server's binaries are installed; here their absence is an error.
 test-postgres: $(VENV)/.stamp-test
