@@ -72,6 +72,7 @@ def mask(text: str, spans: Sequence[Span]) -> str:
     return "".join([*parts, text[at:]])
 
 
+@functools.lru_cache(maxsize=4096)
 def masked(text: str, subject: str | None) -> str:
     """Return the text with its subject masked where it stands."""
     return mask(text, places(subject, text)) if subject else text

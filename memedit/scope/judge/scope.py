@@ -17,7 +17,7 @@ from memedit.scope.decision import BLOCKED, FiringRule, ScoredCandidate, decide_
 from memedit.scope.identity import check_threshold, scope_fingerprint
 from memedit.scope.judge.model import SHIPPED, Calibration, Judge, JudgeModel, load_model, shipped_for
 from memedit.scope.judge.nomination import Judged, nominated, nominated_in_talk
-from memedit.scope.judge.places import block_texts, edit_texts, focused, turns_ago, with_target
+from memedit.scope.judge.places import block_texts, edit_texts, focused, masked, turns_ago, with_target
 from memedit.scope.talk import TURN, turns_of
 from memedit.scope.text import folded_text
 from memedit.types import Candidate, Edit, Encoding, FloatArray, Hit, ScopeDecision
@@ -129,7 +129,7 @@ class JudgeScope:
             for query, row in zip(queries, candidates, strict=True)
         ]
         everyone = [judged for row in rows for judged in row]
-        self._compare([judged for judged in everyone if not judged.verbatim])
+        self._compare([judged for judged in everyone if not judged.verbatim], along=[_to_be_read(row) for row in rows])
         self._read([judged for row in rows for judged in self._close(row)])
         return [
             decide_query(
@@ -158,11 +158,12 @@ class JudgeScope:
         slope, offset = self._model.calibration.relation
         return bool(slope * (scale * float(products.max()) + shift) + offset > 0.0)
 
-    def _compare(self, judged: Sequence[Judged]) -> None:
-        """Have the relation encoder compare each query with the nearest text of its edit."""
+    def _compare(self, judged: Sequence[Judged], *, along: Sequence[Sequence[str]]) -> None:
+        """Have the relation encoder compare each query with the nearest text of its edit; read ``along`` with them."""
         if not judged:
             return
-        texts = list(dict.fromkeys(item.query for item in judged))
+        asked = [item.query for item in judged]
+        texts = list(dict.fromkeys([*asked, *(text for row in along for text in row)]))
         vectors = dict(zip(texts, self._judge.vectors(texts, keep=True), strict=True))
         stored = self._vectors.get([item.candidate.edit for item in judged])
         scale, shift = self._judge.scale
@@ -230,6 +231,17 @@ class JudgeScope:
         # what a last turn refers to is one thing, wherever it was named
         span = None if judged.talk else judged.span or item.subject_span
         return ScoredCandidate(Hit(item.edit, score, item.similarity, reasons, direct), span)
+
+
+def _to_be_read(row: Sequence[Judged]) -> list[str]:
+    """Return what the cross-encoder is likely to read of a query's candidates: with the query it costs next to nothing.
+
+    Which text of an edit is nearest is not known yet, unless it has one.
+    """
+    likely = [item for item in row if not item.verbatim and not item.candidate.edit.paraphrases][:MAX_READ]
+    edits = [(item.candidate.edit, item.named) for item in likely]
+    stored = [with_target(masked(edit.prompt, edit.subject if named else None), edit) for edit, named in edits]
+    return [*(item.whole for item in likely if item.whole), *stored]
 
 
 def combined(calibration: Calibration, relation: float, cross: float | None, share: float | None = None) -> float:

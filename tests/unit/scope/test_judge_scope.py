@@ -9,6 +9,7 @@ import torch
 from memedit.errors import InputError
 from memedit.scope import PreparesEdits, Scope, load_scope
 from memedit.scope.judge.model import Calibration, JudgeModel, start_network, trained_arrays
+from memedit.scope.judge.network import JudgeNetwork
 from memedit.scope.talk import TURN
 from support.scope_bench import HashedWords
 from support.tiny_encoder import save_tiny_encoder
@@ -79,6 +80,17 @@ def test_queries_and_candidates_do_not_disturb_each_other(make_scope, bench, edi
             np.testing.assert_allclose(
                 [h.score for h in alone.considered], [h.score for h in whole.considered], atol=1e-5
             )
+
+
+def test_a_query_is_read_in_one_pass_with_the_edit_it_is_compared_to(make_scope, bench, edits, monkeypatch):
+    scope = make_scope()
+    scope.prepare(edits)
+    passes = []
+    read = JudgeNetwork.read
+    monkeypatch.setattr(JudgeNetwork, "read", lambda *args, **named: passes.append(args) or read(*args, **named))
+    (hit,) = decide(scope, bench, "Which town is the capital of Peru?", edits).considered
+    assert "cross" in hit.reasons
+    assert len(passes) == 1
 
 
 @pytest.mark.parametrize("text", ["The capital of Peru is", "THE CAPITAL OF PERU IS?", "Blue Moon is sung by"])
