@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from memedit.cli.failures import FAILED
 
 
@@ -29,6 +31,7 @@ def test_overhead_can_be_timed_on_rows_that_edits_answer(memedit: Any) -> None:
     assert found["results"][0]["cpu_ratio"] > 0
 
 
+@pytest.mark.slow
 def test_elder_learns_the_facts_whose_answers_are_timed(memedit: Any) -> None:
     sizes = ("--edits", "2", "--batch-size", "1", "--new-tokens", "2", "--pairs", "1")
     found = memedit.json("bench", "overhead", *sizes, "--in-scope", "--adapter", "elder")

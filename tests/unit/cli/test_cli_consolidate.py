@@ -47,6 +47,7 @@ def command(memedit: Any, taught_checkpoint: Path, tmp_path: Path) -> Any:
     return memedit
 
 
+@pytest.mark.slow
 def test_from_edits_to_weights_and_back(command: Any, tmp_path: Path) -> None:
     job = ("--config", str(tmp_path / "job.yaml"))
     planned = command.json("consolidate", *job, "--dry-run")

@@ -28,6 +28,8 @@ from memedit.models import LoadedModel
 from memedit.types import WeightDelta
 from support.consolidation_bench import REQUESTS, SETTINGS, TEXTS, tiny_loaded, weights_of
 
+pytestmark = pytest.mark.slow
+
 LAX = replace(SETTINGS, mom2_weight=300.0)
 """A closed form that falls short, so that there is something left to do."""
 STEPS = 30

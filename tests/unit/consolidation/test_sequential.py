@@ -13,6 +13,8 @@ from memedit.consolidation.solvers.restraints import keep_off
 from memedit.errors import InputError
 from support.consolidation_bench import REQUESTS, SETTINGS, TEXTS, tiny_loaded, weights_of
 
+pytestmark = pytest.mark.slow
+
 DENSE = replace(SETTINGS, null_space_threshold=1.0)
 
 

@@ -24,6 +24,8 @@ from support.hypernet_bench import SHAPE
 from support.recipe_bench import make_edit
 from support.tiny import tiny_model, tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("ada", "bo", "cleo", "dov", "eva", "finn", "gil", "hana")
 SETTINGS = HypernetSettings(
     steps=16, batch=4, learning_rate=2e-2, step_size=1e-2, ramp=2, row_tokens=80, chat=0.3, dtype="float32"

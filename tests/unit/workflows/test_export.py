@@ -16,6 +16,8 @@ from support.hashing_encoder import HashingEncoder
 from support.made_versions import made_version
 from support.taught_model import answer_of, other_than, prompt_of, taught_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def memory() -> Iterator[EditMemory]:

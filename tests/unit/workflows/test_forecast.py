@@ -23,6 +23,8 @@ from memedit.workflows.consolidate.settings import JobSettings
 from support.hashing_encoder import HashingEncoder
 from support.taught_model import taught_model
 
+pytestmark = pytest.mark.slow
+
 EDITS = 64
 SOLVER = ConsolidationSettings(layers=(0, 1), steps=3, contexts=2, damping=None, stop_loss=0.0)
 
