@@ -102,9 +102,7 @@ def create_app(
             await engine.stop(drain=settings.drain)
             await run_in_threadpool(state.log.close)
             await run_in_threadpool(state.upkeep.close)
-            state.changes.close()
-            state.embedder.close()
-            state.quick.close()
+            state.close()
 
     # no pages of FastAPI's own: they load scripts from elsewhere
     app = FastAPI(

@@ -1,21 +1,21 @@
-"""The memory's encoder for clients: a few texts at a time, in a thread of its own, with a bounded queue."""
+"""The memory's encoder for clients: a few texts at a time, in a thread of its own, the keys in turn."""
 
-import asyncio
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from memedit.encoders.base import Encoder
 from memedit.memory import EditMemory
 from memedit.runtime.rows import check_characters
-from memedit.server.problems import ApiError, overloaded
+from memedit.server.problems import ApiError
+from memedit.server.queues import FairThreads
 from memedit.types import Encoding, FloatArray
 
 _AT_ONCE = 16
 """Texts in one pass; between passes other work of the encoder has its turn."""
 
 _WAITING = 32
+"""Passes of one key that may wait."""
 
 
 class Embedder:
@@ -23,48 +23,39 @@ class Embedder:
 
     Args:
         memory: whose encoder it is.
+        busy: whether others are being served, see :class:`~memedit.server.queues.FairThreads`.
     """
 
-    def __init__(self, memory: EditMemory) -> None:
+    def __init__(self, memory: EditMemory, busy: Callable[[], bool] | None = None) -> None:
         self._memory = memory
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="memedit-embedding")
-        self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._threads = FairThreads("embedding", 1, at_once=1, per_key=_WAITING, busy=busy)
 
-    async def encoder(self) -> Encoder:
+    async def encoder(self, who: str) -> Encoder:
         """Return the encoder, loaded now if it was not yet."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: self._memory.encoder)
+        return await self._threads.run(who, lambda: self._memory.encoder)
 
-    async def embed(self, texts: Sequence[str]) -> tuple[FloatArray, int]:
+    async def embed(self, who: str, texts: Sequence[str]) -> tuple[FloatArray, int]:
         """Return unit vectors ``[n, d]`` in order, and how many tokens were read.
 
         Raises:
-            ApiError: 400, a text is longer than the encoder reads; 429, too many requests wait.
+            ApiError: 400, a text is longer than the encoder reads; 429, too many requests of the key wait.
             InputError: a text is no Unicode.
         """
         for text in texts:
             check_characters(text)
-        if self._waiting >= _WAITING:
-            raise overloaded(f"{_WAITING} requests for vectors are waiting already", 1.0)
-        encoder, loop = await self.encoder(), asyncio.get_running_loop()
+        encoder = await self.encoder(who)
         vectors: list[FloatArray] = []
         count = 0
-        self._waiting += 1
-        try:
-            for start in range(0, len(texts), _AT_ONCE):
-                async with self._turn:  # requests take turns between passes
-                    part = texts[start : start + _AT_ONCE]
-                    found = await loop.run_in_executor(self._threads, encoder.encode_tokens, part)
-                _check_whole(encoder, found, start)
-                vectors += [encoding.vector for encoding in found]
-                count += sum(len(encoding.tokens) for encoding in found)
-        finally:
-            self._waiting -= 1
+        for start in range(0, len(texts), _AT_ONCE):  # requests take turns between passes
+            found = await self._threads.run(who, encoder.encode_tokens, texts[start : start + _AT_ONCE])
+            _check_whole(encoder, found, start)
+            vectors += [encoding.vector for encoding in found]
+            count += sum(len(encoding.tokens) for encoding in found)
         return np.stack(vectors), count
 
     def close(self) -> None:
         """Stop the thread."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
 
 def _check_whole(encoder: Encoder, found: Sequence[Encoding], start: int) -> None:

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from memedit.errors import (
     ConflictError,
@@ -198,4 +199,5 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(MemeditError, own_error)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
-    app.add_exception_handler(ClientGoneError, gone)
+    for kind in (ClientGoneError, ClientDisconnect):
+        app.add_exception_handler(kind, gone)

@@ -43,7 +43,7 @@ class GenerationRequest:
     the policy of look-up along chains of edits, None for the server's. ``extra`` are fields of the client's body that
     the server itself does not read (tools, response_format ...): an engine that cannot honour one of them refuses the
     request. ``sent`` is the body as it came, for engines that pass it on; with ``alone`` False the prompt is one of
-    several in it.
+    several in it. ``who`` asks: those who ask have their turns.
     """
 
     id: str
@@ -56,6 +56,7 @@ class GenerationRequest:
     extra: Mapping[str, Any] = field(default_factory=dict)
     sent: bytes = b"{}"
     alone: bool = True
+    who: str = ""
 
     @property
     def chat(self) -> bool:

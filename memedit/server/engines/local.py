@@ -32,7 +32,7 @@ from memedit.server.engines.toolbox import Toolbox, style_of, toolbox_of
 from memedit.server.engines.unsupported import check_extra
 from memedit.server.engines.worker import Worker
 from memedit.server.lookups import Lookups
-from memedit.server.problems import ApiError, overloaded
+from memedit.server.problems import ApiError
 
 _log = logging.getLogger("memedit.server")
 
@@ -48,7 +48,7 @@ class LocalEngine:
         lookups: finds the edits of a prompt in any namespace.
         name: what clients call the model; ``aliases`` are further names.
         max_rows: answers generated at once.
-        max_waiting: requests that may wait beside them; more are refused.
+        max_waiting: requests that may wait beside them; see :class:`~memedit.server.engines.worker.Worker`.
         max_tokens: rows times columns of the key-value cache.
         default_max_tokens: length of an answer unless asked otherwise.
     """
@@ -134,8 +134,7 @@ class LocalEngine:
         reason = await self.problem()
         if reason is not None or self._worker is None:
             raise ApiError(503, str(reason), code="not_ready", headers={"Retry-After": "1"})
-        if self._worker.waiting >= self._max_waiting:
-            raise overloaded(f"{self._max_waiting} requests are waiting already", self._worker.expected_wait())
+        self._worker.check_room(request.who)
         if request.sampling.n > self._max_rows:
             raise ApiError(400, f"n={request.sampling.n} is more than {self._max_rows}", param="n")
         check_extra(request.extra)
@@ -202,4 +201,4 @@ class LocalEngine:
             )
         except UnsupportedModelError as error:
             _log.warning("%s; requests are answered one by one", error)
-        return Worker(Planner(model, self._lookups), batch, self._max_rows)
+        return Worker(Planner(model, self._lookups), batch, self._max_rows, self._max_waiting)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from memedit.runtime.asked import Asked
 from memedit.server.lookups import LookupResult, Lookups
+from memedit.server.turns import Turns
 
 _LARGEST = 64
 
@@ -14,13 +15,13 @@ class LookupQueue:
     """One thread that judges prompts; what has gathered while it worked goes through the encoder together.
 
     A single text leaves most of a processor's arithmetic idle (reading the encoder's weights is what takes the time),
-    so a batch of eight costs little more than one.
+    so a batch of eight costs little more than one. Namespaces have their turns.
     """
 
     def __init__(self, lookups: Lookups) -> None:
         self._lookups = lookups
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="memedit-lookup")
-        self._waiting: list[tuple[str, str | Asked, asyncio.Future[LookupResult]]] = []
+        self._waiting: Turns[tuple[str | Asked, asyncio.Future[LookupResult]]] = Turns()
         self._worker: asyncio.Task[None] | None = None
 
     async def find(self, namespace: str, query: str | Asked) -> LookupResult:
@@ -30,7 +31,7 @@ class LookupQueue:
             StoreError: the memory cannot be read.
         """
         future: asyncio.Future[LookupResult] = asyncio.get_running_loop().create_future()
-        self._waiting.append((namespace, query, future))
+        self._waiting.put(namespace, (query, future))
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         return await future
@@ -40,11 +41,11 @@ class LookupQueue:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _work(self) -> None:
-        while self._waiting:
-            namespace = self._waiting[0][0]
-            batch = [item for item in self._waiting if item[0] == namespace][:_LARGEST]
-            self._waiting = [item for item in self._waiting if item not in batch]
-            await self._judge(namespace, [(query, future) for _, query, future in batch if not future.done()])
+        while (found := self._waiting.take()) is not None:
+            namespace, first = found
+            batch = [first, *self._waiting.more(namespace, _LARGEST - 1)]
+            self._waiting.done(namespace)
+            await self._judge(namespace, [(query, future) for query, future in batch if not future.done()])
 
     async def _judge(self, namespace: str, live: list[tuple[str | Asked, asyncio.Future[LookupResult]]]) -> None:
         """Judge prompts together; where that fails each for itself, so that it fails only for whose fault it is."""

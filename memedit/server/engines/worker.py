@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -13,12 +13,19 @@ from memedit.runtime.continuous import ContinuousBatch, Step, generate_whole
 from memedit.server.engines.base import EngineLoad, Event
 from memedit.server.engines.planning import Planner
 from memedit.server.engines.tickets import Ticket
-from memedit.server.problems import ApiError, told
+from memedit.server.problems import ApiError, overloaded, told
+from memedit.server.turns import Turns
 
 _log = logging.getLogger("memedit.server")
 
 _GATHER = 0.003
 """Seconds that the first request of an empty batch waits for others sent at the same moment."""
+
+_LOOKED_UP = 8
+"""Requests that are looked up between two tokens of those that are being answered."""
+
+_LATELY = 60.0
+"""Seconds for which somebody who has asked is expected to ask again."""
 
 _Mail = list[tuple[Ticket, list[Event | Exception]]]
 
@@ -29,12 +36,14 @@ class Worker:
     Args:
         planner: looks requests up and makes their jobs.
         batch: the running batch; None when the model cannot be decoded in one.
-        max_rows: answers under way at once.
+        max_rows: answers under way at once; one key may have three quarters of them while others ask too.
+        max_waiting: requests that may wait beside them. One more takes the place of one of the key that has most.
     """
 
-    def __init__(self, planner: Planner, batch: ContinuousBatch | None, max_rows: int) -> None:
-        self._planner, self._batch, self._max_rows = planner, batch, max_rows
-        self._new: deque[Ticket] = deque()
+    def __init__(self, planner: Planner, batch: ContinuousBatch | None, max_rows: int, max_waiting: int) -> None:
+        self._planner, self._batch, self._max_rows, self._max_waiting = planner, batch, max_rows, max_waiting
+        self._new: Turns[Ticket] = Turns()
+        self._askers: dict[str, float] = {}
         self._planned: deque[Ticket] = deque()
         self._running: dict[int, Ticket] = {}
         self._wake = threading.Condition()
@@ -60,15 +69,36 @@ class Worker:
         """Return how busy it is."""
         return EngineLoad(self.waiting, sum(len(ticket.jobs) for ticket in list(self._running.values())))
 
+    def check_room(self, who: str) -> None:
+        """Refuse a request that finds no place, and none that it can take.
+
+        Raises:
+            ApiError: 429, too many wait, and nobody has more waiting than this one has.
+        """
+        with self._wake:
+            full = self.waiting >= self._max_waiting
+            if full and not self._new.gives_way(who):
+                raise self._refusal()
+
+    def _refusal(self) -> ApiError:
+        return overloaded(f"{self._max_waiting} requests are waiting already", self.expected_wait())
+
     def expected_wait(self) -> float:
         """Return about how many seconds a request that came now would wait, by how long the last ones took."""
         return self._pace * (1 + self.waiting / self._max_rows)
 
     def submit(self, ticket: Ticket) -> None:
-        """Have a request answered."""
+        """Have a request answered; where all places are taken, another one of the key with most waiting gives way."""
+        who, dropped = ticket.request.who, None
         with self._wake:
-            self._new.append(ticket)
+            if self.waiting >= self._max_waiting:
+                dropped = self._new.newest_of_most(who)
+            self._new.put(who, ticket)
+            self._askers[who] = time.monotonic()
             self._wake.notify()
+        if dropped is not None:
+            dropped.failed = True
+            _deliver([(dropped, [self._refusal()])])
 
     def stop(self, drain: float) -> None:
         """Answer what is here within ``drain`` seconds, drop what is left, and end the thread."""
@@ -118,12 +148,7 @@ class Worker:
 
     def _plan(self) -> None:
         """Look up as many of the new requests as there may be room for."""
-        room = self._max_rows - sum(len(ticket.jobs) for ticket in [*self._planned, *self._running.values()])
-        taken: list[Ticket] = []
-        while self._new and room > 0:
-            ticket = self._new.popleft()
-            room -= ticket.request.sampling.n
-            taken.append(ticket)
+        taken = self._next()
         mail: _Mail = []
         try:
             plans = self._planner.plan(taken)
@@ -134,6 +159,31 @@ class Worker:
             if not isinstance(found, Exception):
                 self._planned.append(ticket)
         _deliver(mail)
+
+    def _next(self) -> list[Ticket]:
+        """Take the requests whose turn it is, as far as there are rows for them."""
+        rows = Counter[str]()
+        for ticket in [*self._planned, *self._running.values()]:
+            rows[ticket.request.who] += len(ticket.jobs)
+        most = self._most_rows()
+        taken: list[Ticket] = []
+        with self._wake:
+            while rows.total() < self._max_rows and len(taken) < _LOOKED_UP:
+                found = self._new.take(lambda who: rows[who] < most)
+                if found is None:
+                    break
+                who, ticket = found
+                self._new.done(who)
+                rows[who] += ticket.request.sampling.n
+                taken.append(ticket)
+        return taken
+
+    def _most_rows(self) -> int:
+        """Return how many rows one key may have: not all, where another has asked lately, so that it finds some."""
+        with self._wake:
+            since = time.monotonic() - _LATELY
+            self._askers = {who: at for who, at in self._askers.items() if at > since}
+            return self._max_rows if len(self._askers) < 2 else max(1, 3 * self._max_rows // 4)
 
     def _join(self, batch: ContinuousBatch) -> list[Step]:
         """Let planned requests into the batch, in the order in which they came."""
@@ -232,9 +282,10 @@ class Worker:
             del self._running[id(ticket)]
             if self._batch is not None:
                 self._batch.leave(ticket.jobs)
-        for queue in (self._new, self._planned):
-            for ticket in [ticket for ticket in list(queue) if ticket.cancelled]:
-                queue.remove(ticket)
+        with self._wake:
+            self._new.remove(lambda ticket: ticket.cancelled)
+        for ticket in [ticket for ticket in self._planned if ticket.cancelled]:
+            self._planned.remove(ticket)
 
     def _give_up(self, ticket: Ticket, error: Exception) -> None:
         """Tell a request that it has failed, and drop it."""
@@ -246,9 +297,8 @@ class Worker:
             self._batch.leave(ticket.jobs)
 
     def _stop_all(self, error: ApiError) -> None:
-        tickets = [*self._running.values(), *self._planned]
-        while self._new:
-            tickets.append(self._new.popleft())
+        with self._wake:
+            tickets = [*self._running.values(), *self._planned, *self._new.remove(lambda _: True)]
         _deliver([(ticket, [error]) for ticket in tickets])
         self._running.clear()
         self._planned.clear()

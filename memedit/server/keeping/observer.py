@@ -32,7 +32,7 @@ class Observer:
 
     async def stream(self, request: Request, asked: GenerationRequest) -> AsyncIterator[Event]:
         """Answer piece by piece."""
-        with self._noted(request, asked) as note:
+        with self.noted(request, asked) as note:
             since = perf_counter()
             events = self._metrics.counted(self._engine.stream(asked))
             try:
@@ -44,7 +44,7 @@ class Observer:
 
     async def complete(self, request: Request, asked: GenerationRequest) -> Completion:
         """Answer as a whole."""
-        with self._noted(request, asked) as note:
+        with self.noted(request, asked) as note:
             found = await self._engine.complete(asked)
             note.provenance, note.usage = found.provenance, found.usage
             if self._log.on:
@@ -55,7 +55,8 @@ class Observer:
         return found
 
     @contextmanager
-    def _noted(self, request: Request, asked: GenerationRequest) -> Iterator[Note]:
+    def noted(self, request: Request, asked: GenerationRequest) -> Iterator[Note]:
+        """Note what becomes of a request and charge what it costs; what answers it tells the note what it knows."""
         who: Principal = request.state.principal
         route = getattr(request.scope.get("route"), "path", "")
         note = Note(Asker(who.name, request.state.request_id, route, who.logged), asked)
@@ -67,7 +68,7 @@ class Observer:
             raise
         finally:
             note.seconds = perf_counter() - since
-            if note.provenance is not None:
+            if note.provenance is not None or note.usage is not None:
                 self._quotas.charge(who, asked.namespace, note.spent())
             self._log.take(note)
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from memedit.server.auth import Admin, Reader
 from memedit.server.min_revision import awaited_revision
+from memedit.server.queues import fairly
 from memedit.server.routes.keys import quota_uses
 from memedit.server.schemas.administration import AuditList, AuditOut, NamespaceList, NamespaceOut
 from memedit.server.schemas.common import responses
@@ -16,6 +17,7 @@ router = APIRouter(prefix="/v1", tags=["administration"], dependencies=[Depends(
 
 
 @router.get("/audit", operation_id="audit", responses=responses())
+@fairly
 def audit(
     *,
     request: Request,
@@ -35,6 +37,7 @@ def audit(
 
 
 @router.get("/namespaces", operation_id="list_namespaces", responses=responses())
+@fairly
 def list_namespaces(request: Request, who: Reader) -> NamespaceList:
     """Return the namespaces that the key may look into, and how many edits they have, by state, with quotas."""
     state = server_state(request)

@@ -8,6 +8,7 @@ from memedit.errors import FieldError
 from memedit.runtime.asked import Asked, asked_of
 from memedit.server.auth import ReadAccess
 from memedit.server.min_revision import awaited_revision
+from memedit.server.queues import fairly
 from memedit.server.rendering import Shown, shown_chain, shown_hits
 from memedit.server.schemas.common import ChainHopOut, FiredEdit, responses
 from memedit.server.schemas.edits import ExplainIn, ExplainOut
@@ -17,6 +18,7 @@ router = APIRouter(prefix="/v1/edits", tags=["edits"], dependencies=[Depends(awa
 
 
 @router.post("/explain", operation_id="explain", responses=responses())
+@fairly
 def explain(request: Request, access: ReadAccess, body: ExplainIn) -> ExplainOut:
     """Say which edits would fire on a prompt and why, without an answer. A chat is looked up by its last user turn."""
     query = _query(body)

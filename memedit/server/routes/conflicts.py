@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from memedit.server.auth import Access, EditAccess, ReadAccess
 from memedit.server.changes import IfMatch, Once, edit_response, expected_version, reply
 from memedit.server.min_revision import awaited_revision
-from memedit.server.queues import queued
+from memedit.server.queues import fairly, queued
 from memedit.server.routes.edits import EditId
 from memedit.server.schemas.common import responses
 from memedit.server.schemas.conflicts import PossibleConflictList, PossibleConflictOut, SettleIn, TaughtIn
@@ -21,6 +21,7 @@ router = APIRouter(prefix="/v1/edits", tags=["edits"], dependencies=[Depends(awa
 
 
 @router.get("/conflicts", operation_id="possible_conflicts", responses=responses(404))
+@fairly
 def possible_conflicts(
     *,
     request: Request,

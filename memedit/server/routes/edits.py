@@ -12,7 +12,7 @@ from memedit.memory import EditMemory
 from memedit.server.auth import EditAccess, ReadAccess
 from memedit.server.changes import IfMatch, Once, edit_response, etag, expected_version, reply
 from memedit.server.min_revision import awaited_revision
-from memedit.server.queues import queued
+from memedit.server.queues import fairly, queued
 from memedit.server.schemas.common import Time, responses
 from memedit.server.schemas.edits import (
     BatchIn,
@@ -108,6 +108,7 @@ def withdraw_many(*, request: Request, access: EditAccess, body: WithdrawIn, onc
 
 
 @router.get("", operation_id="list_edits", responses=responses(404))
+@fairly
 def list_edits(
     *,
     request: Request,
@@ -131,6 +132,7 @@ def list_edits(
 
 
 @router.get("/as-of", operation_id="edits_as_of", responses=responses(404))
+@fairly
 def as_of(
     *,
     request: Request,
@@ -148,6 +150,7 @@ def as_of(
 
 
 @router.get("/search", operation_id="search_edits", responses=responses())
+@fairly
 def search(
     *,
     request: Request,
@@ -278,6 +281,7 @@ def restore(
 
 
 @router.get("/{edit_id}/history", operation_id="edit_history", responses=responses(404))
+@fairly
 def history(*, request: Request, access: ReadAccess, edit_id: EditId) -> HistoryOut:
     """Return every change of an edit, oldest first."""
     found = _memory(request).history(edit_id, namespace=access.namespace)

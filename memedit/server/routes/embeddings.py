@@ -1,11 +1,13 @@
 """Vectors of texts, as the memory's encoder makes them."""
 
 import base64
+import uuid
 
 import numpy as np
 from fastapi import APIRouter, Request
 
-from memedit.server.auth import Generator
+from memedit.server.auth import Generator, chosen_namespace
+from memedit.server.engines.base import GenerationRequest, Sampling, Usage
 from memedit.server.problems import ApiError
 from memedit.server.schemas.common import responses
 from memedit.server.schemas.embeddings import EmbeddingOut, EmbeddingsIn, EmbeddingsOut, EmbeddingUsage
@@ -21,7 +23,9 @@ async def embed(request: Request, who: Generator, body: EmbeddingsIn) -> Embeddi
     """Return the vectors of one text or several."""
     state = server_state(request)
     texts = _texts(body)
-    encoder = await state.embedder.encoder()
+    space = chosen_namespace(who, None, state.settings.namespace)
+    state.quotas.admit(who, space, tokens=True)
+    encoder = await state.embedder.encoder(who.name)
     if body.model not in ("", encoder.name):
         message = f"the model {body.model!r} makes no vectors here; the memory's encoder is {encoder.name!r}"
         raise ApiError(404, message, code="model_not_found", param="model")
@@ -29,7 +33,11 @@ async def embed(request: Request, who: Generator, body: EmbeddingsIn) -> Embeddi
         message = f"the vectors of {encoder.name!r} have {encoder.dimension} dimensions, and cannot be cut"
         raise ApiError(400, message, code="invalid_value", param="dimensions")
     within = state.deadlines.within(state.settings.request_timeout)
-    vectors, tokens = await unless_gone(request, state.embedder.embed(texts), within)
+    asked = GenerationRequest(uuid.uuid4().hex, "\n".join(texts), space, Sampling(), model=encoder.name, edits=False)
+    with state.observer.noted(request, asked) as note:
+        vectors, tokens = await unless_gone(request, state.embedder.embed(who.name, texts), within)
+        note.usage = Usage(tokens, 0)
+    state.metrics.used(note.usage)
     data = [
         EmbeddingOut(index=number, embedding=_written(vector, body.encoding_format))
         for number, vector in enumerate(vectors)

@@ -16,6 +16,7 @@ from memedit.errors import DatasetError, FieldError
 from memedit.server.auth import EditAccess, ReadAccess
 from memedit.server.changes import ClientChange, IdempotencyKey, reply
 from memedit.server.min_revision import awaited_revision
+from memedit.server.queues import fairly
 from memedit.server.schemas.common import responses
 from memedit.server.schemas.edits import OnConflictValue
 from memedit.server.schemas.files import ImportOut
@@ -45,6 +46,7 @@ Form = Literal["jsonl", "counterfact", "zsre", "knowedit", "mem0"]
         **responses(),
     },
 )
+@fairly
 def export_edits(
     request: Request,
     access: ReadAccess,
@@ -106,7 +108,7 @@ async def import_edits(
             return reply(ImportOut.of(report))
 
         if dry_run:
-            return await run_in_threadpool(add)
+            return await state.reads.run(access.who.name, add)
         return await state.changes.run(access.who.name, partial(change.make, access, add))
 
 

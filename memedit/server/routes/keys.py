@@ -15,7 +15,6 @@ from memedit.server.auth import AdminAccess, Principal, ReadAccess, require
 from memedit.server.keeping.usage import usages
 from memedit.server.min_revision import awaited_revision
 from memedit.server.problems import ApiError
-from memedit.server.queues import in_queue
 from memedit.server.schemas.common import responses
 from memedit.server.schemas.keys import KeyIn, KeyList, KeyOut, KeyPatch, NewKeyOut, QuotaIn, QuotaOut, QuotaUse
 from memedit.server.state import ServerState, server_state
@@ -111,7 +110,7 @@ async def _changed(request: Request, who: Principal, change: Callable[[], T]) ->
         with state.memory.as_actor(actor):
             return change()
 
-    return await in_queue(state, who, change_as)
+    return await state.changes.run(who.name, change_as)
 
 
 def _known(change: Callable[[], ApiKey]) -> Callable[[], ApiKey]:

@@ -73,7 +73,7 @@ async def chat(request: Request, who: Generator, body: ChatIn, namespace: Namesp
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     space = _namespace(state, who, body, namespace)
     sent = await request.body()
-    asked = _request(body, messages, _sampling(body, limit, logprobs), namespace=space, model=model, sent=sent)
+    asked = _request(body, messages, _sampling(body, limit, logprobs), space=space, model=model, sent=sent, who=who)
     shape = ChatRenderer(
         _id("chatcmpl"), model, int(time.time()), body.logprobs is True, shown_for(state, who, body.memedit)
     )
@@ -93,7 +93,7 @@ async def complete(request: Request, who: Generator, body: CompletionIn, namespa
     model = await known_model(state.engine, body.model)
     sampling = _sampling(body, 16 if body.max_tokens is None else body.max_tokens, body.logprobs)
     space = _namespace(state, who, body, namespace)
-    common: dict[str, Any] = {"namespace": space, "model": model, "sent": await request.body()}
+    common: dict[str, Any] = {"space": space, "model": model, "sent": await request.body(), "who": who}
     prompts = _prompts(body)
     asked = [replace(_request(body, one, sampling, **common), alone=len(prompts) == 1) for one in prompts]
     logprobs = body.logprobs is not None
@@ -108,20 +108,22 @@ def _request(
     prompt: str | tuple[int, ...] | Messages,
     sampling: Sampling,
     *,
-    namespace: str,
+    space: str,
     model: str,
     sent: bytes,
+    who: Principal,
 ) -> GenerationRequest:
     return GenerationRequest(
         id=uuid.uuid4().hex,
         prompt=prompt,
-        namespace=namespace,
+        namespace=space,
         sampling=sampling,
         model=model,
         edits=body.memedit.edits,
         chains=body.memedit.chains,
         extra=_extra(body),
         sent=sent,
+        who=who.name,
     )
 
 

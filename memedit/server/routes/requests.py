@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Query, Request
 from memedit.memory import LoggedRequest, Role
 from memedit.server.auth import Editor, Principal, Reader
 from memedit.server.problems import ApiError
-from memedit.server.queues import in_queue
+from memedit.server.queues import fairly
 from memedit.server.schemas.common import Time, responses
 from memedit.server.schemas.requests import FeedbackIn, FeedbackList, FeedbackOut, RequestList, RequestOut
 from memedit.server.state import ServerState, server_state
@@ -27,6 +27,7 @@ Namespace = Annotated[
 
 
 @router.get("/requests", operation_id="list_requests", responses=responses())
+@fairly
 def list_requests(
     *,
     request: Request,
@@ -99,10 +100,11 @@ async def give_feedback(request: Request, who: Editor, row_id: RowId, body: Feed
         )
         return FeedbackOut.of(found, state.memory.get(body.edit, namespace=row.namespace))
 
-    return await in_queue(state, who, give)
+    return await state.changes.run(who.name, give)
 
 
 @router.get("/feedback", operation_id="list_feedback", responses=responses())
+@fairly
 def list_feedback(
     *,
     request: Request,
@@ -132,7 +134,7 @@ async def withdraw_feedback(request: Request, who: Editor, feedback_id: RowId) -
         state.memory.feedback.remove(found.id)
         return FeedbackOut.of(found)
 
-    return await in_queue(state, who, remove)
+    return await state.changes.run(who.name, remove)
 
 
 def _spaces(who: Principal, namespace: str | None) -> Sequence[str] | None:

@@ -59,6 +59,7 @@ async def create(request: Request, who: Generator, body: ResponsesIn, namespace:
         edits=body.memedit.edits,
         chains=body.memedit.chains,
         extra=fields,
+        who=who.name,
         sent=_sent(body, model, messages, fields),
     )
     kept = _Keeping(state, who, space, items, body.store is not False)

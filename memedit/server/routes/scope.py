@@ -1,13 +1,12 @@
 """What the scope's threshold brings and costs, and what mends the feedback on it."""
 
 from fastapi import APIRouter, Depends, Request
-from starlette.concurrency import run_in_threadpool
 
 from memedit.memory import Actor
 from memedit.server.auth import AdminAccess, ReadAccess
 from memedit.server.min_revision import awaited_revision
 from memedit.server.problems import ApiError
-from memedit.server.queues import in_queue
+from memedit.server.queues import fairly
 from memedit.server.schemas.common import responses
 from memedit.server.schemas.scope import CalibrateIn, CalibrateOut, TradeoffOut, TradeoffPoint
 from memedit.server.state import server_state
@@ -17,6 +16,7 @@ router = APIRouter(prefix="/v1/scope", tags=["scope"], dependencies=[Depends(awa
 
 
 @router.get("/tradeoff", operation_id="scope_tradeoff", responses=responses())
+@fairly
 def tradeoff(request: Request, access: ReadAccess) -> TradeoffOut:
     """Measure, on a sample of the namespace's own edits, on what share of queries an edit fires at each threshold.
 
@@ -61,4 +61,5 @@ async def calibrate(request: Request, access: AdminAccess, body: CalibrateIn | N
                 found = carry_out(memory, lookups.scope, found)
         return CalibrateOut.of(found, proposal=shown, applied=wanted is not None)
 
-    return await (run_in_threadpool(work) if wanted is None else in_queue(state, access.who, work))
+    threads = state.reads if wanted is None else state.changes
+    return await threads.run(access.who.name, work)

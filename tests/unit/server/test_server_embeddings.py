@@ -79,9 +79,9 @@ class Short(HashingEncoder):
 def test_a_text_that_the_encoder_would_cut_is_refused() -> None:
     with EditMemory(encoder=Short(8)) as memory:
         embedder = Embedder(memory)
-        vectors, tokens = asyncio.run(embedder.embed(["a b", "c " * 12]))
+        vectors, tokens = asyncio.run(embedder.embed("me", ["a b", "c " * 12]))
         assert (vectors.shape, tokens) == ((2, 8), 14)
         with pytest.raises(ApiError, match="input 17 is longer than the 12 tokens") as refused:
-            asyncio.run(embedder.embed([*["a b"] * 17, "c " * 13]))
+            asyncio.run(embedder.embed("me", [*["a b"] * 17, "c " * 13]))
         assert (refused.value.status, refused.value.code) == (400, "context_length_exceeded")
         embedder.close()
