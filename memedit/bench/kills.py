@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from memedit.bench.kill_writers import Expected, Writer
+from memedit.bench.kill_writers import PLAIN, Expected, Writer
 from memedit.bench.nursery import Nursery
 from memedit.encoders import load_encoder
 from memedit.encoders.base import Encoder
@@ -208,7 +208,7 @@ def _await(port: int, seconds: float = 120.0) -> str:
     url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
-            if httpx.get(f"{url}/health", timeout=60).status_code == 200:
+            if httpx.get(f"{url}/health", timeout=60, verify=PLAIN).status_code == 200:
                 return url
         time.sleep(0.01)
     raise MemeditError("the server did not start again")

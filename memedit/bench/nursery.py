@@ -8,11 +8,18 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from memedit.encoders.base import Encoder
 from memedit.errors import MemeditError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from memedit.memory import EditMemory
 
 NOWHERE = "http://127.0.0.1:9"
 """An engine that is never asked."""
@@ -63,17 +70,45 @@ class Nursery:
         self._process.wait()
 
 
-def _serve(memory: str, encoder: Encoder, port: int) -> None:
-    from memedit.memory import EditMemory
+def _application(memory: "EditMemory") -> "FastAPI":
     from memedit.server import ServerSettings, create_app
     from memedit.server.engines.proxy import ProxyEngine
     from memedit.server.engines.upstream import Upstream
     from memedit.server.lookups import Lookups
+
+    lookups = Lookups(memory, scope="subject")
+    return create_app(
+        ProxyEngine(lookups, Upstream(NOWHERE)), lookups, ServerSettings(auth=False, requests_per_minute=0)
+    )
+
+
+def _serve(memory: str, encoder: Encoder, port: int) -> None:
+    from memedit.memory import EditMemory
     from memedit.server.runner import listen, run
 
-    lookups = Lookups(EditMemory(memory, encoder=encoder), scope="subject")
-    settings = ServerSettings(auth=False, requests_per_minute=0)
-    run(create_app(ProxyEngine(lookups, Upstream(NOWHERE)), lookups, settings), listen("127.0.0.1", port), drain=1)
+    run(_application(EditMemory(memory, encoder=encoder)), listen("127.0.0.1", port), drain=1)
+
+
+def _warm_up(encoder: Encoder) -> None:
+    """Change a memory that is thrown away: no server then pays for what every process does once, such as compiling
+    queries. All threads have ended when this returns, since none lives through a fork."""
+    from fastapi.testclient import TestClient
+
+    from memedit.memory import EditMemory
+
+    with tempfile.TemporaryDirectory(prefix="memedit-bench-") as folder:
+        with EditMemory(Path(folder) / "edits.db", encoder=encoder) as memory:
+            with TestClient(_application(memory), base_url="http://127.0.0.1") as client:
+                for name in ("one", "another"):
+                    sent = {"headers": {"Idempotency-Key": name}, "params": {"on_conflict": "keep"}}
+                    edit = {"prompt": f"The colour of {name} is", "target": "red", "subject": name}
+                    made = client.post("/v1/edits", json=edit, **sent).raise_for_status().json()["id"]
+                    client.patch(f"/v1/edits/{made}", json={"target": "blue"}).raise_for_status()
+                    client.post(f"/v1/edits/{made}/supersede", json={"target": "grey"}).raise_for_status()
+                    client.post(f"/v1/edits/{made}/restore", **{"params": sent["params"]}).raise_for_status()
+                    client.delete(f"/v1/edits/{made}").raise_for_status()
+                    many = [{**edit, "prompt": f"The {side} of {name} is"} for side in ("top", "end")]
+                    client.post("/v1/edits/batch", json={"edits": many}).raise_for_status()
 
 
 def main(memory: str, encoder_name: str) -> None:
@@ -81,13 +116,10 @@ def main(memory: str, encoder_name: str) -> None:
     import torch
 
     from memedit.encoders import load_encoder
-    from memedit.server import create_app  # imported before the first fork
-    from memedit.server.engines import proxy
 
-    del create_app, proxy
     torch.set_num_threads(1)  # a pool of threads does not live through a fork
     encoder = load_encoder(encoder_name)
-    encoder.encode(["loaded"])
+    _warm_up(encoder)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who are killed
     sys.stdout.write("ready\n")
     sys.stdout.flush()

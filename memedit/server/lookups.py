@@ -14,6 +14,8 @@ from memedit.scope import Scope, load_scope
 from memedit.server.active_weights import ActiveVersion, ActiveWeights
 from memedit.types import ChainPolicy, ScopeDecision
 
+_ROUTERS = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class LookupResult:
@@ -128,6 +130,8 @@ class Lookups:
         if threshold is None:
             threshold = kept_threshold(self._memory, self.scope, namespace=namespace)
         router = self._new_router(namespace, threshold, served)
+        if len(self._routers) >= _ROUTERS:
+            self._routers.clear()  # cheap to make again, and whoever asks may make names of namespaces up
         self._routers[namespace] = (revision, served, router)
         return router
 

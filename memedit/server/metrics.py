@@ -20,6 +20,9 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 _ANSWERS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})
 """Routes that answer prompts."""
 
+_NAMESPACES = 1_000
+"""Namespaces with figures of their own."""
+
 
 class Metrics:
     """Counts what a server does, and looks at memory and engine when it is asked.
@@ -55,6 +58,7 @@ class Metrics:
         self._fired = Counter("memedit_edits_fired", "Edits that fired.", ["namespace"], registry=registry)
         self._prompts = Counter("memedit_prompts", "Prompts answered.", ["namespace", "edited"], registry=registry)
         self._tokens = Counter("memedit_tokens", "Tokens read and written.", ["kind"], registry=registry)
+        self._namespaces: set[str] = set()
         registry.register(_Gauges(lookups, engine, consolidator, watcher))
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -69,8 +73,17 @@ class Metrics:
 
     def started(self, found: Provenance) -> None:
         """Count a prompt that has been looked up."""
-        self._prompts.labels(found.namespace, "yes" if found.fired else "no").inc()
-        self._fired.labels(found.namespace).inc(len(found.fired))
+        namespace = self._named(found.namespace)
+        self._prompts.labels(namespace, "yes" if found.fired else "no").inc()
+        self._fired.labels(namespace).inc(len(found.fired))
+
+    def _named(self, namespace: str) -> str:
+        """A namespace as a label: those beyond the first thousand share one, for whoever asks may make names up."""
+        if namespace not in self._namespaces:
+            if len(self._namespaces) >= _NAMESPACES:
+                return ""
+            self._namespaces.add(namespace)
+        return namespace
 
     def used(self, usage: Usage) -> None:
         """Count the tokens of a request."""

@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from memedit.errors import InputError
+from memedit.server.allocation import share_arenas
 from memedit.server.connections import protocol_of
 from memedit.server.streams import Deadlines
 
@@ -65,6 +66,7 @@ def run(app: FastAPI, listener: socket.socket, *, drain: float, started: Callabl
         drain: seconds for requests under way; those that take longer are told that the server stops.
         started: called when the model is loaded and requests are answered.
     """
+    share_arenas()
     server_of(app, drain=drain, started=started).run(sockets=[listener])
 
 

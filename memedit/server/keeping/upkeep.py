@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from memedit.errors import MemeditError
 from memedit.memory import EditMemory
+from memedit.server.allocation import give_back
 from memedit.server.auth import Authenticator
 from memedit.server.keeping.figures import STEP, FigureKeeper
 from memedit.server.keeping.quotas import QuotaKeeper
@@ -18,7 +19,7 @@ _TRIM_EVERY, _USES_EVERY = 300.0, 20.0
 
 
 class Upkeep:
-    """Keeps the figures of each minute, learns of quotas, notes when keys were used, and trims the request log.
+    """Keeps the figures of each minute, learns of quotas, notes when keys were used, trims log and memory.
 
     Args:
         memory: whose store it is.
@@ -73,6 +74,7 @@ class Upkeep:
             if int(time.time() // STEP) != minute:
                 minute = int(time.time() // STEP)
                 _tried(lambda: self._figures.minute(datetime.now(UTC)))
+                _tried(give_back)
             if time.monotonic() - noted > _USES_EVERY:
                 noted = time.monotonic()
                 _tried(self.note_uses)

@@ -85,6 +85,25 @@ def test_a_request_that_does_not_come_is_ended(
         served(server)
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/edits", "/v1/edits/import", "/v1/responses"])
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_failure(
+    tiny_llama: Any, tiny_chat_tokenizer: Any, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with server_with(tiny_llama, tiny_chat_tokenizer) as server:
+        _, key = server.lookups.memory.keys.create("x", roles=["admin"])
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 90\r\n\r\n{{"
+        with connected(server) as connection:
+            connection.sendall(head.encode())
+            time.sleep(0.5)
+        with server.client(headers={"Authorization": f"Bearer {key}"}) as client:
+            deadline = time.monotonic() + 30
+            while 'status="499"' not in (said := client.get("/metrics").text) and time.monotonic() < deadline:
+                time.sleep(0.1)
+        assert 'status="499"' in said
+        assert 'status="500"' not in said
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_a_connection_that_is_kept_may_idle_and_be_used_again(tiny_llama: Any, tiny_chat_tokenizer: Any) -> None:
     limits = {"head_timeout": 0.5, "body_timeout": 0.5}
     with server_with(tiny_llama, tiny_chat_tokenizer, **limits) as server, connected(server) as connection:

@@ -147,6 +147,16 @@ def test_requests_of_a_namespace_and_tokens_are_limited(users: Users) -> None:
     assert users("ann", "POST", "/v1/chat/completions", json=ASK).status_code == 200
 
 
+def test_vectors_cost_tokens_too(users: Users) -> None:
+    ann = users.make("ann", [Role.GENERATE], tokens_per_minute=4)
+    asked = [users("ann", "POST", "/v1/embeddings", json={"input": "one two three four five"}) for _ in range(2)]
+    assert [one.status_code for one in asked] == [200, 429], asked[-1].text
+    assert asked[-1].json()["error"]["quota"]["kind"] == "tokens_per_minute"
+    spent = asked[0].json()["usage"]["total_tokens"]
+    text = users("root", "GET", "/metrics").text
+    assert f'memedit_quota_used{{kind="tokens_per_minute",name="ann/{ann}",of="key"}} {spent}.0' in text
+
+
 def test_what_another_process_sets_holds_soon(users: Users) -> None:
     users.memory.quotas.set("a", Quota(requests_per_minute=1))
     deadline = time.monotonic() + 10

@@ -54,6 +54,17 @@ def state_of(client: TestClient) -> ServerState:
     return found
 
 
+def test_responses_and_vectors_stand_in_the_log_too(memory: EditMemory) -> None:
+    with opened(memory, ScriptedUpstream(words=("Ole", ".")), **LOG, request_log_answers=True) as client:
+        client.post("/v1/responses", json={"input": "Who leads Norvik?"}).raise_for_status()
+        client.post("/v1/embeddings", json={"input": ["one two", "three"]}).raise_for_status()
+        vectors, answer = rows(client, 2)
+    assert (answer["route"], answer["query"], answer["answer"]) == ("/v1/responses", "Who leads Norvik?", "Ole.")
+    assert [edit["edit"]["target"] for edit in answer["considered"] if edit["fired"]] == ["Ole"]
+    assert (vectors["route"], vectors["query"], vectors["considered"]) == ("/v1/embeddings", "one two\nthree", [])
+    assert (vectors["prompt_tokens"], vectors["completion_tokens"], vectors["status"]) == (3, 0, "ok")
+
+
 def test_a_request_stands_in_the_log_with_all_that_decided_its_answer(memory: EditMemory) -> None:
     edit = memory.list()[0]
     with opened(memory, ScriptedUpstream(words=("Ole", ".")), **LOG, request_log_answers=True) as client:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from memedit.memory import EditMemory
+from memedit.server.engines.base import Provenance
 from memedit.server.settings import ServerSettings
 from support.hashing_encoder import HashingEncoder
 from support.running_server import RunningServer, local_engine, serve
@@ -105,3 +106,35 @@ def test_changes_that_have_waited_are_all_made(busy: RunningServer, tmp_path: Pa
             assert state.changes.waiting == 4
         assert [one.result()[0] for one in writes] == [201] * 8
         assert state.changes.waiting == 0
+
+
+def test_a_full_queue_of_one_key_has_room_for_another(tiny_llama: Any, tiny_chat_tokenizer: Any) -> None:
+    """The newest of the key that has most waiting is told to come back."""
+    long = {"prompt": "Once upon a time", "max_tokens": 400, "ignore_eos": True}
+    with EditMemory(encoder=HashingEncoder(64)) as memory:
+        engine, lookups = local_engine(tiny_llama, tiny_chat_tokenizer, memory, max_rows=1, max_waiting=3)
+        model = tiny_llama
+        handle = model.get_input_embeddings().register_forward_hook(lambda *_: time.sleep(0.02))
+        with serve(engine, lookups, ServerSettings(requests_per_minute=0)) as server, ThreadPoolExecutor(8) as pool:
+            loud, quiet = client_of(server, "loud", "generate"), client_of(server, "quiet", "generate")
+            many = []
+            for number in range(4):
+                many.append(pool.submit(loud.post, "/v1/completions", json=long))
+                deadline = time.monotonic() + 30
+                while sum((engine.load().running, engine.load().waiting)) <= number and time.monotonic() < deadline:
+                    time.sleep(0.01)
+            assert loud.post("/v1/completions", json=long).status_code == 429
+            assert quiet.post("/v1/completions", json={**long, "max_tokens": 1}).status_code == 200
+            handle.remove()
+            ended = [one.result() for one in many]
+        assert [one.status_code for one in ended] == [200, 200, 200, 429]
+        assert int(ended[-1].headers["Retry-After"]) >= 1
+
+
+def test_names_of_namespaces_that_somebody_makes_up_fill_nothing(busy: RunningServer) -> None:
+    lookups, metrics = busy.lookups, busy.app.state.memedit.metrics
+    for number in range(2_300):
+        lookups._router(f"made up {number}", lookups.memory.revision, lookups.weights.of(f"made up {number}"))
+        metrics.started(Provenance(f"made up {number}", 1, None, None))
+    assert len(lookups._routers) <= 1_000
+    assert metrics.text().count(b'namespace="made up') <= 4 * 1_000
