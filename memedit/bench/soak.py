@@ -38,7 +38,7 @@ class Plan:
     minutes: float = 20.0
     clients: int = 16
     tenants: int = 4
-    think: float = 0.5
+    think: float = 6.0
     seed: int = 0
     encoder: str = "minilm"
     options: Sequence[str] = ()

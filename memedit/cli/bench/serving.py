@@ -134,7 +134,7 @@ def soak(
         float, typer.Option(min=0.1, help="How long, the quiet quarter at the beginning included.")
     ] = 20,
     clients: Annotated[int, typer.Option(min=1, help="Quiet clients, in four tenants.")] = 16,
-    think: Annotated[float, typer.Option(min=0.001, help="Seconds between two requests of one, on average.")] = 0.5,
+    think: Annotated[float, typer.Option(min=0.001, help="Seconds between two requests of one, on average.")] = 6.0,
     upstream: Annotated[
         str | None, typer.Option(metavar="URL", help="Serve this engine's answers. [default: a model of its own]")
     ] = None,

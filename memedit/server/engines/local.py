@@ -151,10 +151,10 @@ class LocalEngine:
         if (structure is not None or toolbox is not None) and request.sampling.ignore_eos:
             raise ApiError(400, f"ignore_eos contradicts {field}", code="invalid_value", param="ignore_eos")
         if toolbox is None:
-            return None if structure is None else await self._compiler.compile(structure, field)
+            return None if structure is None else await self._compiler.compile(request.who, structure, field)
         if structure is not None and structure.kind is not StructureKind.JSON:
             raise ApiError(400, f"{field} cannot be combined with tools", code="invalid_value", param=field)
-        return await self._compiler.compile_calls(toolbox, style_of(self._model.tokenizer), structure)
+        return await self._compiler.compile_calls(request.who, toolbox, style_of(self._model.tokenizer), structure)
 
     def _ticket(self, request: GenerationRequest, toolbox: Toolbox | None, loop: asyncio.AbstractEventLoop) -> Ticket:
         """Tokenise a request and settle its length."""

@@ -222,6 +222,25 @@ def test_importing_the_room_imports_no_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_programs_are_compiled_for_few_numbers_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN keeps one for each number of rows that it meets: a server's memory would grow with the lengths of texts."""
+    from memedit.encoders import packing
+
+    seen: set[int] = set()
+    plain = torch.nn.Linear(8, 3)
+    packed = packing.PackedLinear(plain.weight, plain.bias)
+    real = torch.ops.mkldnn._linear_pointwise
+    monkeypatch.setattr(
+        torch.ops.mkldnn, "_linear_pointwise", lambda x, *rest: (seen.add(x.shape[0]), real(x, *rest))[1]
+    )
+    for rows in (*range(1, 300), 1_000, 4_095):
+        sample = torch.randn(rows, 8)
+        torch.testing.assert_close(packed(sample), plain(sample), atol=1e-5, rtol=1e-5)
+    assert len(seen) <= 24
+    assert packed(torch.randn(2, 5, 8)).shape == (2, 5, 3)
+    assert len({packing.filled_up(rows) for rows in range(1, 8_193)}) <= 64
+
+
 def test_packed_layers_give_what_the_plain_ones_give(tmp_path: Path) -> None:
     from transformers import AutoModel
 
