@@ -96,19 +96,22 @@ def _warm_up(encoder: Encoder) -> None:
 
     from memedit.memory import EditMemory
 
-    with tempfile.TemporaryDirectory(prefix="memedit-bench-") as folder:
-        with EditMemory(Path(folder) / "edits.db", encoder=encoder) as memory:
-            with TestClient(_application(memory), base_url="http://127.0.0.1") as client:
-                for name in ("one", "another"):
-                    sent = {"headers": {"Idempotency-Key": name}, "params": {"on_conflict": "keep"}}
-                    edit = {"prompt": f"The colour of {name} is", "target": "red", "subject": name}
-                    made = client.post("/v1/edits", json=edit, **sent).raise_for_status().json()["id"]
-                    client.patch(f"/v1/edits/{made}", json={"target": "blue"}).raise_for_status()
-                    client.post(f"/v1/edits/{made}/supersede", json={"target": "grey"}).raise_for_status()
-                    client.post(f"/v1/edits/{made}/restore", **{"params": sent["params"]}).raise_for_status()
-                    client.delete(f"/v1/edits/{made}").raise_for_status()
-                    many = [{**edit, "prompt": f"The {side} of {name} is"} for side in ("top", "end")]
-                    client.post("/v1/edits/batch", json={"edits": many}).raise_for_status()
+    keep = {"on_conflict": "keep"}
+    with (
+        tempfile.TemporaryDirectory(prefix="memedit-bench-") as folder,
+        EditMemory(Path(folder) / "edits.db", encoder=encoder) as memory,
+        TestClient(_application(memory), base_url="http://127.0.0.1") as client,
+    ):
+        for name in ("one", "another"):
+            edit = {"prompt": f"The colour of {name} is", "target": "red", "subject": name}
+            key = {"Idempotency-Key": name}
+            made = client.post("/v1/edits", json=edit, headers=key, params=keep).raise_for_status().json()["id"]
+            client.patch(f"/v1/edits/{made}", json={"target": "blue"}, params=keep).raise_for_status()
+            client.post(f"/v1/edits/{made}/supersede", json={"target": "grey"}, params=keep).raise_for_status()
+            client.post(f"/v1/edits/{made}/restore", params=keep).raise_for_status()
+            client.delete(f"/v1/edits/{made}").raise_for_status()
+            many = [{**edit, "prompt": f"The {side} of {name} is"} for side in ("top", "end")]
+            client.post("/v1/edits/batch", json={"edits": many}, params=keep).raise_for_status()
 
 
 def main(memory: str, encoder_name: str) -> None:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 class PackedLinear(nn.Module):
     """``x W^T + b`` in float32 with ``W`` in oneDNN's own layout; the same up to float rounding.
 
-    ``gelu``: the exact GELU of it. Rows are filled up to one of a few numbers: oneDNN compiles a program for each number
-    of rows that it meets, and keeps half a MB of it for good.
+    ``gelu``: the exact GELU of it. Rows are filled up to one of a few numbers: for each number of rows that it meets
+    oneDNN compiles a program of half a MB, and keeps it.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The C library's memory, held together: a server has many threads, and glibc gives each a heap that it seldom gives back."""
+"""Memory held together: a server has many threads, and glibc gives each a heap that it seldom gives back."""
 
 import ctypes
 from typing import Any

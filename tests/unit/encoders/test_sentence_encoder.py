@@ -223,7 +223,7 @@ def test_importing_the_room_imports_no_torch() -> None:
 
 
 def test_programs_are_compiled_for_few_numbers_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """oneDNN keeps one for each number of rows that it meets: a server's memory would grow with the lengths of texts."""
+    """oneDNN keeps one for each number of rows: a server's memory would grow with the lengths of texts."""
     from memedit.encoders import packing
 
     seen: set[int] = set()
