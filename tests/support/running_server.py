@@ -30,7 +30,7 @@ class RunningServer:
     thread: threading.Thread
 
     def client(self, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=30, **options)
+        return httpx.Client(base_url=self.url, timeout=120, **options)
 
     def stop(self) -> None:
         self.server.should_exit = True

@@ -1,7 +1,6 @@
 """Changes that wait hold up nobody but one another, and one key's many no other key's few."""
 
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +19,10 @@ from support.running_server import RunningServer, local_engine, serve
 
 pytestmark = pytest.mark.slow
 
-HELD = 3.0
-
 
 @pytest.fixture
 def busy(tiny_llama: Any, tiny_chat_tokenizer: Any, tmp_path: Path) -> Iterator[RunningServer]:
-    with EditMemory(tmp_path / "edits.db", encoder=HashingEncoder(64)) as memory:
+    with EditMemory(tmp_path / "edits.db", encoder=HashingEncoder(64), timeout=300) as memory:
         engine, lookups = local_engine(tiny_llama, tiny_chat_tokenizer, memory)
         settings = ServerSettings(requests_per_minute=0, max_waiting_changes=60)
         with serve(engine, lookups, settings) as server:
@@ -46,39 +43,41 @@ def write(client: httpx.Client, number: int) -> tuple[int, float, str]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the store's write lock for some seconds, as a long import of another process does."""
+    """Hold the store's write lock, as a long import of another process does."""
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
-    timer = threading.Timer(HELD, lambda: other.execute("ROLLBACK"))
-    timer.start()
     try:
         yield
     finally:
-        timer.join()
+        other.execute("ROLLBACK")
         other.close()
+
+
+def await_waiting(server: RunningServer, count: int) -> None:
+    """Wait until so many changes wait beside those under way."""
+    changes = server.app.state.memedit.changes
+    deadline = time.monotonic() + 60
+    while changes.waiting < count and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert changes.waiting == count
 
 
 def test_waiting_changes_hold_up_no_reader(busy: RunningServer, tmp_path: Path) -> None:
     with client_of(busy, "loud", "edit") as loud, client_of(busy, "quiet", "generate", "read", "edit") as quiet:
         chat = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
         quiet.post("/v1/chat/completions", json=chat)
-        slowest: dict[str, float] = {}
-        with ThreadPoolExecutor(70) as pool, locked(tmp_path / "edits.db"):
-            began = time.monotonic()
-            writes = [pool.submit(write, loud, number) for number in range(70)]
-            time.sleep(0.5)
-            while time.monotonic() - began < HELD - 0.7:
+        with ThreadPoolExecutor(70) as pool:
+            with locked(tmp_path / "edits.db"):
+                writes = [pool.submit(write, loud, number) for number in range(70)]
+                await_waiting(busy, 60)
                 for path in ("/ready", "/v1/edits", "/metrics", "/v1/chat/completions"):
-                    since = time.monotonic()
                     response = quiet.post(path, json=chat) if "chat" in path else quiet.get(path)
-                    slowest[path] = max(slowest.get(path, 0.0), time.monotonic() - since)
                     assert response.status_code in (200, 403), response.text
-            assert not any(one.done() and one.result()[0] == 201 for one in writes), "the lock was not held"
+                assert not any(one.done() and one.result()[0] == 201 for one in writes), "the lock was not held"
             statuses = [one.result()[0] for one in writes]
-        assert max(slowest.values()) < 1.0, slowest
-        assert statuses.count(429) == 70 - 60 - 1, "a bounded number may wait beside those under way"
+        assert statuses.count(429) == 70 - 60 - 1, "a bounded number may wait beside the one under way"
         assert set(statuses) == {201, 429}
-        assert {wait for status, _, wait in (one.result() for one in writes) if status == 429} != {""}
+        assert "" not in {wait for status, _, wait in (one.result() for one in writes) if status == 429}
 
 
 def test_a_key_with_few_changes_does_not_wait_for_one_with_many(busy: RunningServer, tmp_path: Path) -> None:
@@ -86,26 +85,23 @@ def test_a_key_with_few_changes_does_not_wait_for_one_with_many(busy: RunningSer
         with ThreadPoolExecutor(60) as pool:
             with locked(tmp_path / "edits.db"):
                 many = [pool.submit(write, loud, number) for number in range(55)]
-                time.sleep(0.5)
+                await_waiting(busy, 54)
                 few = [pool.submit(write, quiet, number) for number in range(3)]
-                time.sleep(0.3)
+                await_waiting(busy, 56)
             ended = {name: sorted(one.result()[1] for one in ones) for name, ones in (("many", many), ("few", few))}
         assert [one.result()[0] for one in [*many, *few]] == [201] * 58
         before = sum(moment < ended["few"][-1] for moment in ended["many"])
-        assert before <= 4 + 2 * 3 + 4, f"{before} of the other key's changes came first"
+        assert before <= 3 + 8, f"{before} of the other key's changes came first"
 
 
 def test_changes_that_have_waited_are_all_made(busy: RunningServer, tmp_path: Path) -> None:
-    state = busy.app.state.memedit
     with client_of(busy, "loud", "edit") as loud:
-        with ThreadPoolExecutor(8) as pool, locked(tmp_path / "edits.db"):
-            writes = [pool.submit(write, loud, number) for number in range(8)]
-            deadline = time.monotonic() + 30
-            while state.changes.waiting < 4 and time.monotonic() < deadline:
-                time.sleep(0.05)
-            assert state.changes.waiting == 4
-        assert [one.result()[0] for one in writes] == [201] * 8
-        assert state.changes.waiting == 0
+        with ThreadPoolExecutor(8) as pool:
+            with locked(tmp_path / "edits.db"):
+                writes = [pool.submit(write, loud, number) for number in range(8)]
+                await_waiting(busy, 7)
+            assert [one.result()[0] for one in writes] == [201] * 8
+        assert busy.app.state.memedit.changes.waiting == 0
 
 
 def test_a_full_queue_of_one_key_has_room_for_another(tiny_llama: Any, tiny_chat_tokenizer: Any) -> None:
