@@ -62,8 +62,8 @@ def prompt_row(tokenizer: Any, prompt: Prompt, *, tools: Sequence[Any] | None = 
 
 
 def content_text(message: Mapping[str, Any]) -> str:
-    """Return the text of a message whose content is a string or a list of typed parts."""
-    content = message["content"]
+    """Return the text of a message whose content is a string or a list of typed parts; a call of tools has none."""
+    content = message.get("content")
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, Sequence) else ()

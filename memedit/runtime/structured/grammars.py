@@ -83,6 +83,8 @@ class Grammars:
                 return self._known[structure]
             tokens = self._bytes()
         matcher = LLMatcher(tokens, _source(structure), log_level=0, limits=_LIMITS)
+        if not matcher.is_error():
+            matcher.compute_bitmask()  # what has no beginning is found out here, not in the midst of an answer
         problems = [matcher.get_error()] if matcher.is_error() else matcher.get_grammar_warnings()
         if problems:
             raise StructureError(_told(structure, problems[0]))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
+from memedit.errors import MemeditError
 from memedit.runtime.continuous import ContinuousBatch, Step, generate_whole
 from memedit.server.engines.base import EngineLoad, Event
 from memedit.server.engines.planning import Planner
@@ -257,9 +258,14 @@ class Worker:
     def _try_again(self, steps: Sequence[Step]) -> None:
         """Find out whose fault a failed pass was: each request that was in it is tried alone.
 
-        Those that fail alone are told; the others have two tokens more, and join again with what they have said.
+        Those that fail alone are told; the others have two tokens more, and join again with what they have said. What
+        has failed by what was asked of it, such as an answer that cannot be held to its structure, is told at once.
         """
         failed = {id(step.job): step.error for step in steps if step.error is not None}
+        for ticket in list(self._running.values()):
+            own = (failed[id(job)] for job in ticket.jobs if isinstance(failed.get(id(job)), MemeditError))
+            if (error := next(own, None)) is not None:
+                self._give_up(ticket, error)
         hurt = [ticket for ticket in self._running.values() if any(id(job) in failed for job in ticket.jobs)]
         if not hurt or self._batch is None:
             return

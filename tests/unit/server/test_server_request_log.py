@@ -54,6 +54,17 @@ def state_of(client: TestClient) -> ServerState:
     return found
 
 
+def test_a_talk_with_calls_of_tools_is_noted_too(memory: EditMemory) -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    talk = [{"role": "user", "content": "Call f"}, {"role": "assistant", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "a", "content": "1"}, {"role": "user", "content": "And now?"}]  # fmt: skip
+    with opened(memory, ScriptedUpstream(), **LOG) as client:
+        client.post("/v1/chat/completions", json={"messages": talk}).raise_for_status()
+        (row,) = rows(client, 1)
+        assert (row["query"], row["earlier"]) == ("And now?", ["Call f", "1"])
+        assert state_of(client).log.dropped == 0
+
+
 def test_responses_and_vectors_stand_in_the_log_too(memory: EditMemory) -> None:
     with opened(memory, ScriptedUpstream(words=("Ole", ".")), **LOG, request_log_answers=True) as client:
         client.post("/v1/responses", json={"input": "Who leads Norvik?"}).raise_for_status()

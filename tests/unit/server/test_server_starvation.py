@@ -1,6 +1,7 @@
 """Changes that wait hold up nobody but one another, and one key's many no other key's few."""
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -106,25 +107,28 @@ def test_changes_that_have_waited_are_all_made(busy: RunningServer, tmp_path: Pa
 
 def test_a_full_queue_of_one_key_has_room_for_another(tiny_llama: Any, tiny_chat_tokenizer: Any) -> None:
     """The newest of the key that has most waiting is told to come back."""
-    long = {"prompt": "Once upon a time", "max_tokens": 400, "ignore_eos": True}
+    ask = {"prompt": "Once upon a time", "max_tokens": 2, "ignore_eos": True}
+    gate = threading.Event()
     with EditMemory(encoder=HashingEncoder(64)) as memory:
         engine, lookups = local_engine(tiny_llama, tiny_chat_tokenizer, memory, max_rows=1, max_waiting=3)
-        model = tiny_llama
-        handle = model.get_input_embeddings().register_forward_hook(lambda *_: time.sleep(0.02))
         with serve(engine, lookups, ServerSettings(requests_per_minute=0)) as server, ThreadPoolExecutor(8) as pool:
             loud, quiet = client_of(server, "loud", "generate"), client_of(server, "quiet", "generate")
-            many = []
-            for number in range(4):
-                many.append(pool.submit(loud.post, "/v1/completions", json=long))
-                deadline = time.monotonic() + 30
-                while sum((engine.load().running, engine.load().waiting)) <= number and time.monotonic() < deadline:
-                    time.sleep(0.01)
-            assert loud.post("/v1/completions", json=long).status_code == 429
-            assert quiet.post("/v1/completions", json={**long, "max_tokens": 1}).status_code == 200
-            handle.remove()
-            ended = [one.result() for one in many]
-        assert [one.status_code for one in ended] == [200, 200, 200, 429]
-        assert int(ended[-1].headers["Retry-After"]) >= 1
+            handle = tiny_llama.get_input_embeddings().register_forward_hook(lambda *_: gate.wait(300) and None)
+            try:
+                many = []
+                for number in range(4):
+                    many.append(pool.submit(loud.post, "/v1/completions", json=ask))
+                    deadline = time.monotonic() + 60
+                    while engine.load().running + engine.load().waiting <= number and time.monotonic() < deadline:
+                        time.sleep(0.01)
+                assert loud.post("/v1/completions", json=ask).status_code == 429
+                other = pool.submit(quiet.post, "/v1/completions", json=ask)
+                refused = many[-1].result(100)
+            finally:
+                gate.set()
+                handle.remove()
+            assert (refused.status_code, int(refused.headers["Retry-After"]) >= 1) == (429, True)
+            assert [one.result().status_code for one in (*many[:-1], other)] == [200] * 4
 
 
 def test_names_of_namespaces_that_somebody_makes_up_fill_nothing(busy: RunningServer) -> None:

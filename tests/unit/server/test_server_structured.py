@@ -177,6 +177,21 @@ def test_deep_and_wide_schemas_are_refused_or_compiled_in_time(client: httpx.Cli
     assert client.post(CHAT, json={**ASK, "guided_json": deep}).json()["error"]["param"] == "guided_json"
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"guided_grammar": "start: start"},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "#"}}}},
+    ],
+)
+def test_what_has_no_beginning_is_refused_at_the_door(
+    client: httpx.Client, asked: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    response = client.post(CHAT, json={**ASK, **asked})
+    assert (response.status_code, response.json()["error"]["param"].split(".")[0]) == (400, next(iter(asked)))
+    assert "failed" not in caplog.text
+
+
 class Slow:
     """Takes its time."""
 
