@@ -236,7 +236,7 @@ def test_programs_are_compiled_for_few_numbers_of_rows(monkeypatch: pytest.Monke
     for rows in (*range(1, 300), 1_000, 4_095):
         sample = torch.randn(rows, 8)
         torch.testing.assert_close(packed(sample), plain(sample), atol=1e-5, rtol=1e-5)
-    assert len(seen) <= 24
+    assert len(seen) <= 28
     assert packed(torch.randn(2, 5, 8)).shape == (2, 5, 3)
     assert len({packing.filled_up(rows) for rows in range(1, 8_193)}) <= 64
 

@@ -85,9 +85,12 @@ def test_a_request_that_does_not_come_is_ended(
         served(server)
 
 
-@pytest.mark.parametrize("path", ["/v1/completions", "/v1/edits", "/v1/edits/import", "/v1/responses"])
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/v1/completions", 400), ("/v1/edits", 400), ("/v1/edits/import", 499), ("/v1/edits/none/restore", 499)],
+)
 def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_failure(
-    tiny_llama: Any, tiny_chat_tokenizer: Any, path: str, caplog: pytest.LogCaptureFixture
+    tiny_llama: Any, tiny_chat_tokenizer: Any, path: str, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     with server_with(tiny_llama, tiny_chat_tokenizer) as server:
         _, key = server.lookups.memory.keys.create("x", roles=["admin"])
@@ -97,9 +100,9 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_failure(
             time.sleep(0.5)
         with server.client(headers={"Authorization": f"Bearer {key}"}) as client:
             deadline = time.monotonic() + 30
-            while 'status="499"' not in (said := client.get("/metrics").text) and time.monotonic() < deadline:
+            while f'status="{status}"' not in (said := client.get("/metrics").text) and time.monotonic() < deadline:
                 time.sleep(0.1)
-        assert 'status="499"' in said
+        assert f'status="{status}"' in said
         assert 'status="500"' not in said
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 

@@ -71,7 +71,7 @@ def test_responses_and_vectors_stand_in_the_log_too(memory: EditMemory) -> None:
         client.post("/v1/embeddings", json={"input": ["one two", "three"]}).raise_for_status()
         vectors, answer = rows(client, 2)
     assert (answer["route"], answer["query"], answer["answer"]) == ("/v1/responses", "Who leads Norvik?", "Ole.")
-    assert [edit["edit"]["target"] for edit in answer["considered"] if edit["fired"]] == ["Ole"]
+    assert [edit["id"] for edit in answer["considered"] if edit["fired"]] == [memory.list()[0].id]
     assert (vectors["route"], vectors["query"], vectors["considered"]) == ("/v1/embeddings", "one two\nthree", [])
     assert (vectors["prompt_tokens"], vectors["completion_tokens"], vectors["status"]) == (3, 0, "ok")
 
