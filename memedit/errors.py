@@ -256,3 +256,14 @@ class MissingExtraError(MemeditError, ImportError):
     def __init__(self, package: str, extra: str) -> None:
         self.package, self.extra = package, extra
         super().__init__(f"{package} is not installed; install it with: pip install 'memedit[{extra}]'")
+
+
+def unread(error: Exception) -> str:
+    """Say in words why values that were read from a file do not fit: what a field lacks, not Python's name for it."""
+    if isinstance(error, KeyError) and error.args:
+        return f"the field {error.args[0]!r} is missing"
+    if isinstance(error, IndexError):
+        return "a list holds too few values"
+    if isinstance(error, (TypeError, AttributeError)):
+        return f"a field holds another kind of value than it should ({error})"
+    return str(error)

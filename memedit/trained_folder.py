@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from memedit.errors import InputError, ModelNotFoundError
+from memedit.errors import InputError, ModelNotFoundError, unread
 from memedit.whole_files import write_json, write_whole
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class TrainedFolder:
         except InputError:
             raise
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path} is damaged: {error!r}; train again or restore the file") from error
+            raise InputError(f"{path} is damaged: {unread(error)}; train again or restore the file") from error
 
     def tensors(self, folder: Path) -> "dict[str, Tensor]":
         """Read the weights; nothing is unpickled.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memedit.errors import DatasetError
+from memedit.errors import DatasetError, unread
 from memedit.evaluation.datasets.reading import read_records
 from memedit.types import EditDraft
 
@@ -53,7 +53,7 @@ def read_asks(path: Path, *, seed: int = 0) -> AskedEdits:
         try:
             _add(record.values, edits, asks, rng)
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise record.error(f"is neither asks, a talk nor a family: {error!r}") from error
+            raise record.error(f"is neither asks, a talk nor a family: {unread(error)}") from error
     if not asks:
         raise DatasetError("asks nothing", path=str(path))
     return AskedEdits(tuple(edits), tuple(asks))
@@ -68,7 +68,9 @@ def _add(row: Mapping[str, Any], edits: list[EditDraft], asks: list[Ask], rng: r
         number = len(edits)
         edits.append(EditDraft(row["edit"]["prompt"], row["edit"]["target"], row["edit"].get("subject")))
         for ask in row["ask"]:
-            wanted = {"edited": (number,), "unchanged": ()}[ask["expect"]]
+            if ask["expect"] not in ("edited", "unchanged"):
+                raise ValueError(f"expect is edited or unchanged, not {ask['expect']!r}")
+            wanted = (number,) if ask["expect"] == "edited" else ()
             asks.append(Ask(ask["q"], wanted, f"{row['kind']}, {'fires' if wanted else 'silent'}"))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memedit.errors import DatasetError
+from memedit.errors import DatasetError, unread
 from memedit.evaluation.datasets.splits import is_training_row
 
 Pair = tuple[str, str]
@@ -55,7 +55,7 @@ def read_facts(path: Path) -> list[Fact]:
             except (KeyError, TypeError, AttributeError) as error:
                 raise DatasetError(
                     f"fields {sorted(record) if isinstance(record, dict) else type(record).__name__} fit no known "
-                    f"format of edits ({error!r}); use prompt and target, with rephrase_prompt if there is one",
+                    f"format of edits: {unread(error)}; use prompt and target, with rephrase_prompt if there is one",
                     path=str(path),
                     line=number,
                 ) from error

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from memedit.errors import DatasetError
+from memedit.errors import DatasetError, unread
 
 FOLDER = Path(__file__).parent / "families"
 """The files that ship with the package."""
@@ -85,7 +85,9 @@ def read_families(paths: Sequence[Path]) -> list[Family]:
                 try:
                     families.append(_family(json.loads(line)))
                 except (KeyError, TypeError, ValueError) as error:
-                    raise DatasetError(f"is no family of relations: {error!r}", path=str(path), line=number) from error
+                    raise DatasetError(
+                        f"is no family of relations: {unread(error)}", path=str(path), line=number
+                    ) from error
     return families
 
 

@@ -113,5 +113,13 @@ def test_a_family_stores_every_second_relation_and_asks_all(tmp_path):
 def test_other_files_are_refused_by_name(tmp_path, text):
     path = tmp_path / "bad.jsonl"
     path.write_text(text, "utf-8")
-    with pytest.raises(DatasetError, match=r"bad\.jsonl"):
+    with pytest.raises(DatasetError, match=r"bad\.jsonl") as caught:
+        read_asks(path)
+    assert "Error(" not in str(caught.value)
+
+
+def test_what_a_line_lacks_is_named(tmp_path):
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"prompt": "a", "target": "b"}', "utf-8")
+    with pytest.raises(DatasetError, match="the field 'edit' is missing"):
         read_asks(path)
