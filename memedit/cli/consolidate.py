@@ -52,7 +52,8 @@ Configs = Annotated[
     ),
 ]
 Method = Annotated[
-    str | None, typer.Option(help="rome, memit, alphaedit, rect, prune, ultraedit or kne. [default: alphaedit]")
+    str | None,
+    typer.Option(help="rome, memit, alphaedit, rect, prune, ultraedit, malmen, rledit or kne. [default: alphaedit]"),
 ]
 Filter = Annotated[
     list[str] | None,

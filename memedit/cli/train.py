@@ -148,7 +148,10 @@ def hypernet(
     *,
     data: Data = None,
     whole: Whole = None,
-    preset: Annotated[str, typer.Option("--preset", help="Published method to follow: mend, propmend.")] = "mend",
+    preset: Annotated[
+        str,
+        typer.Option("--preset", help="Published method to follow: mend, propmend, malmen, rledit, knowledge_editor."),
+    ] = "mend",
     out: Out = Path("runs/hypernet"),
     overrides: Overrides = None,
     checkpoint_every: Every = 50,

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -19,8 +20,9 @@ class EditArtefact:
     """What one edit asks of the frozen base's weights.
 
     An edit has ``k`` key rows, the same number in every layer: one where it is written at its subject alone, one for
-    each position that predicts a target's token where it is made of gradients. Those have no target, and their
-    residuals are gradients still (:mod:`memedit.consolidation.makers.gradient`).
+    each position that predicts a target's token where it is made of gradients. Those have no target. Their residuals
+    are gradients still (:mod:`memedit.consolidation.makers.gradient`), unless a network has made of them what the
+    outputs have to gain, and says how much the solve is to hold back (:mod:`memedit.consolidation.makers.hypernet`).
 
     Attributes:
         keys: ``[k, d_in]`` by layer: inputs of the edited linear map at the edit's positions.
@@ -29,6 +31,7 @@ class EditArtefact:
         target: ``[d_model]``: what it has to become (MEMIT's z); None where gradients ask.
         initial_loss, final_loss: mean negative log-likelihood of the target's tokens (nats), before and after.
         steps: optimisation steps taken.
+        ridges: by layer, the weight of ``|delta W|**2`` that a network was trained with; None where none was.
     """
 
     keys: Mapping[int, FloatArray]
@@ -38,6 +41,12 @@ class EditArtefact:
     initial_loss: float
     final_loss: float
     steps: int
+    ridges: Mapping[int, float] | None = None
+
+    @property
+    def by_gradient(self) -> bool:
+        """Whether residuals are gradients still."""
+        return self.target is None and self.ridges is None
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -56,7 +65,11 @@ class EditArtefact:
         for layer in self.layers:
             tensors[f"key.{layer}"] = _packed(self.keys[layer])
             tensors[f"residual.{layer}"] = _packed(self.residuals[layer])
-        header = {"initial_loss": self.initial_loss, "final_loss": self.final_loss, "steps": self.steps}
+        header: dict[str, Any] = {
+            "initial_loss": self.initial_loss, "final_loss": self.final_loss, "steps": self.steps,
+        }  # fmt: skip
+        if self.ridges is not None:
+            header["ridges"] = dict(self.ridges)
         return bytes(save(tensors, metadata={_HEADER: json.dumps(header)}))
 
     @classmethod
@@ -69,6 +82,8 @@ class EditArtefact:
         try:
             tensors = load(data)
             header = json.loads(_metadata(data)[_HEADER])
+            if (ridges := header.get("ridges")) is not None:
+                header["ridges"] = {int(layer): float(value) for layer, value in ridges.items()}
             return cls(
                 keys=_by_layer(tensors, "key."),
                 residuals=_by_layer(tensors, "residual."),
@@ -76,7 +91,7 @@ class EditArtefact:
                 target=tensors.get("target"),
                 **header,
             )
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise InputError(
                 f"stored keys and target cannot be read ({type(error).__name__}: {error}); compute them anew"
             ) from error

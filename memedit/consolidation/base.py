@@ -5,10 +5,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from memedit.cache import file_digest
 from memedit.errors import ConfigError, InputError
 
 ARTEFACT_VERSION = 1
@@ -23,10 +25,10 @@ _TARGET_FIELDS = (
 )  # fmt: skip
 """Settings that an edit's keys and target depend on; the others only bear on the solve or on speed."""
 
-_LATER_FIELDS = ("maker", "gradient_step", "gradient_rounds", "warm_start")
+_LATER_FIELDS = ("maker", "gradient_step", "gradient_rounds", "warm_start", "network")
 """Settings that came later: fingerprints leave them out at their defaults, so that what is kept stays good."""
 
-_MAKERS = {"ultraedit": "gradient"}
+_MAKERS = {"malmen": "hypernet", "rledit": "hypernet", "ultraedit": "gradient"}
 """Methods that come with their own way of asking."""
 
 
@@ -61,7 +63,9 @@ class ConsolidationSettings:
             (:meth:`~memedit.models.ModelSpec.consolidation_layers`).
         module: path of the changed linear map below a layer; None is the MLP's down-projection.
         maker: how it is found out what an edit asks for: "target" optimises a hidden state behind its subject (MEMIT),
-            "gradient" takes one gradient (:mod:`~memedit.consolidation.makers.gradient`).
+            "gradient" takes one gradient (:mod:`~memedit.consolidation.makers.gradient`), "hypernet" what a trained
+            network makes of one (:mod:`~memedit.consolidation.makers.hypernet`).
+        network: folder of that network (``memedit train hypernet --preset rledit``).
         gradient_step: how far a gradient asks to go, in units of the edited map's own output.
         gradient_rounds: how often gradients are taken in a joint solve, each time on the weights so far: several short
             steps reach what one long one overshoots. UltraEdit takes one.
@@ -104,6 +108,7 @@ class ConsolidationSettings:
     layers: tuple[int, ...] | None = None
     module: str | None = None
     maker: str = "target"
+    network: str | None = None
     gradient_step: float = 0.25
     gradient_rounds: int = 2
     warm_start: float = 0.0
@@ -148,7 +153,11 @@ class ConsolidationSettings:
         checks = {
             ("layers", "None or ascending layer numbers"): layers is None
             or (len(layers) > 0 and all(i >= 0 for i in layers) and list(layers) == sorted(set(layers))),
-            ("maker", "target or gradient"): self.maker in ("target", "gradient"),
+            ("maker", "target, gradient or hypernet"): self.maker in ("target", "gradient", "hypernet"),
+            (
+                "network",
+                "the folder of a network (memedit train hypernet --preset rledit) for maker hypernet",
+            ): self.maker != "hypernet" or self.network is not None,
             ("gradient_step", "above 0"): self.gradient_step > 0,
             ("gradient_rounds", "at least 1"): self.gradient_rounds >= 1,
             ("warm_start", "0 or more"): self.warm_start >= 0,
@@ -196,8 +205,9 @@ class ConsolidationSettings:
 
     @property
     def later(self) -> dict[str, Any]:
-        """The settings that came later and are not at their defaults."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name in _LATER_FIELDS and self._is_set(f)}
+        """The settings that came later and are not at their defaults; a network is what its files hold."""
+        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name in _LATER_FIELDS and self._is_set(f)}
+        return found if self.network is None else {**found, "network": _files_digest(Path(self.network))}
 
     def _is_set(self, field: Field[Any]) -> bool:
         return bool(getattr(self, field.name) != field.default)
@@ -227,6 +237,11 @@ def artefact_fingerprint(base: str, settings: ConsolidationSettings) -> str:
     fields: dict[str, Any] = {name: getattr(settings, name) for name in _TARGET_FIELDS}
     later = {name: value for name, value in settings.later.items() if not name.startswith("gradient_")}
     return digest({"base": base, "version": ARTEFACT_VERSION, **fields, **later})
+
+
+def _files_digest(folder: Path) -> str:
+    """Return the hash of a trained network's files; of none where there are none, which loading them will say."""
+    return digest({path.name: file_digest(path) for path in folder.glob("hypernet.*")})
 
 
 def digest(fields: Mapping[str, Any]) -> str:

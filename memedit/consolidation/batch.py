@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -11,10 +12,10 @@ from memedit.consolidation.rows import EditRow
 from memedit.consolidation.site import EditSite
 from memedit.models.segments import Inputs, KeyValues, Segments, pad_left, pad_right, select_rows
 
+Row = TypeVar("Row")
 
-def batches(
-    rows: Mapping[str, Sequence[EditRow]], tokens: int, length: Callable[[EditRow], int]
-) -> Iterator[list[str]]:
+
+def batches(rows: Mapping[str, Sequence[Row]], tokens: int, length: Callable[[Row], int]) -> Iterator[list[str]]:
     """Yield edits with rows of like length together, at most ``tokens`` positions (padding included) at once."""
 
     def width(edit: str) -> int:

@@ -60,7 +60,7 @@ def solve_in_turn(
 
 def _with_gradients(running: RunningMoments | None, found: Mapping[str, EditArtefact]) -> RunningMoments | None:
     """Return the normaliser of all gradients so far, None where edits have targets (UltraEdit, arXiv 2505.14679)."""
-    asking = [artefact for artefact in found.values() if artefact.target is None]
+    asking = [artefact for artefact in found.values() if artefact.by_gradient]
     if not asking:
         return running
     rows = gathered(asking)

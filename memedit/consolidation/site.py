@@ -1,6 +1,7 @@
 """Where in a model edits are written: which linear map, in which layers."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from memedit.consolidation.base import ConsolidationSettings
 from memedit.errors import InputError, UnsupportedModelError
 from memedit.models import LinearSpec, LoadedModel, ModelSpec
+from memedit.models.hypernet.files import read_record
 
 _PLAIN = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -71,8 +73,11 @@ def _proposed(spec: ModelSpec, settings: ConsolidationSettings) -> tuple[int, ..
     """Return the layers to edit where none are named.
 
     A target sits behind the subject, so it is written where facts are recalled, and never behind the last layer, which
-    no later token reads. Gradients ask where the answer is predicted: there late layers do best.
+    no later token reads. Gradients ask where the answer is predicted: there late layers do best. A network was trained
+    for its own layers.
     """
+    if settings.maker == "hypernet":
+        return read_record(Path(settings.network or "")).config.layers
     if settings.maker == "gradient":
         return tuple(range(max(0, spec.n_layers - 4), max(1, spec.n_layers - 1)))
     return tuple(i for i in spec.consolidation_layers() if i < spec.n_layers - 1)

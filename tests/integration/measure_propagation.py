@@ -22,7 +22,7 @@ from memedit.models.segments import Segments
 from memedit.models.training import training_copy
 from memedit.runtime import EditableModel
 from memedit.training.facts import Fact
-from memedit.training.hypernet.propagation import made_up
+from memedit.training.hypernet.propagation import drawn, made_up
 from memedit.training.hypernet.settings import PRESETS
 from memedit.types import EditDraft
 from memedit.workflows.evaluate.methods import OracleScope
@@ -37,14 +37,15 @@ def main() -> None:
     parser.add_argument("--methods", default="base,prepend,mend,propmend")
     parser.add_argument("--weights", action="append", default=[], metavar="METHOD=FOLDER")
     parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--tokens", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=32)
     options = parser.parse_args()
     folders = dict(item.split("=", 1) for item in options.weights)
     base, settings = load_model(options.model), PRESETS["propmend"].settings
     segments = Segments(training_copy(base.model, "auto"))
-    seen = {fact.prompt for fact in made_up(settings.world, segments, base.tokenizer, seed=settings.seed)}
-    drawn = made_up(3 * options.facts, segments, base.tokenizer, seed=settings.seed + 1)
-    facts = [fact for fact in drawn if fact.prompt not in seen][: options.facts]
+    seen = {fact.prompt for _, fact in drawn(settings.world, seed=settings.seed)}
+    others = made_up(options.facts, segments, base.tokenizer, seed=settings.seed + 1)
+    facts = [fact for fact in others if fact.prompt not in seen]
     questions = [(fact, one) for fact in facts for one in _questions(fact, settings.unseen)]
     for method in options.methods.split(","):
         with EditMemory(":memory:") as memory:
@@ -60,7 +61,7 @@ def main() -> None:
             found: dict[str, list[bool]] = {}
             for start in range(0, len(questions), options.batch_size):
                 part = [one for _, one in questions[start : start + options.batch_size]]
-                answers = model.answer([text for _, text, _ in part], max_new_tokens=12, do_sample=False)
+                answers = model.answer([text for _, text, _ in part], max_new_tokens=options.tokens, do_sample=False)
                 for (kind, _, wanted), answer in zip(part, answers, strict=True):
                     found.setdefault(kind, []).append(is_prefix(answer.text, [wanted]))
         for kind, values in found.items():

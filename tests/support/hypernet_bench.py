@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from memedit.adapters.hypernet.config import HypernetConfig
-from memedit.adapters.hypernet.files import HypernetRecord, new_network, save_network
+from memedit.models.hypernet.config import HypernetConfig
+from memedit.models.hypernet.files import HypernetRecord, new_network, save_network
 from memedit.models.identity import BaseRecord
 
 SHAPE = HypernetConfig(layers=(1, 2), rank=8, factors=4)

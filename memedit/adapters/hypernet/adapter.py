@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from memedit.adapters.base import AdapterBatch, Row
 from memedit.adapters.hypernet.factors import EditFactors
-from memedit.adapters.hypernet.files import RECORD, load_network, network_fingerprint
-from memedit.adapters.hypernet.network import compressed, scored
 from memedit.models.gradients import ScoredRows, capture_gradients
+from memedit.models.hypernet.files import RECORD, load_network, network_fingerprint
+from memedit.models.hypernet.knowledge_editor import KnowledgeEditor, read_text
+from memedit.models.hypernet.network import compressed, scored
 from memedit.models.mixture_hooks import Mixture, Placement, mixture_rows
 from memedit.models.segments import Segments
 from memedit.models.shipped import shipped_weights
@@ -95,8 +97,15 @@ class MendAdapter:
             inputs = torch.stack([found[name].inputs for name in self._modules])
             gradients = torch.stack([found[name].gradients for name in self._modules])
             with torch.no_grad():
-                down, up = self._network(inputs, gradients)
+                down, up = self._made(query, answer, inputs, gradients)
         return EditFactors(*compressed(down, up, self._record.config.factors))
+
+    def _made(
+        self, query: Sequence[int], answer: Sequence[int], inputs: Tensor, gradients: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        if isinstance(self._network, KnowledgeEditor):
+            return self._network(inputs, gradients, read_text(self._model, query, answer))
+        return self._network(inputs, gradients)
 
     def _mixed(self, batch: AdapterBatch, artefacts: Mapping[str, bytes], length: int) -> AbstractContextManager[None]:
         """Return a context in which each row gets its own edits' factors, out of one product for all rows."""
@@ -126,6 +135,12 @@ class MendAdapter:
     def _read(self, edit_id: str, blob: bytes) -> EditFactors:
         network = self._network
         return EditFactors.parse(blob, maps=len(self._modules), d_in=network.d_in, d_out=network.d_out, edit_id=edit_id)
+
+
+class KnowledgeEditorAdapter(MendAdapter):
+    """As :class:`MendAdapter`, the edit's text deciding how its gradient is used (after arXiv 2104.08164)."""
+
+    method = "knowledge_editor"
 
 
 class PropMendAdapter(MendAdapter):

@@ -16,3 +16,4 @@ Maker = Callable[
 MAKERS: Registry[Maker] = Registry("target maker")
 MAKERS.register("target", "memedit.consolidation.makers.target:computed")
 MAKERS.register("gradient", "memedit.consolidation.makers.gradient:computed")
+MAKERS.register("hypernet", "memedit.consolidation.makers.hypernet:computed")

@@ -34,19 +34,21 @@ class Method:
 
     ``keeps_keys`` says that the published method, batch after batch, holds the keys of earlier batches still, and
     ``keeps_off`` which share of what earlier batches changed a later one has to leave alone (O-Edit): such a method
-    exists batch after batch only.
+    exists batch after batch only. ``own_ridge`` says that the network which made the edits' asks also says how much
+    holds the weights back.
     """
 
     solver: Solver
     top_layer_only: bool = False
     keeps_keys: bool = False
+    own_ridge: bool = False
     rect_keep: float | None = None
     prune: bool = False
     keeps_off: float | None = None
 
 
 SOLVERS: Registry[Method] = Registry("consolidation method")
-for _name in ("alphaedit", "memit", "o_edit", "prune", "rect", "rome", "ultraedit"):
+for _name in ("alphaedit", "malmen", "memit", "o_edit", "prune", "rect", "rledit", "rome", "ultraedit"):
     SOLVERS.register(_name, f"memedit.consolidation.solvers.methods:{_name.upper()}")
 
 
@@ -104,8 +106,10 @@ def solve(
     once = partial(
         _solved, loaded, statistics=statistics, settings=settings, site=site, method=chosen, earlier=earlier or {}
     )
-    if any(artefacts[edit].target is not None for edit in ids):
-        again = [request for request in requests or () if settings.relay and request.id in artefacts]
+    if not all(artefacts[edit].by_gradient for edit in ids):
+        again = [
+            r for r in requests or () if settings.relay and r.id in artefacts and artefacts[r.id].target is not None
+        ]
         terms = once(artefacts, again=again)
     else:
         terms = _in_rounds(loaded, artefacts, settings, once, requests=requests or (), normaliser=normaliser)
@@ -134,13 +138,29 @@ def _solved(
     restrained, terms = settings.for_edits(len(artefacts)), Terms()
     with Source(loaded, artefacts, site, settings, again, normaliser=normaliser) as source:
         for layer in site.layers:
-            factors = on_neurons(method.solver, statistics.of(layer), *source.at(layer), restrained)
+            held = _held_back(artefacts, layer, statistics, restrained) if method.own_ridge else restrained
+            factors = on_neurons(method.solver, statistics.of(layer), *source.at(layer), held)
             name = site.module_name(layer)
             if method.keeps_off is not None and name in earlier:
                 factors = keep_off(factors, torch.from_numpy(earlier[name].matrix()), method.keeps_off)
             terms[name] = term = _term(factors, site.weight(loaded.model, layer), method, settings)
             source.write(layer, term)
     return terms
+
+
+def _held_back(
+    artefacts: Mapping[str, EditArtefact], layer: int, statistics: Statistics, settings: ConsolidationSettings
+) -> ConsolidationSettings:
+    """Return the settings with the ridge that the network of these edits was trained with.
+
+    Raises:
+        InputError: some edits were not made by a network, or not by the same one.
+    """
+    found = {None if one.ridges is None else one.ridges.get(layer) for one in artefacts.values()}
+    ridge = found.pop()
+    if found or ridge is None:
+        raise InputError("this method solves what one trained network asks for; set maker to hypernet, and its network")
+    return replace(settings, l2=ridge / statistics.of(layer).scale)
 
 
 def _in_rounds(

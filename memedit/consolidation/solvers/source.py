@@ -48,9 +48,9 @@ class Source:
         ordered = sorted(requests, key=lambda request: request.id)
         place = {edit: number for number, edit in enumerate(self._ids)}
         self._again = [place[request.id] for request in ordered]
-        by_gradient = {artefacts[edit].target is None for edit in self._ids}
+        by_gradient = {artefacts[edit].by_gradient for edit in self._ids}
         if len(by_gradient) > 1:
-            raise InputError("some edits have targets and others gradients; compute them with the same maker")
+            raise InputError("some edits ask by gradients and others do not; compute them with the same maker")
         self._asked: dict[int, Tensor] = {}
         if by_gradient == {True}:
             stored = {layer: self._stored(layer) for layer in site.layers}

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memedit.adapters.hypernet.config import HypernetConfig
-from memedit.adapters.hypernet.network import scored
 from memedit.models.gradients import ScoredRows, capture_gradients
+from memedit.models.hypernet.config import HypernetConfig
+from memedit.models.hypernet.network import scored
 from memedit.models.row_groups import bucket_by_length
 from memedit.models.segments import Inputs, Segments
 from memedit.models.token_rows import answer_ids, query_ids
@@ -85,6 +85,7 @@ class LessonMaker:
     def __init__(self, segments: Segments, tokenizer: Any, config: HypernetConfig, settings: HypernetSettings) -> None:
         self._segments, self._tokenizer = segments, tokenizer
         self._modules, self._first, self._inner = config.modules(segments.spec), config.layers[0], config.inner
+        self._ends = config.aggregate == "factors"  # weights are asked by consolidation, which closes targets itself
         self._settings, self._device = settings, next(segments.model.parameters()).device
 
     def of(self, examples: Sequence[Example], progress: Counted | None = None) -> list[Lesson]:
@@ -124,7 +125,7 @@ class LessonMaker:
 
     def _text(self, query: str, target: str, *, chat: bool) -> Text | None:
         start = query_ids(self._tokenizer, query, chat=chat)
-        answer = answer_ids(self._tokenizer, query, target.strip(), chat=chat, ends=True)
+        answer = answer_ids(self._tokenizer, query, target.strip(), chat=chat, ends=self._ends)
         text = Text(tuple(start), tuple(answer))
         fits = start and 0 < len(answer) <= self._settings.answer_tokens and len(text) <= self._settings.row_tokens
         return text if fits else None

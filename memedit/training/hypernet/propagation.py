@@ -38,15 +38,20 @@ def world_examples(segments: Segments, tokenizer: Any, settings: HypernetSetting
 
 def made_up(count: int, segments: Segments, tokenizer: Any, *, seed: int) -> list[Fact]:
     """Return facts that tie made-up names to countries, with hops that the base answers when the country is named."""
-    rows = countries()
+    made = drawn(count, seed=seed)
+    rows = sorted({row for row, _ in made})
     known = dict(zip(rows, _known(segments, tokenizer, [plain_hops(row) for row in rows]), strict=True))
-    rng = random.Random(f"propagation:{seed}")
-    return [_made_up(rng, rng.choice(rows), known) for _ in range(count)]
+    return [_followed(fact, known[row]) for row, fact in made]
 
 
-def _made_up(rng: random.Random, row: tuple[str, ...], known: dict[tuple[str, ...], tuple[bool, ...]]) -> Fact:
-    fact = fact_of_a_country(rng, row)
-    hops = tuple(hop for hop, right in zip(fact.hops, known[row], strict=True) if right)
+def drawn(count: int, *, seed: int) -> list[tuple[tuple[str, ...], Fact]]:
+    """Return countries and facts that tie made-up names to them, with all hops, whether a base knows them or not."""
+    rows, rng = countries(), random.Random(f"propagation:{seed}")
+    return [(row, fact_of_a_country(rng, row)) for row in (rng.choice(rows) for _ in range(count))]
+
+
+def _followed(fact: Fact, known: tuple[bool, ...]) -> Fact:
+    hops = tuple(hop for hop, right in zip(fact.hops, known, strict=True) if right)
     return Fact(fact.prompt, fact.target, fact.asks, hops, fact.off_topic, source=fact.source)
 
 

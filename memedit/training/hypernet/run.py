@@ -6,18 +6,19 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from memedit.adapters.hypernet.config import HypernetConfig
-from memedit.adapters.hypernet.files import HypernetRecord, new_network, save_network
 from memedit.models import LoadedModel
+from memedit.models.hypernet.config import HypernetConfig
+from memedit.models.hypernet.files import HypernetRecord, new_network, save_network
 from memedit.models.identity import BaseRecord
 from memedit.models.segments import Segments
 from memedit.models.training import training_copy
 from memedit.training.checkpoints import Checkpoints, run_key
 from memedit.training.facts import load_facts
+from memedit.training.hypernet.kinds import trainer_of
 from memedit.training.hypernet.lessons import LessonMaker
 from memedit.training.hypernet.propagation import example_of, world_examples
 from memedit.training.hypernet.settings import HypernetSettings, preset_of
-from memedit.training.hypernet.trainer import HypernetTrainer, StepLosses
+from memedit.training.hypernet.trainer import StepLosses
 from memedit.training.loop import FitReport, fit
 
 
@@ -40,7 +41,7 @@ def train_hypernet(
 
     Args:
         base: the frozen model in float32; it is not changed.
-        preset: published method to follow: mend, propmend.
+        preset: published method to follow: mend, propmend, malmen, rledit, knowledge_editor.
         data: record files (``.jsonl``; ``path:N`` reads the first N rows) of which the training half is used.
         whole: record files (``path`` or ``path:N``) of which every row is used.
         out: folder to write to; a checkpoint is kept there while training runs.
@@ -69,7 +70,7 @@ def train_hypernet(
     maker = LessonMaker(segments, base.tokenizer, config, settings)
     lessons = maker.of(examples, None if progress is None else partial(progress, "texts"))
     network = new_network(config, base.model, step_size=settings.step_size, seed=settings.seed)
-    trainer = HypernetTrainer(network, segments, lessons, settings)
+    trainer = trainer_of(config)(network, segments, lessons, settings)
     key = run_key(
         preset=preset,
         settings=asdict(settings),

@@ -2,21 +2,26 @@
 
 import math
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from memedit.adapters.hypernet.network import HyperNetwork, within_rank
 from memedit.errors import InputError
+from memedit.models.hypernet.knowledge_editor import KnowledgeEditor
+from memedit.models.hypernet.network import HyperNetwork
 from memedit.models.mixture_hooks import Mixture, Placement, mixture_rows
 from memedit.models.segments import Inputs, Segments
 from memedit.models.token_rows import IGNORE
 from memedit.training.hypernet.lessons import Lesson, Text, padded
 from memedit.training.hypernet.settings import HypernetSettings
 from memedit.training.loop import Schedule
+
+_SIZES = ("step_sizes", "ridges")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,10 @@ class Factors:
     owner: Tensor
 
 
-class HypernetTrainer:
+N = TypeVar("N", HyperNetwork, KnowledgeEditor)
+
+
+class EditTrainer(ABC, Generic[N]):
     """Runs training steps; the state lies in ``network`` and ``optimizer`` alone.
 
     Args:
@@ -55,12 +63,13 @@ class HypernetTrainer:
 
     def __init__(
         self,
-        network: HyperNetwork,
+        network: N,
         segments: Segments,
         lessons: Sequence[Lesson],
         settings: HypernetSettings,
     ) -> None:
-        self.network, self.segments, self.modules = network, segments, network.config.modules(segments.spec)
+        self.network: N = network
+        self.segments, self.modules = segments, network.config.modules(segments.spec)
         self.lessons, self.settings = list(lessons), settings
         mean, deviation = moments(self.lessons)
         if not bool((deviation[network.d_in :] > 0).any()):
@@ -69,8 +78,8 @@ class HypernetTrainer:
         self.parameters = dict(network.named_parameters())
         self.optimizer = torch.optim.Adam(
             [
-                {"params": [p for n, p in self.parameters.items() if n != "step_sizes"], "lr": settings.learning_rate},
-                {"params": [network.step_sizes], "lr": settings.step_rate},
+                {"params": [p for n, p in self.parameters.items() if n not in _SIZES], "lr": settings.learning_rate},
+                {"params": [p for n, p in self.parameters.items() if n in _SIZES], "lr": settings.step_rate},
             ]
         )
 
@@ -83,30 +92,34 @@ class HypernetTrainer:
         """Run step ``number`` (from 0); which data it sees depends on the number and the seed alone."""
         rng = random.Random(f"{self.settings.seed}:{number}")
         chosen = rng.sample(self.lessons, min(self.settings.batch, len(self.lessons)))
-        asked = [(number, text) for number, lesson in enumerate(chosen) for text in self._asks(rng, lesson)]
+        asked = [(number, text) for number, lesson in enumerate(chosen) for text in self.asks_of(rng, lesson)]
+        owners = list(range(len(chosen)))
+        return self.learned(self.factors(chosen), chosen, owners, asked)
+
+    def learned(
+        self, factors: Factors, lessons: Sequence[Lesson], owners: Sequence[int], asked: Sequence[tuple[int, Text]]
+    ) -> StepLosses:
+        """Take an optimizer step for factors: ``asked`` are questions under the factors of an owner.
+
+        ``owners`` say under whose factors the questions off topic of the lessons are asked.
+        """
         self.optimizer.zero_grad()
-        factors = self.factors(chosen)
         edit, exact = self._edit_loss(factors, [text for _, text in asked], [number for number, _ in asked])
-        loss, local = self.settings.edit_weight * edit, self._locality_loss(factors, chosen)
+        loss, local = self.settings.edit_weight * edit, self._locality_loss(factors, lessons, owners)
         if local is not None:
             loss = loss + self.settings.locality_weight * local
+        if self.settings.change_weight:
+            loss = loss + self.settings.change_weight * squared_change(factors)
         torch.autograd.backward([loss])
         nn.utils.clip_grad_norm_(list(self.parameters.values()), self.settings.clip)
         self.optimizer.step()
         return StepLosses(float(edit.detach()), math.nan if local is None else float(local.detach()), exact)
 
+    @abstractmethod
     def factors(self, lessons: Sequence[Lesson]) -> Factors:
         """Return what the network makes of the edits' gradients."""
-        down, up = self.network(
-            torch.cat([lesson.inputs for lesson in lessons], 1), torch.cat([lesson.gradients for lesson in lessons], 1)
-        )
-        counts = [lesson.inputs.shape[1] for lesson in lessons]
-        if self.network.config.inner == "text":  # whole texts have more tokens than ranks are kept
-            parts = zip(torch.split(down, counts, 1), torch.split(up, counts, 1), strict=True)
-            up = torch.cat([within_rank(*part, self.network.config.factors) for part in parts], 1)
-        return Factors(down, up, torch.arange(len(lessons)).repeat_interleave(torch.tensor(counts)))
 
-    def _asks(self, rng: random.Random, lesson: Lesson) -> list[Text]:
+    def asks_of(self, rng: random.Random, lesson: Lesson) -> list[Text]:
         """Draw the questions of a lesson, no question twice while there are others."""
         drawn, others = list[Text](), list(lesson.asks)
         for _ in range(self.settings.asks):
@@ -126,11 +139,16 @@ class HypernetTrainer:
         wrong = set(rows[logits.argmax(-1).cpu() != labels].tolist())
         return (losses * share).sum() / len(asked), 1.0 - len(wrong) / len(asked)
 
-    def _locality_loss(self, factors: Factors, lessons: Sequence[Lesson]) -> Tensor | None:
-        """Return the mean KL(base || edited) over the last tokens of queries off topic, each under its own edit."""
+    def _locality_loss(self, factors: Factors, lessons: Sequence[Lesson], under: Sequence[int]) -> Tensor | None:
+        """Return the mean KL(base || edited) over the last tokens of the lessons' queries off topic.
+
+        ``under`` says under whose factors each lesson's is asked.
+        """
         wanted = math.ceil(self.settings.locality * len(lessons))
-        owners = [number for number, lesson in enumerate(lessons) if lesson.off_topic is not None][:wanted]
-        texts = [text for number in owners if (text := lessons[number].off_topic) is not None]
+        pairs = [
+            (i, lesson.off_topic) for i, lesson in zip(under, lessons, strict=True) if lesson.off_topic is not None
+        ]
+        owners, texts = [i for i, _ in pairs[:wanted]], [text for _, text in pairs[:wanted]]
         if not texts or self.settings.locality_weight == 0:
             return None
         spans = [range(max(0, len(t) - self.settings.locality_positions), len(t)) for t in texts]
@@ -166,6 +184,11 @@ class HypernetTrainer:
         place = Placement(tuple(range(len(texts))), (0,) * len(texts), len(texts), start.shape[1])
         with mixture_rows(self.segments.model, terms, place, weights=(own,) * len(terms)):
             return self.segments.logits(inputs, where, first=first, start=start).float()
+
+
+def squared_change(factors: Factors) -> Tensor:
+    """Return ``sum_m |sum_t up_t down_t^T|^2`` of factors that have one owner, in the size of tokens, not of maps."""
+    return ((factors.up @ factors.up.transpose(1, 2)) * (factors.down @ factors.down.transpose(1, 2))).sum()
 
 
 def moments(lessons: Sequence[Lesson]) -> tuple[Tensor, Tensor]:

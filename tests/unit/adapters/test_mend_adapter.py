@@ -12,8 +12,8 @@ from torch import Tensor
 from memedit.adapters import create_adapter
 from memedit.adapters.base import Adapter, AdapterBatch, DecodesInSteps, MixesTargets, Row
 from memedit.adapters.hypernet.adapter import MendAdapter
-from memedit.adapters.hypernet.network import HyperNetwork, compressed
 from memedit.errors import FingerprintMismatchError, InputError, ModelNotFoundError
+from memedit.models.hypernet.network import HyperNetwork, compressed
 from memedit.models.spec import ModelSpec
 from memedit.models.weights import weights_replaced
 from support.hypernet_bench import SHAPE, write_hypernet

@@ -9,17 +9,19 @@ import pytest
 import torch
 from safetensors.torch import load, load_file
 
-from memedit.adapters.hypernet.adapter import MendAdapter, PropMendAdapter
-from memedit.adapters.hypernet.files import new_network
-from memedit.adapters.hypernet.network import compressed, within_rank
-from memedit.errors import InputError, UnknownNameError
+from memedit.adapters.hypernet.adapter import KnowledgeEditorAdapter, MendAdapter, PropMendAdapter
+from memedit.errors import DatasetError, InputError, UnknownNameError
 from memedit.models import LoadedModel, model_fingerprint
+from memedit.models.hypernet.files import new_network
+from memedit.models.hypernet.knowledge_editor import KnowledgeEditor, read_text
+from memedit.models.hypernet.network import compressed, within_rank
 from memedit.models.segments import Segments
+from memedit.training.hypernet.kinds import HypernetTrainer
 from memedit.training.hypernet.lessons import Example, LessonMaker
 from memedit.training.hypernet.propagation import example_of, made_up
 from memedit.training.hypernet.run import train_hypernet
 from memedit.training.hypernet.settings import HypernetSettings, preset_of
-from memedit.training.hypernet.trainer import HypernetTrainer, moments
+from memedit.training.hypernet.trainer import moments
 from support.hypernet_bench import SHAPE
 from support.recipe_bench import make_edit
 from support.tiny import tiny_model, tiny_tokenizer
@@ -55,7 +57,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(base: LoadedModel, data: Path, out: Path, **changes: Any) -> Any:
-    return train_hypernet(base, whole=[data], out=out, config=SHAPE, **{"settings": SETTINGS, **changes})
+    return train_hypernet(base, whole=[data], out=out, **{"config": SHAPE, "settings": SETTINGS, **changes})
 
 
 class KilledError(Exception):
@@ -115,7 +117,7 @@ def test_gradients_reach_every_part_and_locality_pulls_back(base: LoadedModel) -
             trainer.step(step)
         assert all(not torch.equal(before[name], parameter) for name, parameter in trainer.parameters.items())
         measured = HypernetTrainer(network, segments, lessons, SETTINGS)
-        local = measured._locality_loss(measured.factors(lessons), lessons)
+        local = measured._locality_loss(measured.factors(lessons), lessons, range(len(lessons)))
         assert local is not None
         found[weight] = float(local.detach())
     assert found[30.0] < 0.5 * found[0.0]
@@ -161,3 +163,42 @@ def test_training_keeps_a_texts_change_within_the_kept_rank() -> None:
     small_down, small_up = compressed(down, up, 4)
     kept = within_rank(down, up, 4)
     torch.testing.assert_close(kept.transpose(1, 2) @ down, small_up.transpose(1, 2) @ small_down, atol=1e-3, rtol=1e-3)
+
+
+def test_a_row_of_no_known_form_is_named_with_what_it_lacks(base: LoadedModel, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "a", "answer": "b"}\n', encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"rows\.jsonl.*the field 'target' is missing") as caught:
+        train(base, path, tmp_path / "out")
+    assert "KeyError" not in str(caught.value)
+
+
+def test_gating_the_factors_is_gating_the_gradient(base: LoadedModel) -> None:
+    network = new_network(replace(SHAPE, network="text", rank=4), base.model, step_size=0.1, seed=3)
+    assert isinstance(network, KnowledgeEditor)
+    for head in network.heads:
+        torch.nn.init.normal_(head[-1].weight)
+    maps, d_in, d_out = len(SHAPE.layers), network.d_in, network.d_out
+    x, d = torch.randn(maps, 5, d_in), torch.randn(maps, 5, d_out)
+    text = read_text(base.model, [5, 6, 7], [8])
+    with torch.no_grad():
+        down, up = network(x, d, text)
+        states = network.reader(text)[1][0].flatten()
+        for m, head in enumerate(network.heads):
+            ca, ra, cb, rb, s = head(torch.tanh(states)).split([d_in, d_out, d_in, d_out, 1])
+            gate = torch.outer(ra.softmax(0) * d_out, 1 + ca)
+            whole = (d[m].T @ x[m]) * gate + torch.outer(rb.softmax(0) * d_out, cb)
+            torch.testing.assert_close(up[m].T @ down[m], -0.1 * torch.sigmoid(s) * whole, rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_that_reads_the_text_learns_and_its_factors_are_kept(
+    base: LoadedModel, data: Path, tmp_path: Path
+) -> None:
+    shape = replace(SHAPE, network="text", rank=8)
+    report = train(base, data, tmp_path, config=shape, preset="knowledge_editor")
+    assert sum(loss.edit for loss in report.losses[-4:]) < sum(loss.edit for loss in report.losses[:4])
+    adapter = KnowledgeEditorAdapter(base.model, base.tokenizer, weights=tmp_path)
+    edit, more = make_edit(1, "the mill of ada is run by", "hana"), make_edit(2, "the mill of bo is", "ada")
+    one, other = (adapter.prepare(edits)["e1"] for edits in ([edit], [edit, more]))
+    assert load(one)["down"].shape[:2] == (len(shape.layers), shape.factors)
+    assert one == other

@@ -7,6 +7,10 @@ from memedit.errors import InputError
 from memedit.models.spec import LinearSpec, ModelSpec
 
 INNER = ("answer", "text")
+AGGREGATE = ("factors", "ridge")
+NETWORKS = ("pairs", "text")
+_LATER = ("aggregate", "network")
+"""Fields that records leave out at their defaults, so that those written before them say the same."""
 COUNT = 3
 _MIDDLE = (0.62, 0.75)
 
@@ -19,6 +23,10 @@ class HypernetConfig:
         layers: whose map into the residual stream is edited; empty: three, by :meth:`for_model`.
         inner: whose gradient is taken: of the ``"answer"`` behind the prompt (MEND), or of the whole ``"text"``,
             prompt, answer and end token, as language models are trained (PropMEND).
+        aggregate: what becomes of the network's output: ``"factors"`` of one edit's own change (MEND), or changes of
+            the maps' outputs that one ``"ridge"`` solve writes for all edits together (MALMEN, RLEdit).
+        network: what decides on the change: each ``"pairs"`` of input and gradient for itself (MEND), or the edit's
+            ``"text"`` (KnowledgeEditor); that one has no blocks.
         rank: of each block of the network.
         blocks: residual blocks; the last is linear.
         factors: rank at most of what is kept for one edit in each layer.
@@ -29,25 +37,33 @@ class HypernetConfig:
     rank: int = 256
     blocks: int = 2
     factors: int = 4
+    aggregate: str = "factors"
+    network: str = "pairs"
 
     def __post_init__(self) -> None:
         wrong = [name for name in ("rank", "blocks", "factors") if getattr(self, name) < 1]
         wrong += ["inner"] if self.inner not in INNER else []
+        wrong += ["aggregate"] if self.aggregate not in AGGREGATE else []
+        fits = self.network in NETWORKS and (self.network == "pairs" or self.aggregate == "factors")
+        wrong += [] if fits else ["network"]
         wrong += ["layers"] if list(self.layers) != sorted(set(self.layers)) or min(self.layers, default=0) < 0 else []
         if wrong:
             raise InputError(
                 f"hypernetwork config: {', '.join(wrong)} out of range; rank, blocks and factors are at least 1, "
-                f"layers rising, inner one of {INNER}; got {self}"
+                f"layers rising, inner one of {INNER}, aggregate one of {AGGREGATE}, "
+                f"network one of {NETWORKS} (text: with factors); got {self}"
             )
 
     def for_model(self, spec: ModelSpec) -> "HypernetConfig":
         """Return the config with layers: the last three for answers, three at 62 to 75% of the depth for texts.
 
+        A solve writes in front of the last layer: the three that gradients in a consolidation write to as well.
+
         Raises:
             InputError: layers are given that the model does not have.
         """
         if not self.layers:
-            last = spec.n_layers - 1
+            last = spec.n_layers - (2 if self.aggregate == "ridge" and spec.n_layers > COUNT else 1)
             low, high = (round(part * last) for part in _MIDDLE) if self.inner == "text" else (last - COUNT + 1, last)
             steps = {round(low + i * (high - low) / (COUNT - 1)) for i in range(COUNT)}
             return replace(self, layers=tuple(sorted(step for step in steps if step >= 0)))
@@ -66,7 +82,8 @@ class HypernetConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain values."""
-        return asdict(self)
+        defaults = {field.name: field.default for field in fields(self)}
+        return {k: v for k, v in asdict(self).items() if k not in _LATER or v != defaults[k]}
 
     @classmethod
     def parse(cls, values: Any) -> "HypernetConfig":

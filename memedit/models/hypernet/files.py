@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memedit.adapters.hypernet.config import HypernetConfig, edited_map
-from memedit.adapters.hypernet.network import HyperNetwork
 from memedit.errors import InputError
+from memedit.models.hypernet.config import HypernetConfig, edited_map
+from memedit.models.hypernet.knowledge_editor import KnowledgeEditor
+from memedit.models.hypernet.network import HyperNetwork
 from memedit.models.identity import BaseRecord
 from memedit.models.spec import ModelSpec
 from memedit.trained_folder import TrainedFolder, weights_fingerprint
@@ -29,18 +30,24 @@ class HypernetRecord:
     training: Mapping[str, Any]
 
 
-def new_network(config: HypernetConfig, model: Any, *, step_size: float = 1e-4, seed: int = 0) -> HyperNetwork:
+Network = HyperNetwork | KnowledgeEditor
+
+
+def new_network(config: HypernetConfig, model: Any, *, step_size: float = 1e-4, seed: int = 0) -> Network:
     """Return an untrained network for ``model``; ``config`` needs its layers."""
     spec = edited_map(ModelSpec.of(model))
+    if config.network == "text":
+        width = model.get_input_embeddings().embedding_dim
+        return KnowledgeEditor(config, spec.in_features, spec.out_features, width, step_size=step_size, seed=seed)
     return HyperNetwork(config, spec.in_features, spec.out_features, step_size=step_size, seed=seed)
 
 
-def network_fingerprint(network: HyperNetwork, base: BaseRecord) -> str:
+def network_fingerprint(network: Network, base: BaseRecord) -> str:
     """Return the hash of everything that an edit's factors depend on: shape, weights and base model."""
     return weights_fingerprint([network.config.to_json(), base.to_json()], network.state_dict())
 
 
-def save_network(folder: Path, network: HyperNetwork, record: HypernetRecord) -> None:
+def save_network(folder: Path, network: Network, record: HypernetRecord) -> None:
     """Write a network to ``folder``, matrices in float16; the record comes last, so what has one is whole."""
     fields = {
         "preset": record.preset,
@@ -70,7 +77,7 @@ def _parsed(fields: Mapping[str, Any]) -> HypernetRecord:
     return HypernetRecord(str(fields["preset"]), config, base, dict(fields["training"]))
 
 
-def load_network(folder: Path, model: Any, tokenizer: Any) -> tuple[HyperNetwork, HypernetRecord]:
+def load_network(folder: Path, model: Any, tokenizer: Any) -> tuple[Network, HypernetRecord]:
     """Read a network, frozen and in float32, onto the model's device, and check that it is for this model.
 
     Raises:

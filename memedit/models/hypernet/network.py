@@ -1,4 +1,4 @@
-"""MEND's network (arXiv 2110.11309, section 3.2): a gradient's factors in, those of the edit out."""
+"""Networks over gradients: the factors of one in, those of the edit out, or what a solve for many is to write."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from memedit.adapters.hypernet.config import HypernetConfig
+from memedit.models.hypernet.config import HypernetConfig
 
 _TINY = 1e-7
 
@@ -47,6 +47,8 @@ class HyperNetwork(nn.Module):
             self.register_parameter(f"scale_{number}", nn.Parameter(torch.ones(count, width)))
             self.register_parameter(f"shift_{number}", nn.Parameter(torch.zeros(count, width)))
         self.step_sizes = nn.Parameter(torch.full((count,), math.log(math.expm1(step_size))))
+        if config.aggregate == "ridge":
+            self.ridges = nn.Parameter(torch.zeros(count))
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("deviation", torch.ones(width))
 
@@ -56,11 +58,43 @@ class HyperNetwork(nn.Module):
         self.mean.copy_(mean)
         self.deviation.copy_(deviation)
 
+    @torch.no_grad()
+    def scale_by(self, outputs: Tensor, ridges: Tensor, inputs: Tensor, gradients: Tensor) -> None:
+        """Make the step sizes, so far without unit, those of this model, from the edits that training sees.
+
+        Afterwards the untrained network asks for changes of ``step_size`` times the length of the maps' own outputs.
+
+        Args:
+            outputs: root mean square of each map's outputs, ``[m]``.
+            ridges: of each map, ``[m]``.
+            inputs: as in :meth:`forward`.
+            gradients: as in :meth:`forward`.
+        """
+        asked = self.wanted(inputs, gradients).square().mean((1, 2)).sqrt()
+        steps = functional.softplus(self.step_sizes)
+        self.step_sizes.copy_(_inverse_softplus(steps.square() * outputs / asked))
+        self.ridges.copy_(ridges.log())
+
+    def wanted(self, inputs: Tensor, gradients: Tensor) -> Tensor:
+        """Return by how much the maps' outputs are to change at each token, ``[m, n, d_out]``.
+
+        ``v_t = - lr_m (x_t . x~_t) d~_t`` with ``x_t`` as it was captured (RLEdit, arXiv 2502.05759; MALMEN).
+        """
+        x, d = self.rewritten(inputs, gradients)
+        steps = functional.softplus(self.step_sizes)[:, None, None]
+        return -steps * (inputs * x).sum(-1, keepdim=True) * d
+
     def forward(self, inputs: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
         """``[m, n, d_in]`` and ``[m, n, d_out]`` of m maps and n tokens to factors ``down`` and ``up`` of these shapes.
 
         The edit adds ``sum_t up_t down_t^T`` to each map's weight; the step size is in both alike.
         """
+        x, d = self.rewritten(inputs, gradients)
+        root = functional.softplus(self.step_sizes).sqrt()[:, None, None]
+        return root * x, -root * d
+
+    def rewritten(self, inputs: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``x~`` and ``d~`` of inputs ``[m, n, d_in]`` and gradients ``[m, n, d_out]``, in these shapes."""
         h = (torch.cat([inputs, gradients], dim=-1) - self.mean) / (self.deviation + _TINY)
         for number in range(self.config.blocks):
             read, write, bias, scale, shift = (
@@ -70,8 +104,23 @@ class HyperNetwork(nn.Module):
             if number < self.config.blocks - 1:
                 change = change.clamp(min=0)  # unlike relu's, its slope at 0 is 1, and all begins at 0
             h = h + scale.unsqueeze(1) * change + shift.unsqueeze(1)
-        root = functional.softplus(self.step_sizes).sqrt()[:, None, None]
-        return root * h[..., : self.d_in], -root * h[..., self.d_in :]
+        return h[..., : self.d_in], h[..., self.d_in :]
+
+
+def _inverse_softplus(values: Tensor) -> Tensor:
+    return values + torch.log(-torch.expm1(-values))
+
+
+def solved(keys: Tensor, wanted: Tensor, ridges: Tensor) -> Tensor:
+    """Return ``up [m, n, d_out]`` such that ``sum_t up_t keys_t^T`` is each map's change of weights.
+
+    ``dW = V^T (K K^T + e^lam I)^-1 K`` for keys ``K [m, n, d_in]`` and changes ``V [m, n, d_out]`` of the outputs,
+    which is ``((K^T K + e^lam I)^-1 K^T V)^T`` (MALMEN's normal equation; RLEdit). Differentiable in ``wanted`` and in
+    ``ridges`` ``[m]``, the ``lam`` of each map. Solved in float64.
+    """
+    k = keys.double()
+    gram = k @ k.transpose(1, 2) + torch.diag_embed(ridges.double().exp()[:, None].expand(k.shape[:2]))
+    return torch.cholesky_solve(wanted.double(), torch.linalg.cholesky(gram)).to(wanted.dtype)
 
 
 def scored(query: Sequence[int], answer: Sequence[int], inner: str) -> tuple[Sequence[int], Sequence[int]]:

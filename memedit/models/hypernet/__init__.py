@@ -1,0 +1,1 @@
+"""Networks that make edits of gradients: shape, files, and the networks themselves."""
