@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 from memedit.encoders import split_long, split_sentences
 from memedit.errors import InputError
 from memedit.runtime.chains.composing import as_one_edit, hop_text
+from memedit.runtime.chains.kinds import oversteps
 from memedit.runtime.chains.linking import MAX_HOPS, Chain, linked_chains
 from memedit.runtime.chains.reading import cosines, first_places, fit
 from memedit.runtime.chains.stepping import InnerStep, inner_step
@@ -121,7 +122,8 @@ class ChainLookup:
         """Return the chain that fits a text best and those that tie with it; none where a single edit does as well."""
         (encoding,) = self._memory.encoder.encode_tokens([text])
         now = datetime.now(UTC)
-        chains = linked_chains(self._memory, named, encoding.vector, namespace=self._namespace, at=now)
+        linked = linked_chains(self._memory, named, encoding.vector, namespace=self._namespace, at=now)
+        chains = [chain for chain in linked if not oversteps(text, chain)]
         if not chains:
             return []
         ids = {edit.id for edit in named}

@@ -14,6 +14,10 @@ from memedit.types import Candidate, Edit, Hit, ScopeDecision
 _LEAD = 1.0
 """By so much an edit has to fit an inner question better than any edit fits the whole. Of 167 development questions of
 MQuAKE and KnowEdit with an edit for the first hop 162 do, of 360 other wordings of an edit's own question 7."""
+_LEAD_OVER_FIRED = 3.5
+"""The same where an edit fires on the whole. Of 71 other wordings of an edit's own question that have such parts
+("Which company serves as the publisher of X?") 13 lead by 1.0 to 3.3; of 11 one hop further 10 by 3.6 or more.
+"""
 _SURE = 0.85
 """The scope's score that it has to reach there."""
 _VALUE = 200
@@ -56,7 +60,8 @@ def inner_step(encoder: Any, scope: Scope, text: str, named: Sequence[Edit], alo
     best_whole = max((fit(hit.score, cosine) for hit, cosine in zip(whole, near, strict=False)), default=-1e9)
     steps = _judged(encoder, scope, pairs, near[len(whole) :])
     best = max(steps, key=lambda step: step[1], default=None)
-    if best is None or best[1] < best_whole + _LEAD or best[0].hit.score < _SURE:
+    lead = _LEAD_OVER_FIRED if alone.fired else _LEAD
+    if best is None or best[1] < best_whole + lead or best[0].hit.score < _SURE:
         return None
     return None if is_blocked(text, best[0].hit.edit) else best[0]
 
