@@ -135,7 +135,7 @@ class Hit:
 class ChainHop(NamedTuple):
     """One hop of a chain: what was asked, and what the edit says, which is the subject of the next hop.
 
-    ``edit_id`` and ``value`` are empty where no edit answers, but the model.
+    ``edit_id`` is empty where no edit answers, but the model; so is ``value`` where that hop is the last.
     """
 
     edit_id: str

@@ -35,8 +35,12 @@ def one_line(text: str, width: int = 60) -> str:
 
 def chain_text(chain: "Sequence[ChainHop]") -> str:
     """Return the hops of a chain on one line; one without an edit is the model's to answer."""
-    said = (one_line(hop.value, 30) if hop.edit_id else "(the model)" for hop in chain)
-    return " | ".join(f"{one_line(hop.question)} -> {value}" for hop, value in zip(chain, said, strict=True))
+    return " | ".join(f"{one_line(hop.question)} -> {_hop_value(hop)}" for hop in chain)
+
+
+def _hop_value(hop: "ChainHop") -> str:
+    said = one_line(hop.value, 30)
+    return said if hop.edit_id else f"{said} (the model)".lstrip()
 
 
 def plain(value: Any) -> Any:

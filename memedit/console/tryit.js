@@ -141,7 +141,7 @@ function drawFound(place, found, fired) {
 function drawChain(chain) {
   if (!chain.length) return null;
   return h("ol", { class: "chain", id: "chain", "aria-label": "Chain of edits" }, chain.map((hop) =>
-    h("li", { class: hop.id ? "chip" : "chip by-model", title: hop.question ?? hop.id, "data-id": hop.id || null }, hop.id ? hop.value ?? hop.id.slice(0, 8) : "the model answers")));
+    h("li", { class: hop.id ? "chip" : "chip by-model", title: hop.question ?? hop.id, "data-id": hop.id || null }, hop.id ? hop.value ?? hop.id.slice(0, 8) : hop.value ? `the model: ${hop.value}` : "the model answers")));
 }
 
 function drawHit(hit, fires, known, threshold) {

@@ -69,6 +69,8 @@ class EditableModel(ModuleProxy):
             model. Edits that its weights answer do not fire; all others in force do, whatever their state. Where the
             version is gated, rows without such an edit run on the frozen base's weights, to the bit.
         chains: look questions up along chains of edits too: "off", "on", or "auto" (under the trained scope alone).
+            Where a question's wording has another within, and no edit answers that one, the bare model is asked for it
+            in a dozen tokens.
         recheck: look up answers too while they are written: "off", at the end of each "sentence", or after so many
             tokens. Not answers held to a structure, nor ``generate`` with a streamer or a dictionary for a result.
     """

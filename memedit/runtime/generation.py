@@ -15,6 +15,7 @@ from memedit.models.chat import ChatLayout
 from memedit.runtime.answers import Answer, Score
 from memedit.runtime.artefacts import Artefacts
 from memedit.runtime.asked import reworded
+from memedit.runtime.base_says import BaseNames
 from memedit.runtime.lazy import LazyAdapter
 from memedit.runtime.lengths import effective
 from memedit.runtime.passes import Base, EditedRows, PassResult, merge, run_edited, with_structure
@@ -85,6 +86,10 @@ class Generator:
     ) -> None:
         self._model, self._tokenizer, self._layout = model, tokenizer, layout
         self._adapter, self._artefacts, self._lock, self._version = adapter, artefacts, lock, version
+        self.names = BaseNames(
+            tokenizer, lambda options: self.bare(None, options), device=lambda: model.device, pad=self.base.pad
+        )
+        """Says what the bare model takes something for, see :class:`~memedit.runtime.base_says.BaseNames`."""
 
     @property
     def base(self) -> Base:

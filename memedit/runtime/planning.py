@@ -45,7 +45,8 @@ class Planner:
         """
         policy = None if chains is None else check_chains(chains)
         chats = [self._generator.is_chat(row) for row in rows]
-        return self._router.plan([asked_row(row, policy) for row in rows], self._adapter, chats=chats)
+        asked = [asked_row(row, policy) for row in rows]
+        return self._router.plan(asked, self._adapter, chats=chats, base=self._generator.names)
 
     def batches(
         self, rows: Sequence[Row], size: int, plan: BatchPlan | None, chains: ChainPolicy | None = None

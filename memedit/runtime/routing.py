@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from memedit.consolidation.held import EditsInWeights
 from memedit.errors import InputError
 from memedit.runtime.asked import Asked
-from memedit.runtime.chains import ChainLookup, check_chains
+from memedit.runtime.chains import BaseSays, ChainLookup, check_chains
 from memedit.runtime.lazy import LazyAdapter, LazyScope
 from memedit.runtime.passages import decide_parts, joined, no_match
 from memedit.scope.base import PreparesEdits, Scope
@@ -52,7 +52,7 @@ class Router:
         k: int = 8,
         threshold: float | None = None,
         in_weights: EditsInWeights | None = None,
-        chains: str = "off",
+        chains: str = "auto",
     ) -> None:
         self._memory, self._scope, self._in_weights = memory, scope, in_weights or EditsInWeights()
         self._namespace, self._k, self._threshold = namespace, k, threshold
@@ -68,11 +68,20 @@ class Router:
             self._counted = (revision, not stored)
         return self._counted[1]
 
-    def decide(self, queries: Sequence[str | Asked], *, chats: Sequence[bool] | None = None) -> list[ScopeDecision]:
+    def decide(
+        self,
+        queries: Sequence[str | Asked],
+        *,
+        chats: Sequence[bool] | None = None,
+        base: BaseSays | None = None,
+    ) -> list[ScopeDecision]:
         """Return one decision a query, in order; all parts of all queries go through the encoder together.
 
-        ``chats`` says which queries are asked as chat turns; without it edits that the weights answer in plain text
-        only are left to the memory.
+        Args:
+            queries: what is asked.
+            chats: which are asked as chat turns; without it edits that the weights answer in plain text only are left
+                to the memory.
+            base: asks the bare model for the first hop of a chain that no edit holds.
         """
         asked = [Asked(query) if isinstance(query, str) else query for query in queries]
         if not any(one.text.strip() for one in asked) or self.nothing_stored():
@@ -81,7 +90,7 @@ class Router:
         found = self._alone(scope, [one.text for one in asked], bar)
         found = self._with_talks(scope, asked, found, bar)
         found = [
-            self._chained(scope, one.text, alone, bar) if self._chains.applies(scope, one.chains) else alone
+            self._chained(scope, one.text, alone, bar, base) if self._chains.applies(scope, one.chains) else alone
             for one, alone in zip(asked, found, strict=True)
         ]
         forms = [True] * len(asked) if chats is None else chats
@@ -106,10 +115,12 @@ class Router:
         """Decide for texts by single edits."""
         return decide_parts(texts, lambda parts, least: self._judge(scope, parts, least), threshold=threshold)
 
-    def _chained(self, scope: Scope, text: str, alone: ScopeDecision, threshold: float) -> ScopeDecision:
+    def _chained(
+        self, scope: Scope, text: str, alone: ScopeDecision, threshold: float, base: BaseSays | None
+    ) -> ScopeDecision:
         """Decide for a text by chains of edits where one fits."""
         return self._chains.decide(
-            scope, text, alone, threshold, again=lambda left: self._alone(scope, [left], threshold)[0]
+            scope, text, alone, threshold, again=lambda left: self._alone(scope, [left], threshold)[0], base=base
         )
 
     def _with_talks(
@@ -149,10 +160,15 @@ class Router:
             scope.accept(self._memory.get_artefacts(scope.name, scope.fingerprint, ids, namespace=self._namespace))
 
     def plan(
-        self, queries: Sequence[str | Asked], adapter: LazyAdapter, *, chats: Sequence[bool] | None = None
+        self,
+        queries: Sequence[str | Asked],
+        adapter: LazyAdapter,
+        *,
+        chats: Sequence[bool] | None = None,
+        base: BaseSays | None = None,
     ) -> BatchPlan:
-        """Return the plan for a batch; ``adapter`` is made only if an edit fires."""
-        decisions = self.decide(queries, chats=chats)
+        """Return the plan for a batch as :meth:`decide` decides; ``adapter`` is made only if an edit fires."""
+        decisions = self.decide(queries, chats=chats, base=base)
         return BatchPlan(
             tuple(
                 Route(row=row, decision=decision, adapter=adapter.get().name if decision.fired else None)

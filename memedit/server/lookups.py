@@ -8,6 +8,7 @@ from memedit.memory import EditMemory
 from memedit.runtime import Router
 from memedit.runtime.asked import Asked
 from memedit.runtime.calibrated import kept_threshold
+from memedit.runtime.chains import BaseSays
 from memedit.runtime.lazy import LazyScope
 from memedit.runtime.rows import check_characters
 from memedit.scope import Scope, load_scope
@@ -53,7 +54,7 @@ class Lookups:
         options: dict[str, object] | None = None,
         threshold: float | None = None,
         k: int = 8,
-        chains: ChainPolicy = "off",
+        chains: ChainPolicy = "auto",
         weights: ActiveWeights | None = None,
     ) -> None:
         self._memory, self._threshold, self._k, self._chains = memory, threshold, k, chains
@@ -80,10 +81,12 @@ class Lookups:
         *,
         threshold: float | None = None,
         chats: Sequence[bool] | None = None,
+        base: BaseSays | None = None,
     ) -> LookupResult:
         """Judge queries, all in one pass of the encoder; ``threshold`` is tried instead of the one in force.
 
-        ``chats`` says which are asked as chat turns, see :meth:`~memedit.runtime.routing.Router.decide`.
+        ``chats`` says which are asked as chat turns, ``base`` asks the bare model for a first hop that no edit holds,
+        see :meth:`~memedit.runtime.routing.Router.decide`.
 
         Raises:
             InputError: a query is no Unicode text.
@@ -99,7 +102,7 @@ class Lookups:
             router = self._router(namespace, revision, served)
         else:
             router = self._new_router(namespace, threshold, served)
-        decisions = router.decide(queries, chats=chats)
+        decisions = router.decide(queries, chats=chats, base=base)
         if self.observe is not None:
             self.observe(len(queries), time.perf_counter() - started)
         return LookupResult(tuple(decisions), revision, served)

@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 from memedit.encoders import split_long, split_sentences
 from memedit.errors import InputError
 from memedit.runtime.chains.composing import as_one_edit, hop_text
+from memedit.runtime.chains.first_hop import BaseSays, BaseStep, base_step
 from memedit.runtime.chains.kinds import oversteps
 from memedit.runtime.chains.linking import MAX_HOPS, Chain, linked_chains
 from memedit.runtime.chains.reading import cosines, first_places, fit
@@ -66,7 +67,8 @@ class ChainLookup:
     question names. Where none of these is a subject, that is all that is done. Each chain is read as one edit
     (:mod:`~memedit.runtime.chains.composing`) and judged by the scope, all chains of a question in one batch. Where
     none fits, an edit may answer a part of the question (:mod:`~memedit.runtime.chains.inner`): its target is put in
-    the part's place, and what is left is looked up anew, or is the model's to answer.
+    the part's place, and what is left is looked up anew, or is the model's to answer. Where no edit fires at all the
+    model may answer such a part (:mod:`~memedit.runtime.chains.first_hop`).
 
     Args:
         memory: the edit memory.
@@ -90,6 +92,7 @@ class ChainLookup:
         threshold: float,
         *,
         again: Callable[[str], ScopeDecision],
+        base: BaseSays | None = None,
         hops: int = MAX_HOPS,
     ) -> ScopeDecision:
         """Return the decision on a query: that of its chain, else the one made without.
@@ -100,6 +103,7 @@ class ChainLookup:
             alone: the decision made by single edits.
             threshold: what the scope's score of a chain has to reach.
             again: makes that decision of another question.
+            base: asks the bare model for a first hop that no edit holds; without it none is looked for.
             hops: so many a chain may have.
         """
         if any(hit.reasons.get("verbatim") for hit in alone.fired):
@@ -116,7 +120,29 @@ class ChainLookup:
             if step is not None:
                 rest = self.decide(scope, step.left, again(step.left), threshold, again=again, hops=hops - 1)
                 return _stepped(alone, step, rest, (query, text))
-        return alone
+        if base is None or alone.fired or hops == 1:
+            return alone
+        return self._from_base(scope, query, alone, threshold, again=again, base=base)
+
+    def _from_base(
+        self,
+        scope: Scope,
+        query: str,
+        alone: ScopeDecision,
+        threshold: float,
+        *,
+        again: Callable[[str], ScopeDecision],
+        base: BaseSays,
+    ) -> ScopeDecision:
+        """Return the decision on a query whose first hop the model answers, the one made without where it does not."""
+        if len(split_long(query)) > 1:
+            return alone
+        found = base_step(self._memory, scope, query, threshold, namespace=self._namespace, says=base, again=again)
+        if found is None:
+            return alone
+        step, decision = found
+        rest = self.decide(scope, step.left, decision, threshold, again=again, hops=MAX_HOPS - 1)
+        return alone if _blocked(query, [hit.edit for hit in rest.fired]) else _told_by_base(alone, step, rest)
 
     def _read(self, scope: Scope, text: str, named: Sequence[Edit], alone: ScopeDecision) -> list[_Reading]:
         """Return the chain that fits a text best and those that tie with it; none where a single edit does as well."""
@@ -201,6 +227,23 @@ def _stepped(alone: ScopeDecision, step: InnerStep, rest: ScopeDecision, read: t
         abstained=False,
         chain=(first, *(rest.chain or (last,))),
         asked=query.replace(text, rest.asked or step.left, 1),
+    )
+
+
+def _told_by_base(alone: ScopeDecision, step: BaseStep, rest: ScopeDecision) -> ScopeDecision:
+    """Return the decision that the model answers an inner question, and ``rest`` the question that is left."""
+    edit = rest.fired[0].edit
+    fired = {hit.edit.id for hit in rest.fired}
+    return replace(
+        alone,
+        fired=rest.fired,
+        considered=(*rest.fired, *(hit for hit in alone.considered if hit.edit.id not in fired)),
+        abstained=False,
+        chain=(
+            ChainHop("", step.part.asked, step.value),
+            *(rest.chain or (ChainHop(edit.id, hop_text(edit), edit.target),)),
+        ),
+        asked=rest.asked or step.left,
     )
 
 

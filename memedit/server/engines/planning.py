@@ -54,7 +54,7 @@ class Planner:
         chats = [self.model.generator.is_chat(ticket.row) for ticket in asked]
         queries = [asked_row(ticket.row, ticket.request.chains) for ticket in asked]
         try:
-            looked = self._lookups.decide(namespace, queries, chats=chats)
+            looked = self._lookups.decide(namespace, queries, chats=chats, base=self.model.generator.names)
             bare = self._lookups.weights.of(namespace, edits=False)
         except Exception as error:
             if len(mine) == 1:
