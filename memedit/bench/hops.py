@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memedit.bench.chains import filler, says
+from memedit.bench.chain_files import says
+from memedit.bench.chain_rows import share
+from memedit.bench.chains import filler
 from memedit.bench.common import without_edits
 from memedit.errors import InputError
 from memedit.evaluation.datasets.reading import Record, read_records
-from memedit.evaluation.metrics.statistics import rate
 from memedit.runtime import Answer, EditableModel
 from memedit.types import EditDraft
 from memedit.workflows.asking import as_prompt, room_for
@@ -93,17 +94,17 @@ def run(
     right = {question: says(hops[question].text, hop.names) for question, hop in singles.items()}
     rows = [_row(case, answers, right, edits_only) for case in kept]
     found: dict[str, Any] = {
-        "by_case": _share([row["right"] for row in rows]),
-        "by_question": _share([one for row in rows for one in row["rights"]]),
+        "by_case": share([row["right"] for row in rows]),
+        "by_question": share([one for row in rows for one in row["rights"]]),
         "by_hops": {
-            str(n): _share([row["right"] for row in rows if row["hops"] == n])
+            str(n): share([row["right"] for row in rows if row["hops"] == n])
             for n in sorted({row["hops"] for row in rows})
         },
         "contradicted": len(cases) - len(kept),
         "stored": model.memory.count(),
         "rows": rows,
     }
-    return {**found, ("ceiling" if edits_only else "hop_wise"): _share([row["hops_right"] for row in rows])}
+    return {**found, ("ceiling" if edits_only else "hop_wise"): share([row["hops_right"] for row in rows])}
 
 
 def _asked(
@@ -161,10 +162,3 @@ def _case(record: Record) -> HopCase:
     aliases = record.texts("new_answer_alias") if record.has("new_answer_alias") else ()
     questions = tuple(question.strip() for question in record.texts("questions"))
     return HopCase(questions, (record.text("new_answer"), *aliases), tuple(found))
-
-
-def _share(right: Sequence[bool]) -> dict[str, Any]:
-    if not right:
-        return {"value": None, "n": 0}
-    found = rate(right)
-    return {"value": found.value, "n": found.n, "ci_low": found.ci_low, "ci_high": found.ci_high}

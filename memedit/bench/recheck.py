@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from memedit.adapters.base import Row
-from memedit.bench.chains import says
+from memedit.bench.chain_files import says
+from memedit.bench.chain_rows import share
 from memedit.bench.common import without_edits
 from memedit.encoders import split_sentences
 from memedit.errors import InputError
 from memedit.evaluation.datasets.reading import read_records
-from memedit.evaluation.metrics.statistics import rate
 from memedit.index import Reading, tagger_for
 from memedit.runtime import Answer, EditableModel
 from memedit.runtime.rows import prompt_row
@@ -100,9 +100,9 @@ def run(
         for i in late
     ]
     return {
-        "stands": _share([row["stands"] for row in shown]),
-        "came_up": _share([row["came_up"] for row in shown]),
-        "without_recheck": _share([row["without"] for row in shown]),
+        "stands": share([row["stands"] for row in shown]),
+        "came_up": share([row["came_up"] for row in shown]),
+        "without_recheck": share([row["without"] for row in shown]),
         "fired_on_the_question": len(facts) - len(late),
         "rest_perplexity": _rests(model, [(found[i], alone[asked[i]]) for i in late]),
         "rows": shown,
@@ -190,8 +190,3 @@ def _logprobs(model: EditableModel, question: str, said: Sequence[int], at: int)
     plan = without_edits(model.plan([as_prompt(model, question)]))
     (score,) = model.score([prompt], [rest], plan=plan, as_is=True)
     return list(score.logprobs)
-
-
-def _share(right: Sequence[bool]) -> dict[str, Any]:
-    found = rate(right)
-    return {"value": found.value, "n": found.n, "ci_low": found.ci_low, "ci_high": found.ci_high}

@@ -148,23 +148,57 @@ def chains(
         Path, typer.Argument(exists=True, dir_okay=False, help="JSONL rows of hops, questions, answer, aliases.")
     ],
     fill: Annotated[
-        str | None, typer.Option(metavar="FILE[:N]", help="Put (N) edits of a data file into the memory first.")
+        list[str] | None,
+        typer.Option(
+            metavar="FILE[:N]",
+            help="Put (N) edits of a data file into the memory first; repeat it for more memories, asked the same.",
+        ),
     ] = None,
     unrelated: Annotated[int, typer.Option(min=0, help="Questions that no fact concerns.")] = 200,
+    compare: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated further rows: off (no chains), oracle (a question's own facts in the prompt), "
+            "context (all facts there), topk (the nearest ten there).",
+        ),
+    ] = "",
+    compare_questions: Annotated[
+        int | None, typer.Option(min=1, help="Questions drawn for these rows. [default: all]")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(dir_okay=False, help="Page to draw the figures on (HTML).")] = None,
     seed: Seed = 0,
 ) -> None:
     """Import contradicting facts in order and ask questions that run through one to four of them.
 
-    Questions are looked up along chains unless --chains says otherwise.
+    Questions are looked up along chains unless --chains says otherwise. With several --fill the figures are those
+    of the last; by_size lists those of all.
     """
-    from memedit.bench.chains import read_facts, read_questions, run
+    from memedit.bench.chain_files import read_facts, read_questions
+    from memedit.bench.chain_rows import check_rows
+    from memedit.bench.chains import run, run_sizes
+    from memedit.evaluation.report.chains_page import chains_page
+    from memedit.whole_files import write_text
 
     policy = session.settings.chains if "chains" in session.settings.model_fields_set else "on"
-    rows = read_facts(facts), read_questions(questions)
-    model = session.model(session.memory(":memory:"), chains=policy)
+    rows, compared = (read_facts(facts), read_questions(questions)), check_rows(compare)
+    fills: list[str | None] = [*fill] if fill else [None]
     with session.output.progress("asking") as progress:
-        found = run(model, *rows, fill=fill, unrelated=unrelated, seed=seed, progress=progress)
-    emit_rows(session.output, found)
+        runs = [
+            run(
+                session.model(session.memory(":memory:"), chains=policy),
+                *rows,
+                fill=one,
+                unrelated=unrelated,
+                compare=compared,
+                compared_questions=compare_questions,
+                seed=seed,
+                progress=progress,
+            )
+            for one in fills
+        ]
+    if report is not None:
+        write_text(report, chains_page(runs))
+    emit_rows(session.output, run_sizes(runs))
 
 
 @command(app, "recheck", Needs.SCOPE | Needs.MODEL | Needs.ENCODER)

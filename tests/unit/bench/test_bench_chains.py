@@ -1,13 +1,17 @@
 """``memedit bench chains``: facts in order, questions through several of them, and what counts as right."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from memedit.bench.chains import filler, read_facts, read_questions, run, says
+from memedit.bench.chain_files import read_facts, read_questions, says
+from memedit.bench.chain_rows import Asking, check_rows, compared
+from memedit.bench.chains import filler, run, run_sizes
 from memedit.errors import DatasetError, InputError
+from memedit.evaluation.report.chains_page import chains_page
 from memedit.memory import EditMemory
 from memedit.runtime import EditableModel
 from support.hashing_encoder import HashingEncoder
@@ -21,12 +25,24 @@ FACTS = (
     ("Falcon Pro", "The maker of the {} is", "Arn Works", "maker"),
 )
 QUESTIONS = (
-    {"hops": 1, "questions": ["The maker of the Falcon Pro is"], "answer": "Arn Works", "aliases": ["Arn"]},
-    {"hops": 2, "questions": ["What is the country that the maker of the Falcon Pro belongs to?"], "answer": "Norland"},
+    {
+        "hops": 1,
+        "questions": ["The maker of the Falcon Pro is"],
+        "answer": "Arn Works",
+        "aliases": ["Arn"],
+        "chain": [3],
+    },
+    {
+        "hops": 2,
+        "questions": ["What is the country that the maker of the Falcon Pro belongs to?"],
+        "answer": "Norland",
+        "chain": [3, 2],
+    },
     {
         "hops": 3,
         "questions": ["What is the anthem of the country that the maker of the Falcon Pro belongs to?", "Other words?"],
         "answer": "Ode to Snow",
+        "chain": [3, 2, 1],
     },
 )
 
@@ -112,3 +128,46 @@ def test_the_memory_is_filled_first(tmp_path: Path) -> None:
     path = write(tmp_path / "fill.jsonl", [row, {**row, "subject": "R", "prompt": "P of R is", "case_id": 2}])
     assert [draft.subject for draft in filler(f"{path}:1")] == ["S"]
     assert len(filler(str(path))) == 2
+
+
+def test_other_ways_are_asked_the_same_and_drawn(files: tuple[Path, Path], tmp_path: Path) -> None:
+    facts, questions = read_facts(files[0]), read_questions(files[1])
+    with EditMemory(":memory:", encoder=HashingEncoder(64)) as memory:
+        model = EditableModel(
+            tiny_model("llama"), tiny_tokenizer(), memory, scope=WordScope(), adapter="in_context", chains="on"
+        )
+        seen: list[tuple[int, int]] = []
+        ways = check_rows("off, oracle,context,topk")
+        found = run(
+            model, facts, questions, unrelated=0, compare=ways, progress=lambda done, total: seen.append((done, total))
+        )
+        few = compared(Asking(model, facts, questions[:1]), ["context"])
+        unsaid = [replace(question, chain=()) for question in questions]
+        assert compared(Asking(model, facts, unsaid), ["oracle"])["oracle"]["one_hop"] == {"value": None, "n": 0}
+    assert {name: part["several_hops"]["n"] for name, part in found["compared"].items()} == dict.fromkeys(ways, 2)
+    assert found["compared"]["off"]["several_hops"]["value"] == 0.0
+    assert found["several_hops"]["value"] == 100.0
+    assert few["context"]["one_hop"]["n"] == 1
+    assert seen[-1] == (15, 15)
+    html = chains_page([found, {**found, "stored": 1000}])
+    assert html.count("<svg") == 2
+    assert "its own facts given" in html
+    assert run_sizes([found])["stored"] == 3
+    sizes = run_sizes([found, {**found, "stored": 1000}])
+    assert ([row["stored"] for row in sizes["by_size"]], sizes["stored"]) == ([3, 1000], 1000)
+    assert chains_page([found]).count("<svg") == 1
+
+
+def test_facts_that_do_not_fit_into_the_prompt_make_no_row(files: tuple[Path, Path]) -> None:
+    facts, questions = read_facts(files[0]), read_questions(files[1])
+    many = [replace(facts[0], serial=number, target="word " * 50) for number in range(200)]
+    with EditMemory(":memory:", encoder=HashingEncoder(64)) as memory:
+        model = EditableModel(tiny_model("llama"), tiny_tokenizer(), memory, scope=WordScope(), adapter="in_context")
+        found = compared(Asking(model, many, questions), ["context"])
+    assert found["context"]["several_hops"] == {"value": None, "n": 0}
+
+
+def test_a_row_of_another_name_is_refused() -> None:
+    with pytest.raises(InputError, match="no row guess; there are off, oracle, context, topk"):
+        check_rows("off,guess")
+    assert check_rows("") == []
