@@ -84,3 +84,47 @@ def test_a_single_edit_keeps_its_question(router, question, value):
 def test_questions_that_no_edit_answers_stay_silent(router, question):
     (decision,) = router.decide([question])
     assert decision.fired == ()
+
+
+@pytest.mark.parametrize(
+    ("question", "said", "target"),
+    [
+        ("What is the capital of the country where Mozart was born?", "Norland", "Skarn"),
+        ("Who is the CEO of the company that makes the Kestrel Max?", "Arn Works", "Ida Holm"),
+        ("What is the official language of the country that Ann Ray comes from?", "Norland", "Norric"),
+    ],
+)
+def test_a_first_hop_that_the_model_knows_leads_to_an_edit(router, question, said, target):
+    (decision,) = router.decide([question], base=lambda phrase: f"{said}.")
+    assert [hit.edit.target for hit in decision.fired] == [target]
+    assert [hop.value for hop in decision.chain] == [said, target]
+    assert router.decide([question])[0].fired == ()
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "How high is the tallest mountain of the country where Mozart was born?",
+        "Which team won the cup in the year that Ann Ray was elected?",
+        "Who wrote the book on which the film Amadeus is based?",
+        "What was the name of the ship that brought Ann Ray to the island?",
+    ],
+)
+def test_a_question_that_no_edit_could_end_is_not_put_to_the_model(router, question):
+    asked = []
+    (decision,) = router.decide([question], base=lambda phrase: asked.append(phrase) or "Norland")
+    assert (asked, decision.fired) == ([], ())
+
+
+@pytest.mark.parametrize(
+    ("question", "target"),
+    [
+        ("Which company serves as the producer of the Falcon Pro?", "Arn Works"),
+        ("Which country is the CEO of Arn Works a citizen of?", "Norland"),
+        ("From which country does the CEO of Arn Works come?", "Norland"),
+    ],
+)
+def test_an_answer_stops_at_what_is_asked_for(router, question, target):
+    (decision,) = router.decide([question])
+    assert [hit.edit.target for hit in decision.fired] == [target]
+    assert decision.asked is None or target not in decision.asked

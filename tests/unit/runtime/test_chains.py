@@ -1,8 +1,10 @@
 """Chains of edits: what is linked, how a chain reads, when it answers, and what ends it."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,9 +13,11 @@ from memedit.memory import EditMemory
 from memedit.runtime import EditableModel, Router
 from memedit.runtime.chains.composing import as_one_edit, composed, hop_text, phrase
 from memedit.runtime.chains.inner import inner_parts
+from memedit.runtime.chains.kinds import kind_asked, oversteps
 from memedit.runtime.chains.linking import MAX_HOPS, linked_chains
+from memedit.runtime.chains.stepping import inner_step
 from memedit.runtime.rows import prompt_row
-from memedit.types import ChainHop
+from memedit.types import ChainHop, Hit, ScopeDecision
 from support.hashing_encoder import HashingEncoder
 from support.tiny import tiny_model, tiny_tokenizer
 from support.word_scope import WordScope
@@ -80,7 +84,7 @@ def test_a_question_for_one_edit_stays_that_edits(memory):
     assert fired(router(memory), "The anthem of Norland is") == (["Ode to Snow"], [])
 
 
-def test_off_is_the_default_and_changes_nothing(memory):
+def test_off_and_the_default_under_an_untrained_scope_change_nothing(memory):
     falcon(memory)
     scope = WordScope()
     without = Router(memory, scope).decide([QUESTION])
@@ -93,6 +97,44 @@ def test_auto_is_for_the_trained_scope_alone(memory):
     assert router(memory, "auto").decide([QUESTION])[0].chain == ()
     scope = WordScope(name="classifier")
     assert Router(memory, scope, chains="auto").decide([QUESTION])[0].chain
+    assert Router(memory, scope).decide([QUESTION])[0].chain  # auto is the default
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Which country is the author of The Kestrel a citizen of?", "country"),
+        ("In which city was the founder of Arn Works born?", "city"),
+        ("What official language does Norland have?", "language"),
+        ("What is the name of the current head of state of Norland?", "head"),
+        ("The capital of Norland is", "capital"),
+        ("Where does the sport that Ann plays come from?", None),
+        ("Where was the founder of Arn Works born?", None),
+        ("Who wrote The Kestrel?", None),
+        ("", None),
+    ],
+)
+def test_the_kind_of_thing_that_a_question_asks_for(text, kind):
+    assert kind_asked(text) == kind
+
+
+@pytest.mark.parametrize(
+    ("question", "behind"),
+    [
+        ("Which country does the author of The Kestrel come from?", True),
+        ("On which continent is the country of the author of The Kestrel?", False),
+        ("In which part of the world was the author of The Kestrel born?", False),
+        ("Which country on what continent is the author of The Kestrel from?", False),
+    ],
+)
+def test_a_chain_that_goes_on_behind_what_is_asked_is_none(memory, question, behind):
+    chain = [
+        add(memory, "The Kestrel", "The author of {} is", "Lea Brandt"),
+        add(memory, "Lea Brandt", "{} is a citizen of", "Austria"),
+        add(memory, "Austria", "{} is located in the continent of", "Europe"),
+    ]
+    assert oversteps(question, chain) is behind
+    assert not oversteps(question, chain[:2])
 
 
 def test_one_question_may_be_asked_under_another_policy(memory):
@@ -209,6 +251,34 @@ def test_chains_that_fit_alike_and_end_differently_answer_nothing(memory):
     assert fired(router(memory), question)[1] == []
 
 
+def test_a_question_is_answered_in_spite_of_what_is_wrong_in_a_memory(memory):
+    """A cycle, a value that is hundreds of subjects, one of ten thousand characters, and a chain of fifty, at once."""
+    first, second, third = falcon(memory)
+    add(memory, "Norland", "The neighbour of {} is", "Falcon Pro")
+    add(memory, "Falcon Pro", "Is the {} on sale?", "yes")
+    add(memory, "Arn Works", "The history of {} is", "Norland " * 1_250)
+    memory.add_many(
+        [{"prompt": f"What of yes in {n}?", "target": f"t{n}", "subject": "yes"} for n in range(300)]
+        + [{"prompt": f"North of Place{n:02d} lies", "target": f"Place{n + 1:02d}", "subject": f"Place{n:02d}"}
+           for n in range(50)],
+        on_conflict="keep",
+    )  # fmt: skip
+    asking = router(memory)
+    (decision,) = asking.decide([QUESTION])
+    assert [hop.edit_id for hop in decision.chain] == [first.id, second.id, third.id]
+    north = "What lies north of what lies north of what lies north of what lies north of what lies north of Place00?"
+    assert len(asking.decide([north])[0].chain) <= MAX_HOPS
+
+
+def test_an_edit_that_expires_in_the_middle_of_a_chain_ends_the_answer_by_it(memory):
+    _, second, _ = falcon(memory)
+    asking = router(memory)
+    assert fired(asking, QUESTION)[0] == ["Ode to Snow"]
+    memory.update(second.id, invalid_at=NOW - timedelta(days=1))
+    assert "Ode to Snow" not in fired(asking, QUESTION)[0]
+    assert "Norland" not in fired(asking, QUESTION)[1]
+
+
 def test_an_edit_that_blocks_the_question_silences_the_chain(memory):
     falcon(memory)
     last = memory.candidates(memory.encoder.encode_tokens(["The anthem of Norland is"]))[0][0].edit
@@ -278,6 +348,27 @@ def test_an_edit_answers_what_is_left_of_a_question_once_a_value_stands_in_it(me
     assert [hit.edit.id for hit in decision.fired] == [last.id]
     assert decision.asked == "Who is the boss of Arn Works, the firm of the hills in the far north?"
     assert not decision.by_model
+
+
+def test_an_edit_that_fires_on_the_whole_question_is_left_for_a_part_by_a_wide_lead_alone(memory):
+    """Other wordings of its own question have such parts too, and are no questions through two edits."""
+    edit = add(memory, "Falcon Pro", "The maker of the {} is", "Arn Works")
+    text = "Which firm serves as the maker of the Falcon Pro?"
+
+    class Alike(HashingEncoder):
+        def encode(self, texts):
+            return np.ones((len(texts), 1), np.float32)
+
+    class Sure:
+        def decide(self, queries, candidates, *, threshold=None):
+            hits = (Hit(edit, 0.99, 0.0, {}, 1.0),)
+            return [ScopeDecision(query.text, "sure", 0.5, hits, hits) for query in queries]
+
+    whole = Hit(edit, 0.9, 0.0, {}, 1.0)
+    alone = ScopeDecision(text, "sure", 0.5, (whole,), (whole,))
+    assert inner_step(Alike(64), Sure(), text, [edit], alone) is None
+    step = inner_step(Alike(64), Sure(), text, [edit], replace(alone, fired=()))
+    assert step.left == "Which firm serves as Arn Works?"
 
 
 def test_steps_into_a_question_end_with_the_fourth_hop(memory):
