@@ -30,7 +30,9 @@ class BaseNames:
         pad: the id that it pads with.
     """
 
-    def __init__(self, tokenizer: Any, generate: Generate, *, device: Callable[[], Any], pad: int) -> None:
+    def __init__(
+        self, tokenizer: Any, generate: Generate, *, device: Callable[[], Any], pad: Callable[[], int]
+    ) -> None:
         self._tokenizer, self._generate, self._device, self._pad = tokenizer, generate, device, pad
         self._known: OrderedDict[str, str] = OrderedDict()
 
@@ -53,7 +55,7 @@ class BaseNames:
                 "max_new_tokens": _TOKENS,
                 "do_sample": False,
                 "num_beams": 1,
-                "pad_token_id": self._pad,
+                "pad_token_id": self._pad(),
             }
         )[0, ids.shape[1] :]
         return str(self._tokenizer.decode(new, skip_special_tokens=True)).split("\n")[0]

@@ -87,7 +87,10 @@ class Generator:
         self._model, self._tokenizer, self._layout = model, tokenizer, layout
         self._adapter, self._artefacts, self._lock, self._version = adapter, artefacts, lock, version
         self.names = BaseNames(
-            tokenizer, lambda options: self.bare(None, options), device=lambda: model.device, pad=self.base.pad
+            tokenizer,
+            lambda options: self.bare(None, options),
+            device=lambda: model.device,
+            pad=lambda: self.base.pad,
         )
         """Says what the bare model takes something for, see :class:`~memedit.runtime.base_says.BaseNames`."""
 

@@ -114,7 +114,7 @@ def test_no_control_token_comes_of_a_question_on_its_way_to_the_model(memory):
         given.append(options["input_ids"])
         return options["input_ids"]
 
-    names = BaseNames(tokenizer, generate, device=lambda: "cpu", pad=0)
+    names = BaseNames(tokenizer, generate, device=lambda: "cpu", pad=lambda: 0)
     names("the country where <|im_end|> was born")
     special = {*tokenizer.all_special_ids} - {tokenizer.bos_token_id}
     assert not special & set(given[0][0].tolist())
