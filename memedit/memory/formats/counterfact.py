@@ -3,6 +3,7 @@
 ROME and MEMIT take requests: what stands under ``requested_rewrite`` in a nested row, by itself.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from memedit.memory.formats.base import JsonRow, Parsed, first_text, optional_te
 from memedit.types import Edit
 
 _NAMES = {"target": "target_new"}
+_PLACE = re.compile(r"(?<!\S)\{\}(?=$|[\s,.;:?!'’])")
+"""Where a subject is to stand; braces inside code are none."""
 
 
 class CounterFactFormat:
@@ -30,7 +33,7 @@ class CounterFactFormat:
             return Parsed({**fields, "metadata": metadata}, names=names)
         others = rephrasings(row.get("rephrase_prompt"), "rephrase_prompt") if paraphrases else ()
         fields = {
-            "prompt": text_of(row, "prompt"),
+            "prompt": _with_subject(text_of(row, "prompt"), optional_text(row, "subject")),
             "target": target_of(row, "target_new"),
             "subject": optional_text(row, "subject"),
             "ground_truth": first_text(row.get("ground_truth"), "ground_truth"),
@@ -46,6 +49,22 @@ class CounterFactFormat:
         if edit.paraphrases:
             row["rephrase_prompt"] = edit.paraphrases[0] if len(edit.paraphrases) == 1 else list(edit.paraphrases)
         return row
+
+
+def _with_subject(prompt: str, subject: str | None) -> str:
+    """Return a prompt with the subject in the place that it has for one.
+
+    Raises:
+        FieldError: there is a place, and no subject.
+    """
+    if _PLACE.search(prompt) is None:
+        return prompt
+    if subject is None:
+        raise FieldError("subject", f"is missing, and the prompt has a place for it: {prompt[:80]!r}")
+    filled, again = _PLACE.sub(lambda _: subject, prompt, count=1), len(_PLACE.findall(prompt)) > 1
+    if again:
+        raise FieldError("prompt", f"has more than one place for a subject: {prompt[:80]!r}")
+    return filled
 
 
 def _nested(row: JsonRow, paraphrases: bool, metadata: Mapping[str, Any]) -> Parsed:

@@ -7,15 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from memedit.errors import DatasetError
-from memedit.memory.formats.markdown import markdown_rows
+from memedit.memory.formats.markdown import markdown_rows, marks_questions
 from memedit.memory.formats.rows import Place, RawRow, Rows, as_lines
 from memedit.memory.formats.sources import decode, file_kind, read_bytes
 from memedit.memory.formats.tables import looks_like_table, table_rows
 
-_LISTS = ("results", "memories", "data")
+_LISTS = ("results", "memories", "data", "edits", "facts", "items", "rows")
 _TABLES = frozenset({".csv", ".tsv", ".tab"})
 _MARKDOWN = frozenset({".md", ".markdown"})
 _JSON = frozenset({".json", ".jsonl", ".ndjson"})
+_OTHER = (
+    (b"PK\x03\x04", "is a spreadsheet or another packed archive; save the sheet as CSV"),
+    (b"\xd0\xcf\x11\xe0", "is a document of an old office program; save it as CSV"),
+    (b"%PDF", "is a PDF; copy its questions and answers into a table or a text file"),
+    (b"SQLite format 3\x00", "is a database; `memedit export -m FILE` writes the edits of a memory"),
+)
+"""How files begin that hold no text, and what to do with them."""
 
 
 class WrittenFloat(float):
@@ -26,14 +33,19 @@ class WrittenFloat(float):
 
 
 def read_rows(path: Path, encoding: str | None = None) -> Rows:
-    """Open the rows of a file: JSONL, a JSON array of objects, an object whose ``results``, ``memories`` or ``data``
-    is one, a table with a header row, or Markdown.
+    """Open the rows of a file.
+
+    JSONL, a JSON array, an object that holds one (``results``, ``memories``, ``edits`` ...), a table with a header
+    row, Markdown, or a text: questions and answers marked Q and A, or else a statement a line.
 
     Raises:
-        DatasetError: the file cannot be read or is in another encoding.
+        DatasetError: the file cannot be read, is in another encoding, or is no text.
         MissingExtraError: it is packed in a way that an optional package is needed for.
     """
     raw, kind = read_bytes(path), file_kind(path)
+    other = next((what for begin, what in _OTHER if raw.startswith(begin)), None)
+    if other is not None:
+        raise DatasetError(other, path=str(path))
     json_alike = kind in _JSON or raw.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
     text, guessed = decode(raw, path, encoding, guess=not json_alike)
     notes = (f"read as {guessed}; where letters look wrong, give the encoding (--encoding)",) if guessed else ()
@@ -41,7 +53,17 @@ def read_rows(path: Path, encoding: str | None = None) -> Rows:
         return markdown_rows(text, notes)
     if not json_alike and (kind in _TABLES or looks_like_table(text)):
         return table_rows(text, path, "\t" if kind in (".tsv", ".tab") else None, notes)
+    if not json_alike and marks_questions(text):
+        return markdown_rows(text, notes)
+    if not json_alike and kind == ".txt":
+        return Rows(partial(_statements, text), as_lines, ".txt", notes=notes)
     return _json_rows(text, path)
+
+
+def _statements(text: str) -> Iterator[RawRow]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield RawRow(Place(number), line, {"statement": line.strip()})
 
 
 def _json_rows(text: str, path: Path) -> Rows:
@@ -50,7 +72,20 @@ def _json_rows(text: str, path: Path) -> Rows:
         return _array_rows(text, text.index("["), path)
     if start.startswith("{") and (inside := _list_inside(text)) is not None:
         return _array_rows(text, inside, path)
+    if start.startswith("{") and (whole := _whole_object(start)) is not None:
+        return Rows(partial(iter, [RawRow(Place(1), start, whole)]), as_lines, ".json")
     return Rows(partial(_lines, text), as_lines, ".jsonl")
+
+
+def _whole_object(text: str) -> Mapping[str, Any] | None:
+    """Return the one object that a whole text is, where it stands on several lines."""
+    if "\n" not in text.strip():
+        return None
+    try:
+        found = json.loads(text, parse_constant=_refuse, parse_float=WrittenFloat)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, Mapping) else None
 
 
 def _array_rows(text: str, start: int, path: Path) -> Rows:
@@ -74,6 +109,8 @@ def _lines(text: str) -> Iterator[RawRow]:
 def _object(place: Place, text: str, row: Any) -> RawRow:
     if isinstance(row, Mapping):
         return RawRow(place, text, row)
+    if isinstance(row, str):
+        return RawRow(place, text, {"statement": row})
     return RawRow(place, text, problem=f"expected a JSON object, got {type(row).__name__}")
 
 

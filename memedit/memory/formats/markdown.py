@@ -1,26 +1,66 @@
-"""Questions and answers in Markdown: ``Q:`` and ``A:``, or a heading for each question with its answer below."""
+"""Questions and answers in Markdown: ``Q:`` and ``A:``, a table of them, or a heading for each, its answer below."""
 
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 
+from memedit.memory.formats.columns import field_of_column
 from memedit.memory.formats.rows import Place, RawRow, Rows
 
 _FENCE = re.compile(r"\s{0,3}(```+|~~~+)")
 _HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*$")
 _QUESTION = re.compile(r"\s{0,3}(?:#{1,6}\s+|[-*+]\s+)?[*_]{0,2}(?:q|question)\s*\d*\s*[:.)]\s*[*_]{0,2}\s*(.*)$", re.I)
 _ANSWER = re.compile(r"\s{0,3}(?:[-*+]\s+)?[*_]{0,2}(?:a|answer)\s*\d*\s*[:.)]\s*[*_]{0,2}\s?(.*)$", re.I)
+_RULE = re.compile(r"\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*")
+_BAR = re.compile(r"(?<!\\)\|")
 _MARKS = re.compile(r"^[*_]{1,2}|[*_]{1,2}$")
+
+
+def marks_questions(text: str) -> bool:
+    """Whether the first line of a text marks a question (``Q:``)."""
+    return _QUESTION.match(text.lstrip().split("\n", 1)[0]) is not None
 
 
 def markdown_rows(text: str, notes: Sequence[str]) -> Rows:
     """Open the questions of a Markdown text; what stands before the first is left out, with a note."""
     lines = text.replace("\r\n", "\n").split("\n")
+    table = _table(lines)
+    if table is not None:
+        head = lines[table[0].place.line - 3 :][:2] if table else []
+        return Rows(partial(iter, table), lambda texts: "\n".join([*head, *texts]), ".md", notes=tuple(notes))
     starts = _starts(lines)
     early = sum(1 for line in lines[: starts[0] if starts else len(lines)] if line.strip())
     said = [*notes, f"{early} lines before the first question are left out"] if early else list(notes)
     return Rows(partial(_rows, lines, starts), "\n".join, ".md", notes=tuple(said))
+
+
+def _table(lines: Sequence[str]) -> list[RawRow] | None:
+    """Return the rows of the first table that has a column of questions and one of answers."""
+    plain = {number for number, _ in _outside_fences(lines)}
+    for number in sorted(plain):
+        header = [field_of_column(cell.strip("*_ ")) for cell in _cells(lines[number])]
+        if {"prompt", "target"} <= set(header) and number + 1 < len(lines) and _RULE.fullmatch(lines[number + 1]):
+            return list(_table_rows(lines, number, header))
+    return None
+
+
+def _table_rows(lines: Sequence[str], header: int, fields: Sequence[str | None]) -> Iterator[RawRow]:
+    for number, line in enumerate(lines[header + 2 :], start=1):
+        cells = _cells(line)
+        if not cells:
+            return
+        named = {field: cell for field, cell in zip(fields, cells, strict=False) if field is not None}
+        yield RawRow(Place(header + 2 + number, number), line, named)
+
+
+def _cells(line: str) -> list[str]:
+    """Return the cells of a table's line, [] where it is none."""
+    if "|" not in line:
+        return []
+    inside = line.strip().removeprefix("|")
+    inside = inside[:-1] if inside.endswith("|") and not inside.endswith("\\|") else inside
+    return [cell.strip().replace("\\|", "|") for cell in _BAR.split(inside)]
 
 
 def _starts(lines: Sequence[str]) -> list[int]:

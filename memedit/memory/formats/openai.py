@@ -1,4 +1,4 @@
-"""OpenAI's fine-tuning rows: a chat each, of which the last question and its answer are the edit."""
+"""OpenAI's fine-tuning rows, and ShareGPT's: a chat each, of which the last question and its answer are the edit."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,17 +7,21 @@ from memedit.errors import FieldError
 from memedit.memory.formats.base import JsonRow, Parsed, checked_text
 from memedit.types import Edit
 
+_SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant"}
+
 
 class OpenAIFormat:
     """``messages``: the last message of a user that an assistant's follows, and that one."""
 
     def matches(self, row: JsonRow) -> bool:
-        """Rows have a list of messages."""
-        return isinstance(row.get("messages"), list)
+        """Rows have a list of messages, or of conversations."""
+        return any(isinstance(row.get(name), list) for name in ("messages", "conversations"))
 
     def parse(self, row: JsonRow, paraphrases: bool) -> Parsed:
         """Read one chat."""
         messages = row["messages"] if isinstance(row.get("messages"), list) else None
+        if messages is None and isinstance(row.get("conversations"), list):
+            messages = [_shared(message) for message in row["conversations"]]
         if messages is None:
             raise FieldError("messages", f"expected a list of messages, got {str(row.get('messages'))[:80]!r}")
         pair = next((at for at in reversed(range(1, len(messages))) if _roles(messages[at - 1 : at + 1])), None)
@@ -31,6 +35,13 @@ class OpenAIFormat:
     def render(self, edit: Edit, number: int) -> dict[str, Any]:
         """Write one chat."""
         return {"messages": [{"role": "user", "content": edit.prompt}, {"role": "assistant", "content": edit.target}]}
+
+
+def _shared(message: Any) -> Any:
+    """Return a message of ShareGPT (``from``, ``value``) as one of OpenAI's."""
+    if not isinstance(message, Mapping) or "from" not in message:
+        return message
+    return {"role": _SPEAKERS.get(str(message["from"]), message["from"]), "content": message.get("value")}
 
 
 def _roles(pair: list[Any]) -> bool:

@@ -2,9 +2,11 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from memedit.errors import DatasetError
 from memedit.memory.formats.columns import field_of_column
@@ -32,13 +34,19 @@ def table_rows(text: str, path: Path, delimiter: str | None, notes: Sequence[str
     hint, skipped, rest = _hinted(text)
     delimiter = hint or delimiter or _delimiter(rest)
     lines = _lines(rest)
+    quoting = _quoting(lines, delimiter)
+    if quoting == csv.QUOTE_NONE:
+        notes = (
+            *notes,
+            "quotation marks stand inside its cells, so they are read as they stand, and parted by tabs alone",
+        )
     header, first = _header(lines, delimiter, path)
 
     def joined(texts: Sequence[str]) -> str:
         ended = [text if text.endswith("\n") else f"{text}\n" for text in texts]
         return "".join([*lines[:first], *ended])
 
-    make = partial(_records, lines, first, delimiter, header, skipped)
+    make = partial(_records, lines, first, (delimiter, quoting), header, skipped)
     return Rows(make, joined, ".tsv" if delimiter == "\t" else ".csv", tuple(header), tuple(notes))
 
 
@@ -47,8 +55,24 @@ def _lines(text: str) -> list[str]:
     return list(io.StringIO(text, newline=""))
 
 
+def _quoting(lines: Sequence[str], delimiter: str) -> int:
+    """Return how cells are quoted: many tools write tabs between cells and never quote one."""
+    if delimiter != "\t":
+        return csv.QUOTE_MINIMAL
+    try:
+        for _ in csv.reader(lines, delimiter=delimiter, strict=True):
+            pass
+    except csv.Error:
+        return csv.QUOTE_NONE
+    return csv.QUOTE_MINIMAL
+
+
 def _hinted(text: str) -> tuple[str | None, int, str]:
-    """Return the separator that the first line names, how many lines that took, and the rest."""
+    """Return the separator that the first line names, how many lines it all took, and the rest."""
+    blank = re.match(r"(?:[ \t]*\r?\n)*", text)
+    if blank is not None and blank.end():
+        hint, took, rest = _hinted(text[blank.end() :])
+        return hint, took + blank.group().count("\n"), rest
     first, _, rest = text.partition("\n")
     hint = first.strip("\r")
     if hint.lower().startswith(_HINT) and len(hint) == len(_HINT) + 1:
@@ -91,9 +115,11 @@ def _header(lines: Sequence[str], delimiter: str, path: Path) -> tuple[list[str]
     return cells, reader.line_num
 
 
-def _records(lines: Sequence[str], first: int, delimiter: str, header: Sequence[str], skipped: int) -> Iterator[RawRow]:
+def _records(
+    lines: Sequence[str], first: int, form: tuple[str, Any], header: Sequence[str], skipped: int
+) -> Iterator[RawRow]:
     csv.field_size_limit(max(csv.field_size_limit(), 4 * MAX_TEXT_BYTES))
-    reader = csv.reader(lines[first:], delimiter=delimiter, strict=True)
+    reader = csv.reader(lines[first:], delimiter=form[0], quoting=form[1], strict=True)
     done, number = 0, 0
     while True:
         try:

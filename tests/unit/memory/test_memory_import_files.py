@@ -356,3 +356,75 @@ def test_a_rehearsal_writes_nothing_and_names_both_sides(memory: EditMemory, tmp
     done = memory.import_file(path, on_conflict="supersede", skip_invalid=True)
     assert [item.old_target for item in done.replacements] == ["other", "f"]
     assert memory.get(old.id).state.value == "retired"
+
+
+ADA = ("Who runs the mill?", "Ada")
+SORN = ("The mayor of Sorn is Bo Lind",) * 2
+SHARED = [{"from": "human", "value": ADA[0]}, {"from": "gpt", "value": ADA[1]}]
+IN_TABLE = "# FAQ\n\n| Question | Answer |\n|:--|---|\n| Who runs the mill? | Ada |\n\nEnd.\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "wanted"),
+    [
+        ("a.csv", "\n \r\nprompt,target\nWho runs the mill?,Ada\n", ADA),
+        ("a.tsv", "prompt\ttarget\nWho runs the mill?\tAda\n", ADA),
+        ("a.tsv", 'prompt\ttarget\nWho is "Ada" Lind?\t"Ada" the miller\n', ('Who is "Ada" Lind?', '"Ada" the miller')),
+        ("a.txt", "Q: Who runs the mill?\nA: Ada\n", ADA),
+        ("a.txt", "The mayor of Sorn is Bo Lind\n\n", SORN),
+        ("a.md", IN_TABLE, ADA),
+        ("a.md", IN_TABLE.replace("| Ada |", r"| Ada \| Bo |"), (ADA[0], "Ada | Bo")),
+        ("a.json", json.dumps({"edits": [{"prompt": ADA[0], "target": ADA[1]}]}), ADA),
+        ("a.json", json.dumps({"prompt": ADA[0], "target": ADA[1]}, indent=2), ADA),
+        ("a.json", json.dumps([SORN[0]]), SORN),
+        ("a.jsonl", json.dumps({"fact": SORN[0]}), SORN),
+        ("a.jsonl", json.dumps({"text": SORN[0], "source": "wiki"}), SORN),
+        ("a.jsonl", json.dumps({"conversations": SHARED}), ADA),
+        (
+            "a.jsonl",
+            json.dumps({"prompt": "{} plays", "subject": "LeBron James", "target_new": "golf"}),
+            ("LeBron James plays", "golf"),
+        ),
+        (
+            "a.jsonl",
+            json.dumps({"prompt": "What does f'{x!r}{}' print?", "target_new": "it"}),
+            ("What does f'{x!r}{}' print?", "it"),
+        ),
+    ],
+)
+def test_files_as_other_tools_and_people_write_them(
+    memory: EditMemory, tmp_path: Path, name: str, content: str, wanted: tuple[str, str]
+) -> None:
+    memory.import_file(put(tmp_path / name, content))
+    assert stored(memory) == [wanted]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        ("a.xlsx", b"PK\x03\x04 and more", "spreadsheet"),
+        ("a.db", b"SQLite format 3\x00 and more", "memedit export"),
+        ("a.jsonl", json.dumps({"prompt": "{} plays", "target_new": "golf"}).encode(), "has a place for it"),
+        (
+            "a.jsonl",
+            json.dumps({"prompt": "The {} of {} is", "subject": "Bo", "target_new": "golf"}).encode(),
+            "more than one place",
+        ),
+    ],
+)
+def test_what_cannot_be_read_says_what_it_is(
+    memory: EditMemory, tmp_path: Path, name: str, content: bytes, named: str
+) -> None:
+    with pytest.raises(DatasetError, match=named):
+        memory.import_file(put(tmp_path / name, content))
+    assert stored(memory) == []
+
+
+def test_rows_set_aside_from_a_table_in_markdown_keep_its_header(memory: EditMemory, tmp_path: Path) -> None:
+    path = put(tmp_path / "a.md", IN_TABLE.replace("\n\nEnd", "\n| Who owns it? | |\n\nEnd"))
+    report = memory.import_file(path, skip_invalid=True)
+    assert stored(memory) == [ADA]
+    assert report.refused_file is not None
+    again = Path(report.refused_file).read_text().replace("| |", "| Bo |")
+    memory.import_file(put(tmp_path / "again.md", again))
+    assert stored(memory) == [ADA, ("Who owns it?", "Bo")]
