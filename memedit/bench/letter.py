@@ -13,7 +13,7 @@ from memedit.runtime.passes import Base, EditedRows
 from memedit.runtime.rows import prompt_row
 from memedit.runtime.scoring import score_rows
 from memedit.types import BatchPlan, Route
-from memedit.workflows.asking import as_prompt
+from memedit.workflows.asking import as_prompt, sure_answer
 
 _BATCH = 8
 _ROOM = 16
@@ -109,11 +109,9 @@ def _forced(model: EditableModel, prompts: Sequence[Any]) -> list[_Said]:
 def _forced_one(model: EditableModel, prompt: Any, route: Route) -> _Said:
     """Return the fired target where it is what would be said, else a note of where the answer would leave it."""
     row, fired = prompt_row(model.tokenizer, prompt), [hit.edit.prompt for hit in route.fired]
-    own = model.generator.target_prior(row, route.fired)
-    if own is None:
-        return "", fired
-    if own.weight > 0.5:
-        return str(model.tokenizer.decode(list(own.ids), skip_special_tokens=True)), fired
+    sure, own = sure_answer(model, prompt, route), model.generator.target_prior(row, route.fired)
+    if own is None or sure is not None:
+        return sure or "", fired
     edits = tuple(hit.edit for hit in route.fired)
     edited = EditedRows((0,), (row,), (edits,), {}, (own,))
     base = Base(model.base, model.pad_token_id, model.context_length)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memedit.cli.eval_answers import register
 from memedit.cli.eval_config import EvalConfigFile
 from memedit.cli.files import file_or_shipped
 from memedit.cli.options import Needs, command, key_values
@@ -18,6 +19,7 @@ app = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
 )
+register(app)
 
 Data = Annotated[list[Path] | None, typer.Option("--data", help="Data file; give it again for more.")]
 Formats = Annotated[

@@ -24,12 +24,13 @@ _SUBJECTS = 2
 class Ask:
     """A text or chat; ``wanted`` are the numbers of the edits that must fire (none: it must stay silent).
 
-    ``kind`` is what is reported on.
+    ``kind`` is what is reported on. An answer must hold one of the alternatives of each of ``must_contain``.
     """
 
     query: str | Messages
     wanted: tuple[int, ...]
     kind: str
+    must_contain: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,17 @@ class AskedEdits:
 
     edits: tuple[EditDraft, ...]
     asks: tuple[Ask, ...]
+
+
+def alternatives(texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Return what an answer must hold as it is written in files: texts, each with alternatives parted by ``|``."""
+    return tuple(tuple(text.split("|")) for text in texts)
+
+
+def lacking(answer: str, wanted: Sequence[Sequence[str]]) -> str:
+    """Return what an answer lacks of what it must hold, its alternatives named; empty where it lacks nothing."""
+    found = next((texts for texts in wanted if not any(text in answer for text in texts)), ())
+    return " or ".join(map(repr, found))
 
 
 def read_asks(path: Path, *, seed: int = 0) -> AskedEdits:
@@ -71,7 +83,8 @@ def _add(row: Mapping[str, Any], edits: list[EditDraft], asks: list[Ask], rng: r
             if ask["expect"] not in ("edited", "unchanged"):
                 raise ValueError(f"expect is edited or unchanged, not {ask['expect']!r}")
             wanted = (number,) if ask["expect"] == "edited" else ()
-            asks.append(Ask(ask["q"], wanted, f"{row['kind']}, {'fires' if wanted else 'silent'}"))
+            kind = f"{row['kind']}, {'fires' if wanted else 'silent'}"
+            asks.append(Ask(ask["q"], wanted, kind, alternatives(ask.get("must_contain") or ())))
 
 
 def _add_talk(row: Mapping[str, Any], edits: list[EditDraft], asks: list[Ask]) -> None:

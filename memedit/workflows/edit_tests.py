@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memedit.errors import FieldError
+from memedit.evaluation.asks import alternatives, lacking
 from memedit.memory import EditMemory
 from memedit.memory.formats.files import read_rows
 from memedit.memory.formats.rows import Place
@@ -165,7 +166,7 @@ def _alternatives(value: Any) -> tuple[tuple[str, ...], ...]:
     wanted = [value] if isinstance(value, str) else value or []
     if not isinstance(wanted, list) or not all(isinstance(text, str) for text in wanted):
         raise FieldError("must_contain", f"expected texts, got {str(value)[:80]!r}")
-    return tuple(tuple(text.split("|")) for text in wanted)
+    return alternatives(wanted)
 
 
 def memory_of(drafts: Sequence[Mapping[str, Any]], like: EditMemory) -> EditMemory:
@@ -252,5 +253,5 @@ def _firing_problem(question: ExpectedQuestion, fired: Sequence[FiredText]) -> s
 def _answer_problem(question: ExpectedQuestion, answer: str | None) -> str:
     if answer is None:
         return ""
-    lacking = next((texts for texts in question.must_contain if not any(text in answer for text in texts)), None)
-    return "" if lacking is None else f"the answer lacks {' or '.join(map(repr, lacking))}"
+    lacks = lacking(answer, question.must_contain)
+    return f"the answer lacks {lacks}" if lacks else ""

@@ -100,6 +100,19 @@ def asks_table(report: dict[str, Any]) -> Table:
     return table
 
 
+def answers_table(report: dict[str, Any]) -> Table:
+    """Return what a model made of asks as a table: how many edits fired, and how many of their answers were right."""
+    title = f"{report['file']}, adapter {report['adapter']}"
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in ("asked", "n", "edit fired", "n", "answered rightly"):
+        table.add_column(column, justify="left" if column == "asked" else "right")
+    for row in report["rows"]:
+        fired, right = row["fired"], row["right"]
+        told = ("0", "-") if right is None else (f"{right['n']:,}", _interval(right))
+        table.add_row(Text(row["kind"]), f"{fired['n']:,}", _interval(fired), *told)
+    return table
+
+
 def conflicts_table(report: dict[str, Any]) -> Table:
     """Return what happened to true facts and to contradictions as a table, with intervals and n."""
     table = Table(title_justify="left", box=None, pad_edge=False, header_style="bold")

@@ -6,8 +6,13 @@ import pytest
 
 from memedit.errors import DatasetError
 from memedit.evaluation.asks import read_asks
+from memedit.memory import EditMemory
+from memedit.runtime import EditableModel
+from memedit.workflows.evaluate.answers import run_answers
 from memedit.workflows.evaluate.asks import run_asks
+from support.asking import Asking
 from support.scope_bench import HashedWords
+from support.tiny import tiny_model, tiny_tokenizer
 
 ASKS = [
     {
@@ -123,3 +128,24 @@ def test_what_a_line_lacks_is_named(tmp_path):
     path.write_text('{"prompt": "a", "target": "b"}', "utf-8")
     with pytest.raises(DatasetError, match="the field 'edit' is missing"):
         read_asks(path)
+
+
+def test_answers_are_counted_where_the_edit_fires(tmp_path):
+    asks = [
+        {"q": "Who leads Arn & Co?", "expect": "edited", "must_contain": ["Ida|Ada"]},
+        {"q": "Who leads Arn & Co, then?", "expect": "edited", "must_contain": ["Ida", "no such word"]},
+        {"q": "Tell me who leads the shop, please", "expect": "edited", "must_contain": ["Ida"]},
+        {"q": "How tall is Mount Bel?", "expect": "unchanged"},
+    ]
+    path = write(tmp_path / "a.jsonl", {**ASKS[0], "ask": asks}, {**ASKS[0], "kind": "2 other", "ask": asks[:1]})
+    with EditMemory(encoder=HashedWords()) as memory:
+        model = EditableModel.wrap(tiny_model(), tiny_tokenizer(), memory, scope="subject", adapter=Asking(0.9))
+        report = run_answers(model, path, tmp_path / "out", kinds=["1"], max_new_tokens=6)
+        with pytest.raises(DatasetError, match="no ask of kind 7"):
+            run_answers(model, path, tmp_path / "out", kinds=["7"])
+    (row,) = report["rows"]
+    assert (row["kind"], row["fired"]["n"], row["right"]["n"]) == ("1 wording, fires", 3, 2)
+    assert row["right"]["value"] == 50.0
+    lacks = {answer["question"]: answer["lacks"] for answer in report["answers"]}
+    assert lacks == {"Who leads Arn & Co?": "", "Who leads Arn & Co, then?": "'no such word'"}
+    assert json.loads((tmp_path / "out" / "answers.json").read_text())["rows"] == report["rows"]
