@@ -11,8 +11,12 @@ from typing import Any
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Have ``write`` write a file beside ``path``, flush it to the disk, and move it into place.
 
-    The folder is made when it is absent. What went wrong is raised as it is, and leaves nothing behind.
+    The folder is made when it is absent. What went wrong is raised as it is, and leaves nothing behind. A device or a
+    pipe (``/dev/null``, ``/dev/stdout``) is written to, and never replaced by a file.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        write(path)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:

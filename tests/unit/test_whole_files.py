@@ -1,5 +1,6 @@
 """write_whole: the old file or the new one, never a part, and nothing left behind."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -40,3 +41,15 @@ def test_threads_do_not_take_each_others_file(tmp_path: Path) -> None:
         thread.join()
     assert path.read_text() in texts
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    read: list[str] = []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    write_text(pipe, "said")
+    reader.join(10)
+    assert read == ["said"]
+    assert pipe.is_fifo(), "a file moved into its place would take the device or pipe from everybody"
