@@ -20,7 +20,7 @@ _OTHER = (
     (b"PK\x03\x04", "is a spreadsheet or another packed archive; save the sheet as CSV"),
     (b"\xd0\xcf\x11\xe0", "is a document of an old office program; save it as CSV"),
     (b"%PDF", "is a PDF; copy its questions and answers into a table or a text file"),
-    (b"SQLite format 3\x00", "is a database; `memedit export -m FILE` writes the edits of a memory"),
+    (b"SQLite format 3\x00", "is a database; `memedit edit export OUT -m FILE` writes the edits of a memory"),
 )
 """How files begin that hold no text, and what to do with them."""
 

@@ -41,7 +41,7 @@ class Mem0Format:
             found = OWN.parse(own, paraphrases)
             return Parsed({**found.fields, "metadata": rest}, found.id, found.state)
         rest |= {name: row[name] for name in _OWNERS if row.get(name) is not None}
-        source = f"mem0:{row['id']}" if isinstance(row.get("id"), str) else "mem0"
+        source: str | None = f"mem0:{row['id']}" if isinstance(row.get("id"), str) else "mem0"
         source = source if called == _CALLED[0] else optional_text(row, "source")
         fields = {
             "prompt": statement,

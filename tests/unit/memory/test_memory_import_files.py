@@ -403,7 +403,7 @@ def test_files_as_other_tools_and_people_write_them(
     ("name", "content", "named"),
     [
         ("a.xlsx", b"PK\x03\x04 and more", "spreadsheet"),
-        ("a.db", b"SQLite format 3\x00 and more", "memedit export"),
+        ("a.db", b"SQLite format 3\x00 and more", "memedit edit export"),
         ("a.jsonl", json.dumps({"prompt": "{} plays", "target_new": "golf"}).encode(), "has a place for it"),
         (
             "a.jsonl",
