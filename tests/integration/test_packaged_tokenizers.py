@@ -1,5 +1,8 @@
 """No control token comes of an edit's text with the tokenizers of the packaged models."""
 
+import json
+import unicodedata
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +13,13 @@ from transformers import AutoTokenizer
 from memedit.errors import ModelNotFoundError
 from memedit.models import barred_ids, encode_as_data
 from memedit.models.loading import checkpoint_folder
+from memedit.models.token_rows import answer_ids
 
 pytestmark = pytest.mark.integration
 
 MARKS = ["<tool_call>", "<|im_end|>", "<think>", "[INST]", "<start_of_turn>", "</s>", "<eos>", "<|fim_prefix|>", "<h1>"]
 HALVES = [half for mark in MARKS for half in (mark[:-1], mark[1:])]
+LAID_OUT = Path(__file__).with_name("laid_out_targets.jsonl")
 LETTERS = "aZ9é日λ<>|_/[] \n\t"
 """Characters that all of the vocabularies can write; SmolLM2's lacks some bytes."""
 
@@ -57,3 +62,15 @@ def test_every_added_token_is_characters(tokenizer: Any) -> None:
 def test_runs_of_blanks_are_text_and_keep_their_tokens(tokenizer: Any) -> None:
     for text in ("a\n\nb", "a\n\n\nb", "x  y", "\tx", "plain text, as ever"):
         assert encode_as_data(tokenizer, text) == tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def test_the_tokens_of_laid_out_targets_say_them_to_the_letter(tokenizer: Any) -> None:
+    composes = tokenizer.backend_tokenizer.normalizer is not None and "NFC" in str(
+        tokenizer.backend_tokenizer.normalizer
+    )
+    for row in map(json.loads, LAID_OUT.read_text("utf-8").splitlines()):
+        wanted = unicodedata.normalize("NFC", row["target"]) if composes else row["target"]
+        for chat, blank in ((True, ""), (False, " ")):
+            ids = answer_ids(tokenizer, row["prompt"], row["target"], chat=chat, ends=True)
+            assert ids[-1] == tokenizer.eos_token_id
+            assert tokenizer.decode(ids, skip_special_tokens=True) == blank + wanted
