@@ -100,7 +100,7 @@ def test_shipped_jobs_can_be_done(path: Path) -> None:
     config = load_config(path)
     assert isinstance(config, ConsolidationConfig)
     made = job_settings(config)
-    assert made.method == ("kne" if path.name == "kne.yaml" else "alphaedit")
+    assert made.method == (path.stem if path.stem in ("kne", "rledit") else "alphaedit")
     assert made.solver.polish == (160 if path.name == "polished.yaml" else 0)
     if path.name == "alphaedit.yaml":
         assert config == ConsolidationConfig()
