@@ -46,7 +46,8 @@ def test_looking_up_imports_no_library_that_holds_every_model(minilm: SentenceEn
         "from memedit.scope import load_scope\n"
         "memory = EditMemory(encoder='minilm')\n"
         "memory.add('The mayor of Oslo is', 'Ann', subject='Oslo')\n"
-        "assert Router(memory, load_scope('subject', memory.encoder)).decide(['Who is the mayor of Oslo?'])[0].fired\n"
+        "scopes = [load_scope(name, memory.encoder) for name in ('subject', 'default')]\n"
+        "assert all(Router(memory, scope).decide(['Who is the mayor of Oslo?'])[0].fired for scope in scopes)\n"
         "heavy = {'sentence_transformers', 'transformers.modeling_utils', 'sklearn', 'scipy'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

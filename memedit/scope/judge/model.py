@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
+from memedit.encoders.bert import load_bert
 from memedit.encoders.packing import pack_layers
 from memedit.errors import FingerprintMismatchError, InputError
 from memedit.scope.judge.network import JudgeNetwork, JudgeTokenizer, States
@@ -267,7 +268,7 @@ class Judge:
     def _parts(self) -> tuple[JudgeNetwork, JudgeTokenizer]:
         with self._lock:
             if self._loaded is None:
-                network, tokenizer = start_network(self._folder)
+                network, tokenizer = _bare_network(self._folder) or start_network(self._folder)
                 _put(network, self._model.arrays)
                 pack_layers(network.eval().requires_grad_(False))
                 self._loaded = network, tokenizer
@@ -294,6 +295,20 @@ def start_network(folder: Path) -> tuple[JudgeNetwork, JudgeTokenizer]:
     finally:
         if bars:
             logging.enable_progress_bar()
+
+
+def _bare_network(folder: Path) -> tuple[JudgeNetwork, JudgeTokenizer] | None:
+    """Return what :func:`start_network` does, for inference alone, without the import of a library that takes seconds.
+
+    None where the transformer is of another kind.
+    """
+    from transformers import AutoTokenizer
+
+    transformer = load_bert(folder)
+    if transformer is None:
+        return None
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return JudgeNetwork(transformer), JudgeTokenizer(tokenizer, transformer.config.max_position_embeddings)
 
 
 def trained_arrays(network: JudgeNetwork) -> dict[str, FloatArray]:
