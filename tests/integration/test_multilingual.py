@@ -8,6 +8,8 @@ import pytest
 from memedit.encoders import ENCODER_ALIASES, encoder_fingerprint, load_encoder
 from memedit.encoders.sentence import SentenceEncoder
 from memedit.memory import EditMemory
+from memedit.runtime import Router
+from memedit.scope import load_scope
 
 pytestmark = pytest.mark.integration
 HEAD = [
@@ -74,3 +76,25 @@ def test_a_memory_finds_an_edit_by_a_question_in_another_language(
         memory.add("When does the pharmacy close on Fridays?", "6 pm")
         for question in HEAD:
             assert memory.search(question, k=1, mode="semantic")[0][0].id == wanted.id
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Wann schließt die Harbour Street Library?", "at 8 p.m."),
+        ("Wann macht die Harbour Street Library morgens auf?", "at 9 a.m."),
+        ("Harbour Street Libraryは何時に閉まりますか?", "at 8 p.m."),
+        ("¿A qué hora cierra la Harbour Street Library?", "at 8 p.m."),
+        ("Wem gehört die Harbour Street Library?", None),
+        ("Harbour Street Library有多少本书？", None),
+        ("什么是黑洞？", None),
+    ],
+)
+def test_of_two_edits_in_english_the_one_fires_that_is_asked_for_in_another_language(
+    multilingual: SentenceEncoder, question: str, answer: str | None
+) -> None:
+    with EditMemory(encoder=multilingual) as memory:
+        memory.add("When does the Harbour Street Library close?", "at 8 p.m.", subject="Harbour Street Library")
+        memory.add("When does the Harbour Street Library open?", "at 9 a.m.", subject="Harbour Street Library")
+        (decision,) = Router(memory, load_scope("default", multilingual)).decide([question])
+    assert [hit.edit.target for hit in decision.fired] == ([] if answer is None else [answer])
