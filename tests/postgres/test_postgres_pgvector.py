@@ -20,7 +20,7 @@ from memedit.errors import (
 )
 from memedit.index import create_index
 from memedit.index.pgvector import PgvectorIndex, PgvectorTable
-from memedit.memory import EditMemory, vector_reading
+from memedit.memory import EditMemory, reading
 from support import environment
 from support.hashing_encoder import HashingEncoder
 from support.postgres_server import PostgresServer
@@ -211,7 +211,7 @@ def test_a_change_that_is_rolled_back_leaves_no_neighbour(vector_url: str) -> No
 
 
 def test_what_was_there_before_is_found_too(vector_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vector_reading, "_KEYS_PER_READ", 64)
+    monkeypatch.setattr(reading, "_KEYS_PER_READ", 64)
     with EditMemory(vector_url, encoder=ENCODER) as memory:
         memory.add_many(_drafts(300), on_conflict="keep")
         memory.add_many(_drafts(20, "word"), namespace="small")

@@ -98,8 +98,8 @@ def test_a_file_of_a_newer_version_is_refused_untouched(tmp_path: Path) -> None:
 
 
 def test_a_failed_migration_leaves_the_old_version(old_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from memedit.memory import database
     from memedit.memory.migrations import Migration, migrate
+    from memedit.memory.store import database
 
     broken = (*MIGRATIONS[:1], Migration(2, "broken", ("CREATE TABLE half (a INTEGER)", "NOT SQL")))
     monkeypatch.setattr(database, "migrate", lambda connection: migrate(connection, migrations=broken))

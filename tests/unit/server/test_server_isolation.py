@@ -144,7 +144,7 @@ FAULTS: dict[str, Callable[[RunningServer, pytest.MonkeyPatch], None]] = {
     "look-up of the namespace": lambda server, patch: wrapped(
         server.lookups, "_router", lambda namespace, *_: namespace == "poisoned")(patch),
     "target": lambda server, patch: wrapped(
-        server.engine._model, "target_prior", lambda row, *_: poisoned(row.text))(patch),
+        server.engine._model.generator, "target_prior", lambda row, *_: poisoned(row.text))(patch),
     "artefacts": lambda server, patch: wrapped(
         Artefacts, "of", lambda _, adapter, edits: poisoned(edits[0].prompt))(patch),
     "rewriting": lambda server, patch: wrapped(
