@@ -60,7 +60,7 @@ ChainsName = Annotated[
         "--chains",
         envvar="MEMEDIT_CHAINS",
         metavar="[off|on|auto]",
-        help="Look questions up along chains of edits, one's target being the next one's subject. [default: auto]",
+        help="Look questions up along chains of edits, one's target being the next one's subject. [default: off]",
     ),
 ]
 RecheckName = Annotated[

@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     index: Name = Field(default="flat", description="kind of vector index: flat, hnsw, ivf, exact, gpu, pgvector")
     model: ModelConfig = Field(default_factory=ModelConfig)
     scope: ScopeConfig = Field(default_factory=ScopeConfig)
-    chains: ChainPolicy = Field(default="auto", description="look questions up along chains of edits: off, on, auto")
+    chains: ChainPolicy = Field(default="off", description="look questions up along chains of edits: off, on, auto")
     recheck: str = Field(
         default="off", description="look up answers while they are written: off, sentence, or a number of tokens"
     )

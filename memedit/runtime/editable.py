@@ -87,7 +87,7 @@ class EditableModel(ModuleProxy):
         threshold: float | None = None,
         k: int = 8,
         version: ModelVersion | None = None,
-        chains: ChainPolicy = "auto",
+        chains: ChainPolicy = "off",
         recheck: str | int = "off",
     ) -> None:
         self._recheck = check_recheck(recheck)
@@ -124,7 +124,7 @@ class EditableModel(ModuleProxy):
         adapter: str | Adapter = "default",
         namespace: str | None = None,
         threshold: float | None = None,
-        chains: ChainPolicy = "auto",
+        chains: ChainPolicy = "off",
         recheck: str | int = "off",
         **hf: Any,
     ) -> Self:

@@ -52,7 +52,7 @@ class Router:
         k: int = 8,
         threshold: float | None = None,
         in_weights: EditsInWeights | None = None,
-        chains: str = "auto",
+        chains: str = "off",
     ) -> None:
         self._memory, self._scope, self._in_weights = memory, scope, in_weights or EditsInWeights()
         self._namespace, self._k, self._threshold = namespace, k, threshold

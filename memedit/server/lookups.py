@@ -54,7 +54,7 @@ class Lookups:
         options: dict[str, object] | None = None,
         threshold: float | None = None,
         k: int = 8,
-        chains: ChainPolicy = "auto",
+        chains: ChainPolicy = "off",
         weights: ActiveWeights | None = None,
     ) -> None:
         self._memory, self._threshold, self._k, self._chains = memory, threshold, k, chains

@@ -53,7 +53,7 @@ def open_model(
     scope: Scope,
     adapter: AdapterConfig,
     k: int = CANDIDATES,
-    chains: ChainPolicy = "auto",
+    chains: ChainPolicy = "off",
     recheck: str | int = "off",
 ) -> "EditableModel":
     """Load a language model and put it on a memory; ``k`` vector neighbours are looked up for each query.

@@ -18,7 +18,7 @@ _BATCH = 64
 
 
 def explain(
-    memory: EditMemory, scope: Scope, queries: Sequence[str], *, k: int = CANDIDATES, chains: ChainPolicy = "auto"
+    memory: EditMemory, scope: Scope, queries: Sequence[str], *, k: int = CANDIDATES, chains: ChainPolicy = "off"
 ) -> list[ScopeDecision]:
     """Return the decision on each query, made as for an answer: which edits would fire, and what was considered.
 

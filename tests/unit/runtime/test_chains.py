@@ -97,7 +97,7 @@ def test_auto_is_for_the_trained_scope_alone(memory):
     assert router(memory, "auto").decide([QUESTION])[0].chain == ()
     scope = WordScope(name="classifier")
     assert Router(memory, scope, chains="auto").decide([QUESTION])[0].chain
-    assert Router(memory, scope).decide([QUESTION])[0].chain  # auto is the default
+    assert Router(memory, scope).decide([QUESTION])[0].chain == ()  # off is the default
 
 
 @pytest.mark.parametrize(
