@@ -268,7 +268,8 @@ class Judge:
     def _parts(self) -> tuple[JudgeNetwork, JudgeTokenizer]:
         with self._lock:
             if self._loaded is None:
-                network, tokenizer = _bare_network(self._folder) or start_network(self._folder)
+                # the library that holds every model takes seconds to import
+                network, tokenizer = _over(load_bert(self._folder) or _transformer(self._folder), self._folder)
                 _put(network, self._model.arrays)
                 pack_layers(network.eval().requires_grad_(False))
                 self._loaded = network, tokenizer
@@ -282,33 +283,30 @@ def _array(found: Tensor | None) -> FloatArray:
 
 
 def start_network(folder: Path) -> tuple[JudgeNetwork, JudgeTokenizer]:
-    """Return a fresh network over the sentence encoder's transformer in ``folder``, and its tokenizer."""
-    from transformers import AutoModel, AutoTokenizer
+    """Return a fresh network over the sentence encoder's transformer in ``folder``, and its tokenizer, for training."""
+    return _over(_transformer(folder), folder)
+
+
+def _over(transformer: Any, folder: Path) -> tuple[JudgeNetwork, JudgeTokenizer]:
+    """Return a network over a transformer, and the tokenizer in ``folder``."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return JudgeNetwork(transformer), JudgeTokenizer(tokenizer, transformer.config.max_position_embeddings)
+
+
+def _transformer(folder: Path) -> Any:
+    """Return the library's transformer, whose layers drop out in training."""
+    from transformers import AutoModel
     from transformers.utils import logging
 
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # it takes a moment; the caller's terminal is not ours
     try:
-        transformer = AutoModel.from_pretrained(folder, local_files_only=True, attention_probs_dropout_prob=0.0).float()
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        return JudgeNetwork(transformer), JudgeTokenizer(tokenizer, transformer.config.max_position_embeddings)
+        return AutoModel.from_pretrained(folder, local_files_only=True, attention_probs_dropout_prob=0.0).float()
     finally:
         if bars:
             logging.enable_progress_bar()
-
-
-def _bare_network(folder: Path) -> tuple[JudgeNetwork, JudgeTokenizer] | None:
-    """Return what :func:`start_network` does, for inference alone, without the import of a library that takes seconds.
-
-    None where the transformer is of another kind.
-    """
-    from transformers import AutoTokenizer
-
-    transformer = load_bert(folder)
-    if transformer is None:
-        return None
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return JudgeNetwork(transformer), JudgeTokenizer(tokenizer, transformer.config.max_position_embeddings)
 
 
 def trained_arrays(network: JudgeNetwork) -> dict[str, FloatArray]:

@@ -23,6 +23,7 @@ from memedit.scope.judge.places import (
 from memedit.scope.judge.scope import MAX_READ
 from memedit.scope.text import is_name
 from memedit.training.scope.batches import BatchMaker
+from memedit.training.scope.draws import Draws
 from memedit.training.scope.inventory import Family
 from memedit.training.scope.pairs import ABROAD, Pair
 from memedit.training.scope.rows import RewordedRow
@@ -58,7 +59,7 @@ def calibrate_judge(
         pairs: so many pairs of each form are drawn.
         seed: of the draws.
     """
-    maker = BatchMaker(families, (), (), seed)
+    maker = BatchMaker(Draws(families, (), (), seed))
     otherwise = maker.at(10_000).pairs.named(pairs)
     abroad = [pair for pair in otherwise if pair.kind.startswith(ABROAD)]
     otherwise = [pair for pair in otherwise if not pair.kind.startswith(ABROAD)]

@@ -17,6 +17,8 @@ EDIT_KINDS = ("questions",) * 6 + ("cloze",) * 2 + ("statements",) * 2 + ("casua
 class Draws:
     """Families, rows and sentences, and a generator of random numbers that begins anew with each step.
 
+    The same seed draws the same ones.
+
     Args:
         families: what is trained on; those with wordings in other languages are drawn apart from the rest.
         rows: reworded prompts of data files.

@@ -21,6 +21,7 @@ from memedit.scope.judge.network import MASK, JudgeNetwork, JudgeTokenizer, Stat
 from memedit.training.checkpoints import Checkpoints, run_key
 from memedit.training.loop import FitProgress, Schedule, fit
 from memedit.training.scope.batches import BatchMaker
+from memedit.training.scope.draws import Draws
 from memedit.training.scope.inventory import Family
 from memedit.training.scope.pairs import HOP, Pair
 from memedit.training.scope.rows import RewordedRow
@@ -110,7 +111,8 @@ def fit_judge(
     """
     key = run_key(settings=asdict(settings), families=[family.name for family in families], rows=len(rows))
     checkpoints = Checkpoints(folder, key, settings.save_every)
-    trainer = JudgeTrainer(network, tokenizer, families, BatchMaker(families, rows, noise, settings.seed), settings)
+    maker = BatchMaker(Draws(families, rows, noise, settings.seed))
+    trainer = JudgeTrainer(network, tokenizer, families, maker, settings)
     fit(trainer, checkpoints=checkpoints, progress=progress)
     checkpoints.save(settings.steps, trainer.parameters, trainer.optimizer)  # what follows takes minutes too
     network.eval()

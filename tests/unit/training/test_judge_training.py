@@ -14,6 +14,7 @@ from memedit.scope.judge.places import with_value
 from memedit.training.scope import fitting, inventory, run
 from memedit.training.scope.batches import BatchMaker
 from memedit.training.scope.calibration import _evened
+from memedit.training.scope.draws import Draws
 from memedit.training.scope.fitting import Alike, JudgeSettings
 from memedit.training.scope.inventory import read_families
 from memedit.training.scope.names import masked
@@ -88,7 +89,7 @@ def test_a_line_that_is_no_family_is_named(tmp_path):
 
 
 def test_draws_depend_on_seed_and_step_alone(families):
-    first, second = (BatchMaker(families, (), ("Noise.",), 3) for _ in range(2))
+    first, second = (BatchMaker(Draws(families, (), ("Noise.",), 3)) for _ in range(2))
     first.at(7).texts.of_families()
     assert first.at(2).texts.of_families()[0][:5] == second.at(2).texts.of_families()[0][:5]
     assert first.at(2).pairs.talk(9) == second.at(2).pairs.talk(9) != second.at(3).pairs.talk(9)
@@ -99,7 +100,7 @@ def test_labels_say_what_is_known(families, words):
 
     network, tokenizer = start_network(words.folder)
     alike = Alike(network, tokenizer, families)
-    texts, drawn = BatchMaker(families, (), (), 0).at(1).texts.of_families(1, 4, 3)
+    texts, drawn = BatchMaker(Draws(families, (), (), 0)).at(1).texts.of_families(1, 4, 3)
     labels, known = alike.labels(texts, {one.name: one for one in drawn})
     for i, first in enumerate(texts):
         for j, second in enumerate(texts):
@@ -117,7 +118,7 @@ def test_labels_say_what_is_known(families, words):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_pairs_are_what_they_say(families, seed):
-    maker = BatchMaker(families, (), (), seed).at(0)
+    maker = BatchMaker(Draws(families, (), (), seed)).at(0)
     for pair in maker.pairs.named(60):
         assert pair.subject in pair.edit
         assert (pair.label == 0.0) == (pair.kind in ("other name", "name otherwise, other relation"))
@@ -146,7 +147,7 @@ def test_of_written_questions_nothing_is_known_beside_others(families, words):
 
     network, tokenizer = start_network(words.folder)
     alike = Alike(network, tokenizer, families)
-    texts, drawn = BatchMaker(families, (), (), 0).at(1).texts.of_families(1, 4, 3)
+    texts, drawn = BatchMaker(Draws(families, (), (), 0)).at(1).texts.of_families(1, 4, 3)
     labels, known = alike.labels(texts, {one.name: one for one in drawn})
     written = [i for i, text in enumerate(texts) if text.family.startswith(WRITTEN)]
     assert len({texts[i].family for i in written}) == 3
@@ -194,7 +195,7 @@ def test_wordings_in_other_languages_are_asked_of_edits_mostly_in_english(famili
     path.write_text(json.dumps(town("town")), "utf-8")
     (abroad,) = read_families([path])
     assert (abroad.abroad, families[0].abroad) == (True, False)
-    maker = BatchMaker([*families, abroad], (), (), 0)
+    maker = BatchMaker(Draws([*families, abroad], (), (), 0))
     texts = [
         text
         for step in range(30)
@@ -236,7 +237,7 @@ def test_a_language_a_family_or_a_file_is_left_out(files, monkeypatch, tmp_path)
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_memory_is_asked_about_what_it_holds_and_what_it_does_not(families, seed):
-    asked = BatchMaker(families, (), (), seed).at(0).texts.asked_memories()
+    asked = BatchMaker(Draws(families, (), (), seed)).at(0).texts.asked_memories()
     for one in asked:
         assert len(one.edits) == 2
         assert one.wanted is None or one.wanted < 2
@@ -382,7 +383,7 @@ def test_fitting_learns(words, families, tmp_path):
 
 def test_a_row_without_its_subject_in_the_rewording_is_read_in_full():
     row = RewordedRow("who coined it for the first kings?", "first kings", "Ann", ("Which early monarchs coined?",))
-    pairs = BatchMaker([], [row], (), 0).at(0).pairs.row(6)
+    pairs = BatchMaker(Draws([], [row], (), 0)).at(0).pairs.row(6)
     assert {(pair.query, pair.edit, pair.subject) for pair in pairs} == {
         ("Which early monarchs coined?", "who coined it for the first kings?", "first kings")
     }
