@@ -4,12 +4,12 @@ import { ApiError, events, get, post, call } from "./api.js";
 import { ago, dialog, empty, figure, h, replace, scrolled, toast } from "./dom.js";
 
 const BASE = "v1/consolidations";
-let place = null, found = null, watching = null, opened = new Set();
+let place = null, found = null, watching = null, opened = new Set(), asked = 0, drawn = null;
 
 export const view = {
   title: "Consolidation",
   keys: [["n", "Consolidate"], ["b", "Roll back"], ["u", "Read again"]],
-  show(main) { place = main; found = null; replace(main, h("p", { class: "faint", role: "status" }, "Reading…")); load(); },
+  show(main) { place = main; found = drawn = null; replace(main, h("p", { class: "faint", role: "status" }, "Reading…")); load(); },
   hide() { place = null; watching?.abort(); watching = null; },
   key(event) {
     const acts = { u: load, n: () => found && start(), b: () => found && canRollBack() && rollBack() };
@@ -20,15 +20,20 @@ export const view = {
 };
 
 async function load() {
+  const mine = ++asked;
   try {
-    found = await get(BASE);
-    if (!place) return;
+    const answer = await get(BASE);
+    if (!place || mine !== asked) return; // the page has gone, or has asked again since: that answer is newer
+    found = answer;
     const running = found.jobs.find((job) => job.state === "running");
     found.busy ||= Boolean(running); // a job that is still starting holds nothing yet
-    draw();
+    const text = JSON.stringify(found);
+    if (text !== drawn) draw(); // nodes drawn again under a pointer that is down lose the click
+    drawn = text;
     if (running) follow(running.id);
   } catch (error) {
-    if (!place) return;
+    if (!place || mine !== asked) return;
+    drawn = null;
     const absent = error instanceof ApiError && error.status === 404;
     replace(place, h("section", { class: "card" }, absent
       ? empty("This server does not consolidate", "Edits are answered from the memory. To write them into the weights, run memedit consolidate beside the model.")
