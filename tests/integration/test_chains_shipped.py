@@ -41,6 +41,11 @@ SILENT = [
     "When was Arn Works founded?",
     "Does Ida Holm like sailing?",
     "What is 2 + 2?",
+    "Translate to French: Who is the chief executive officer of Arn Works?",
+    "Translate to French: What is the capital of Norland?",
+    'How do I say "What does a Falcon Pro cost?" in German?',
+    "Count the words in this question: Which country is Ida Holm a citizen of?",
+    "Don't tell me what the Falcon Pro costs; tell me a joke.",
 ]
 
 

@@ -13,11 +13,11 @@ from memedit.workflows.evaluate import EvaluationConfig, evaluate
 pytestmark = [pytest.mark.integration, pytest.mark.data, pytest.mark.slow]
 
 
-def test_twenty_edits_with_the_real_model(tmp_path: Path, data_dir: Path) -> None:
+def test_ten_edits_with_the_real_model(tmp_path: Path, data_dir: Path) -> None:
     config = EvaluationConfig(
         data=tuple(name_files([data_dir / "counterfact_train.jsonl"], ["counterfact"])),
         methods=("in_context",),
-        edits=(20,),
+        edits=(10,),
         queries=6,
         protocols=(Protocol.GENERATE, Protocol.TEACHER_FORCED),
         settings=EvalSettings(fluency_queries=0),

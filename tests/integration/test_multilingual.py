@@ -1,5 +1,6 @@
 """The packaged multilingual-e5-small."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,14 @@ def test_a_memory_finds_an_edit_by_a_question_in_another_language(
             assert memory.search(question, k=1, mode="semantic")[0][0].id == wanted.id
 
 
+@pytest.fixture(scope="module")
+def library(multilingual: SentenceEncoder) -> Iterator[Router]:
+    with EditMemory(encoder=multilingual) as memory:
+        memory.add("When does the Harbour Street Library close?", "at 8 p.m.", subject="Harbour Street Library")
+        memory.add("When does the Harbour Street Library open?", "at 9 a.m.", subject="Harbour Street Library")
+        yield Router(memory, load_scope("default", multilingual))
+
+
 @pytest.mark.parametrize(
     ("question", "answer"),
     [
@@ -91,10 +100,7 @@ def test_a_memory_finds_an_edit_by_a_question_in_another_language(
     ],
 )
 def test_of_two_edits_in_english_the_one_fires_that_is_asked_for_in_another_language(
-    multilingual: SentenceEncoder, question: str, answer: str | None
+    library: Router, question: str, answer: str | None
 ) -> None:
-    with EditMemory(encoder=multilingual) as memory:
-        memory.add("When does the Harbour Street Library close?", "at 8 p.m.", subject="Harbour Street Library")
-        memory.add("When does the Harbour Street Library open?", "at 9 a.m.", subject="Harbour Street Library")
-        (decision,) = Router(memory, load_scope("default", multilingual)).decide([question])
+    (decision,) = library.decide([question])
     assert [hit.edit.target for hit in decision.fired] == ([] if answer is None else [answer])

@@ -14,7 +14,7 @@ from memedit.index.words import Word, words
 from memedit.scope.text import is_name
 
 Span = tuple[int, int]
-_SENTENCE_END = re.compile(r"[.!?][\"”']?\s|\n")
+_SENTENCE_END = re.compile(r"[.!?:][\"”']?\s|\n")
 _OPENING = frozenset({"the", "a", "an", "our", "my", "your", "his", "her", "its", "their"})
 _ENDING = frozenset({
     "is", "are", "was", "were", "be", "been", "has", "have", "had", "does", "do", "did", "can", "could", "will",
@@ -86,8 +86,17 @@ def _sentence(text: str, found: Sequence[Word], subject: Span) -> list[Word]:
 
 
 def _starts(text: str, found: Sequence[Word], subject: Span) -> list[int]:
+    """Return where a part may begin: with an article or, where the subject owns what is asked for, with the subject.
+
+    A name's own article begins none: "when does *the Mill Library open*" asks, it is not what stands for a name.
+    """
     opening = [word.start for word in found[1:] if word.start <= subject[0] and word.folded in _OPENING]
-    return [*opening, subject[0]] if _owns(text, subject) and found[0].start < subject[0] else opening
+    if _owns(text, subject):
+        return [*opening, subject[0]] if found[0].start < subject[0] else opening
+    if not is_name(text[subject[0] : subject[1]]):
+        return opening
+    between = [word.start for word in found if word.end <= subject[0]]
+    return [start for start in opening if any(start < other for other in between)]
 
 
 def _ends(text: str, found: Sequence[Word], subject: Span) -> list[int]:

@@ -182,5 +182,5 @@ class LongerModel(MemoryModel):
 
 TestLongerModel = pytest.mark.slow(LongerModel.TestCase)
 TestLongerModel.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
