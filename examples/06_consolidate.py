@@ -24,6 +24,9 @@ SMALL = JobSettings(
     specificity_probes=6,
     capability_questions=2,
     perplexity_tokens=64,
+    collapse_sentences=6,
+    shattering=False,
+    wordings=4,
     rounds=1,
     publish_on=("PASS", "WARN", "INCONCLUSIVE"),  # so few probes cannot tell much
 )
