@@ -26,6 +26,8 @@ from support.hashing_encoder import HashingEncoder
 from support.recipe_bench import make_edit
 from support.tiny import tiny_model, tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 EDITS = [make_edit(0), make_edit(1, "The ferry sails to", "Oss"), make_edit(2, "Ada was born in", "Bu")]
 SMALL: dict[str, Any] = {"layers": (1, 2), "neurons": 24, "dtype": "model"}
 

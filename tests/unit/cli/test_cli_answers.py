@@ -8,6 +8,8 @@ import pytest
 
 from memedit.cli.failures import FAILED
 
+pytestmark = pytest.mark.slow
+
 QUESTION = "Who is the mayor of Maren Bay?"
 SHORT = ("--max-new-tokens", "6")
 

@@ -23,6 +23,8 @@ from support.asking import Asking
 from support.facts import CAPITAL
 from support.tiny import tiny_model, tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 TEXT = {"type": "string", "maxLength": 6}
 SCHEMA = {
     "type": "object",

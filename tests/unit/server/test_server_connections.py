@@ -14,6 +14,8 @@ from memedit.server.settings import ServerSettings
 from support.hashing_encoder import HashingEncoder
 from support.running_server import RunningServer, local_engine, serve
 
+pytestmark = pytest.mark.slow
+
 ASK = {"prompt": "x", "max_tokens": 1}
 
 

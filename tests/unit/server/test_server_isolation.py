@@ -26,6 +26,8 @@ from memedit.server.settings import ServerSettings
 from support.hashing_encoder import HashingEncoder
 from support.running_server import RunningServer, local_engine, serve
 
+pytestmark = pytest.mark.slow
+
 EDGES = ("9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z")
 SKY = {"prompt": "The colour of the sky is", "target": "green", "subject": "sky"}
 POISON = "The colour of poison is"

@@ -18,6 +18,8 @@ from support.hashing_encoder import HashingEncoder
 from support.running import proxy_app
 from support.scripted_upstream import ScriptedUpstream
 
+pytestmark = pytest.mark.slow
+
 LOG = {"request_log": True}
 
 

@@ -13,6 +13,8 @@ from memedit.runtime.structured import Structure
 from memedit.server.engines.compiling import Compiler
 from memedit.server.problems import ApiError
 
+pytestmark = pytest.mark.slow
+
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 200, "temperature": 0}
 SCHEMA = {

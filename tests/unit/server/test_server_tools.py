@@ -18,6 +18,8 @@ from support.hashing_encoder import HashingEncoder
 from support.running_server import RunningServer, local_engine, serve
 from support.tiny import CHATML, tiny_model, tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 ASK: list[Any] = [{"role": "user", "content": "weather?"}]
 CITY = {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]}
 

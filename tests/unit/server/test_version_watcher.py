@@ -34,6 +34,8 @@ from support.made_versions import made_version
 from support.running_server import serve
 from support.tiny import tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def followed(tmp_path: Path) -> Iterator[Following]:

@@ -24,6 +24,8 @@ from support.backed_up import ENCODER, SPACES, everything, held, lived_in
 from support.hashing_encoder import HashingEncoder
 from support.version_files import build, made_up_record
 
+pytestmark = pytest.mark.slow
+
 OLD_FILE = Path(__file__).parents[1] / "memory" / "data" / "version1.sql"
 
 

@@ -13,6 +13,8 @@ from memedit.evaluation.settings import EvalSettings
 from memedit.workflows.evaluate import EvaluationConfig, evaluate
 from support.evaluation_cases import counterfact_rows, run_on_tiny_model, write_rows
 
+pytestmark = pytest.mark.slow
+
 METHODS = (
     "neurons", "grace", "grace:published", "wise", "wise:published", "memoir", "memoir:published", "weights:kne",
     "weights:kne_random",
